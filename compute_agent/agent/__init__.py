@@ -1,0 +1,1 @@
+"""What the agent does: operations as journaled steps, recovery after a crash, the reconciler."""

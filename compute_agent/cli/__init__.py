@@ -1,0 +1,1 @@
+"""The programs' front doors: compute-agent (the service) and computectl (the operator's tool)."""

@@ -1,0 +1,1 @@
+"""Options of compute-agent.conf, one module a section, turned into the rooms' typed settings."""

@@ -1,0 +1,168 @@
+"""Everything that compute-agent raises on purpose.
+
+::
+
+    ComputeAgentError
+     ├── InvalidInput                  the caller's fault: nothing was changed
+     │    ├── InvalidMessage           an RPC message: wrong field, type, size or version
+     │    ├── InvalidImage             an image or kernel that must not reach a guest
+     │    └── InvalidConfiguration     compute-agent.conf or a command line
+     ├── NotFound                      nothing was changed
+     │    ├── InstanceNotFound
+     │    └── OperationNotFound
+     ├── Conflict                      the caller is in the way of something else: nothing was changed
+     │    ├── InstanceExists           the uuid is in use
+     │    ├── InvalidState             the instance is not in a state that allows the operation
+     │    └── RequestMismatch          the request id was used before for something else
+     ├── HostError                     this node cannot do it now; the step's undo puts things back
+     │    ├── InsufficientResources    memory, CPUs or disk space
+     │    ├── NetworkError             a bridge that is not there, a switch that does not answer
+     │    └── StorageError             a download, a disk or its directory
+     ├── GuestError
+     │    ├── GuestGone                no process runs this guest any more
+     │    ├── GuestStartFailed         the hypervisor ended or refused while starting; no process is left
+     │    └── MonitorError             the monitor answered "error": the guest is as it was
+     ├── RecordTooNew                  written by a newer agent; left untouched
+     └── DeadlineExceeded              no answer in time: what holds is UNKNOWN, look before undoing
+
+All but `DeadlineExceeded` are definite: what they report has (or has not) happened. Arguments are
+positional and plain, because RPC carries an exception as its class name and its arguments.
+"""
+
+from __future__ import annotations
+
+
+class ComputeAgentError(Exception):
+    """Base of all; `str()` is one line meant for a person."""
+
+    def __str__(self) -> str:
+        return ": ".join(str(argument) for argument in self.args)
+
+
+class InvalidInput(ComputeAgentError):
+    """`field` (a path such as ``instance.flavor.vcpus``) has an unusable `value`."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        super().__init__(field, value, reason)
+        self.field = field
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason} (got {_shorten(self.value)})"
+
+
+class InvalidMessage(InvalidInput):
+    """An RPC message that does not follow its schema."""
+
+
+class InvalidImage(InvalidInput):
+    """An image file that is refused before QEMU sees it."""
+
+
+class InvalidConfiguration(InvalidInput):
+    """An option, in the configuration file or on the command line."""
+
+
+class NotFound(ComputeAgentError):
+    """The thing asked for does not exist."""
+
+
+class InstanceNotFound(NotFound):
+    """No instance of this uuid lives on this host."""
+
+    def __init__(self, instance_uuid: str) -> None:
+        super().__init__(instance_uuid)
+
+    def __str__(self) -> str:
+        return f"instance_uuid: no such instance on this host (got {self.args[0]!r})"
+
+
+class OperationNotFound(NotFound):
+    """No operation was accepted under this request id."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+
+    def __str__(self) -> str:
+        return f"request_id: no such operation on this host (got {self.args[0]!r})"
+
+
+class Conflict(ComputeAgentError):
+    """The request contradicts what is there."""
+
+
+class InstanceExists(Conflict):
+    """The uuid of a new instance is in use on this host."""
+
+    def __init__(self, instance_uuid: str) -> None:
+        super().__init__(instance_uuid)
+
+    def __str__(self) -> str:
+        return f"instance.uuid: already in use on this host (got {self.args[0]!r})"
+
+
+class InvalidState(Conflict):
+    """`operation` is not allowed while the instance is in `state`."""
+
+    def __init__(self, instance_uuid: str, operation: str, state: str, allowed: str) -> None:
+        super().__init__(instance_uuid, operation, state, allowed)
+
+    def __str__(self) -> str:
+        uuid, operation, state, allowed = self.args
+        return f"instance {uuid} is {state}: {operation} needs it to be {allowed}"
+
+
+class RequestMismatch(Conflict):
+    """`request_id` was accepted before with other contents."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+
+    def __str__(self) -> str:
+        return f"request_id: already used for a different request (got {self.args[0]!r})"
+
+
+class HostError(ComputeAgentError):
+    """This node cannot do what was asked."""
+
+
+class InsufficientResources(HostError):
+    """Not enough memory, CPUs or disk space."""
+
+
+class NetworkError(HostError):
+    """A port could not be plugged or unplugged."""
+
+
+class StorageError(HostError):
+    """A disk could not be made, found or removed."""
+
+
+class GuestError(ComputeAgentError):
+    """Something about one guest's process."""
+
+
+class GuestGone(GuestError):
+    """The guest's process does not exist any more."""
+
+
+class GuestStartFailed(GuestError):
+    """The guest did not come up; its process has been removed."""
+
+
+class MonitorError(GuestError):
+    """The guest's monitor refused a command; nothing was changed."""
+
+
+class RecordTooNew(ComputeAgentError):
+    """A stored record has a version that this agent does not know."""
+
+
+class DeadlineExceeded(ComputeAgentError):
+    """No answer in time. The outcome is unknown, not failed."""
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,1 @@
+"""This machine: processes, capacity, what its kernel offers. Knows no instance."""

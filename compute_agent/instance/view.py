@@ -1,0 +1,97 @@
+"""What the agent tells about instances and operations: the answers of RPC and the payloads of notifications.
+
+Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.model import Instance
+from compute_agent.instance.state import PowerState, VmState
+
+
+class OperationState(StrEnum):
+    """Where a request stands; the last three are final."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    """Its side effects were undone, as far as the operation promises."""
+
+
+class StepState(StrEnum):
+    """A step is INTENDED before its side effect, DONE after it, UNDONE when it has been taken back."""
+
+    INTENDED = "intended"
+    DONE = "done"
+    UNDONE = "undone"
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """Why something failed: the class of `compute_agent.errors` and its line for a person."""
+
+    type: str
+    message: str
+
+
+class StepView(Struct, frozen=True, kw_only=True):
+    """One journaled step of an operation."""
+
+    name: str
+    state: StepState
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """The answer to every request that changes something: it is durable and will be worked on."""
+
+    request_id: str
+    instance_uuid: str
+    operation: str
+    state: OperationState
+
+
+class OperationView(Struct, frozen=True, kw_only=True):
+    """One operation, as `get_operation` shows it."""
+
+    request_id: str
+    instance_uuid: str
+    operation: str
+    state: OperationState
+    progress: int
+    """Percent."""
+    steps: list[StepView]
+    fault: Fault | None
+    accepted_at: float
+    finished_at: float | None
+
+
+class InstanceView(Struct, frozen=True, kw_only=True):
+    """One instance, as `get_instance` shows it."""
+
+    instance: Instance
+    host: str
+    vm_state: VmState
+    power_state: PowerState
+    task: str | None
+    """The operation that is under way or waits, oldest first."""
+    fault: Fault | None
+    machine: Machine | None
+    pid: int | None
+    created_at: float
+    updated_at: float
+    launched_at: float | None
+
+
+class Notification(Struct, frozen=True, kw_only=True):
+    """Something that happened, on its way to the controller.
+
+    `event_type` is ``compute.instance.<operation>.<start|progress|end|error>``.
+    """
+
+    event_type: str
+    payload: dict[str, object]

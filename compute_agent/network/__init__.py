@@ -1,0 +1,1 @@
+"""Ports: the contract, and the Open vSwitch that keeps it."""

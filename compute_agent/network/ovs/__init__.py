@@ -1,0 +1,1 @@
+"""Ports in Open vSwitch: one thread owns the OVSDB connection."""

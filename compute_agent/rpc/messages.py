@@ -1,0 +1,144 @@
+"""The messages of RPC 1.0: one type for each verb's arguments.
+
+A type's name is the verb's in camel case; `VERBS` is the whole interface. Exchange ``compute_agent``,
+topic ``compute``, server = host name. Verbs that change something answer `Accepted` as soon as the
+request is durable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from compute_agent.instance.model import Instance, Uuid
+
+RPC_VERSION = "1.0"
+TOPIC = "compute"
+EXCHANGE = "compute_agent"
+
+Seconds = Annotated[float, Meta(ge=0, le=86400, description="seconds")]
+
+
+class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keyword arguments of one call."""
+
+
+class _Change(_Message, frozen=True):
+    """A request that changes something: repeated with the same id it gets the same answer and starts nothing."""
+
+    request_id: Uuid
+
+
+class _InstanceChange(_Change, frozen=True):
+    instance_uuid: Uuid
+
+
+class BuildAndRunInstance(_Change, frozen=True):
+    """Create an instance and start it."""
+
+    instance: Instance
+
+
+class StartInstance(_InstanceChange, frozen=True):
+    """Start a stopped instance."""
+
+
+class StopInstance(_InstanceChange, frozen=True):
+    """Ask the guest to shut down; force it off after `timeout` (default: the agent's ``shutdown_timeout``)."""
+
+    timeout: Seconds | None = None
+
+
+class RebootInstance(_InstanceChange, frozen=True):
+    """SOFT asks the guest, and turns into HARD after `timeout`; HARD makes its process anew."""
+
+    reboot_type: Literal["SOFT", "HARD"] = "SOFT"
+    timeout: Seconds | None = None
+
+
+class PauseInstance(_InstanceChange, frozen=True):
+    """Stop the vCPUs; memory stays."""
+
+
+class UnpauseInstance(_InstanceChange, frozen=True):
+    """Let the vCPUs run again."""
+
+
+class SuspendInstance(_InstanceChange, frozen=True):
+    """Save memory to disk and free it."""
+
+
+class ResumeInstance(_InstanceChange, frozen=True):
+    """Go on where `suspend_instance` left off."""
+
+
+class TerminateInstance(_InstanceChange, frozen=True):
+    """Stop the instance at once and remove all that belongs to it."""
+
+
+class GetInstance(_Message, frozen=True):
+    """One instance."""
+
+    instance_uuid: Uuid
+
+
+class ListInstances(_Message, frozen=True):
+    """Every instance of this host."""
+
+
+class GetConsoleOutput(_Message, frozen=True):
+    """The end of the serial console's log."""
+
+    instance_uuid: Uuid
+    length: Annotated[int, Meta(ge=1, le=1024 * 1024, description="bytes")] = 64 * 1024
+
+
+class GetSerialConsole(_Message, frozen=True):
+    """Where the serial console can be reached on the instance's host."""
+
+    instance_uuid: Uuid
+
+
+class GetDiagnostics(_Message, frozen=True):
+    """Counters of a running instance."""
+
+    instance_uuid: Uuid
+
+
+class GetHost(_Message, frozen=True):
+    """What this host is, has and can do."""
+
+
+class GetOperation(_Message, frozen=True):
+    """One operation, by its request id."""
+
+    request_id: Uuid
+
+
+class ListOperations(_Message, frozen=True):
+    """The latest operations, newest first; of one instance, where it is given."""
+
+    instance_uuid: Uuid | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+VERBS: dict[str, type[_Message]] = {
+    "build_and_run_instance": BuildAndRunInstance,
+    "start_instance": StartInstance,
+    "stop_instance": StopInstance,
+    "reboot_instance": RebootInstance,
+    "pause_instance": PauseInstance,
+    "unpause_instance": UnpauseInstance,
+    "suspend_instance": SuspendInstance,
+    "resume_instance": ResumeInstance,
+    "terminate_instance": TerminateInstance,
+    "get_instance": GetInstance,
+    "list_instances": ListInstances,
+    "get_console_output": GetConsoleOutput,
+    "get_serial_console": GetSerialConsole,
+    "get_diagnostics": GetDiagnostics,
+    "get_host": GetHost,
+    "get_operation": GetOperation,
+    "list_operations": ListOperations,
+}

@@ -1,0 +1,1 @@
+"""Disks: the contract, local qcow2, the image cache and the config drive."""

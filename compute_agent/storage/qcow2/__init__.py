@@ -1,0 +1,1 @@
+"""Disks as local qcow2 overlays on cached images."""

@@ -1,0 +1,1 @@
+"""Hypervisors: the contract, and one package for each that keeps it."""

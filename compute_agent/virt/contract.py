@@ -1,0 +1,129 @@
+"""What every hypervisor offers to the agent.
+
+Each verb may be repeated after a crash. Every call returns within its deadline; `DeadlineExceeded`
+means "unknown": the caller asks `status()` before it undoes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from compute_agent.instance.devices import BootFiles, Disk, Nic
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.model import Instance
+from compute_agent.instance.state import PowerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestExit:
+    """A guest stopped without having been told to by this agent."""
+
+    instance_uuid: str
+    reason: Literal["powered_off", "crashed"]
+    detail: str
+    """For a person: the signal or status, and the last lines that the process wrote."""
+
+
+OnGuestExit = Callable[[GuestExit], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """All that a hypervisor needs to start one guest."""
+
+    instance: Instance
+    machine: Machine
+    disks: Sequence[Disk]
+    nics: Sequence[Nic]
+    boot: BootFiles | None = None
+    saved_state: Path | None = None
+    """Memory saved by `Guest.save`: the guest is loaded from it and left paused."""
+
+
+class Guest(Protocol):
+    """A guest's process, seen from the agent."""
+
+    @property
+    def instance_uuid(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    def status(self) -> PowerState:
+        """What the machine does now; UNRESPONSIVE where the monitor does not answer, never an exception.
+
+        SHUTDOWN means that the guest powered itself off (its process still holds the devices) or is gone.
+        """
+
+    def pause(self) -> None:
+        """Stop the vCPUs. Nothing happens to a paused guest."""
+
+    def resume(self) -> None:
+        """Let the vCPUs run. Nothing happens to a running guest."""
+
+    def press_power_button(self) -> None:
+        """Ask the guest's system to shut down (ACPI); it may refuse or ignore it."""
+
+    def wait_for_shutdown(self, seconds: float) -> bool:
+        """Wait until the guest has powered off or its process is gone: True, or False at the deadline."""
+
+    def reset(self) -> None:
+        """Pull the reset line and let the vCPUs run, as after power-on; also revives a powered-off guest."""
+
+    def save(self, path: Path) -> None:
+        """Write memory and device state of the paused guest to `path`, durably.
+
+        :raises MonitorError: nothing was saved, the guest is still paused and may go on.
+        """
+
+    def kill(self) -> None:
+        """End the process and wait until it is gone. Nothing happens where it is gone already.
+
+        :raises DeadlineExceeded: it does not die (a task stuck in the kernel).
+        """
+
+    def diagnostics(self) -> Mapping[str, object]:
+        """Counters for a person: state, uptime, CPU time, disk and NIC counters, balloon; plain JSON values."""
+
+
+class Hypervisor(Protocol):
+    """Starts guests, and finds those that an earlier agent started."""
+
+    def describe(self) -> Mapping[str, object]:
+        """What this hypervisor is and can do here, for `get_host`: name, version, accelerator and why."""
+
+    def design(self, instance: Instance) -> Machine:
+        """Decide the machine for a new instance; pure, apart from what the host has been found to be.
+
+        :raises InvalidMessage: this hypervisor cannot run such an instance.
+        """
+
+    def start(self, request: StartRequest) -> Guest:
+        """Start the guest, or adopt it where it already runs. Running on return; paused where loaded from a state.
+
+        :raises GuestStartFailed: no process is left.
+        """
+
+    def adopt(self, instance_uuid: str) -> Guest | None:
+        """The running guest of that instance, or None: there is no process of it on this host."""
+
+    def console_output(self, instance_uuid: str, length: int) -> bytes:
+        """The last `length` bytes of the serial console, also after the guest has stopped."""
+
+    def console_socket(self, instance_uuid: str) -> Path:
+        """Where a person on this node can talk to the serial console."""
+
+    def saved_state_path(self, instance_uuid: str) -> Path:
+        """Where the memory of a suspended instance is kept."""
+
+    def forget(self, instance_uuid: str) -> None:
+        """Remove the directories of an instance that has no process any more. May be repeated."""
+
+    def inspect(self) -> set[str]:
+        """The uuids of all instances that have a process or a directory of this hypervisor on this host."""
+
+    def close(self) -> None:
+        """Let go of every guest without touching it."""

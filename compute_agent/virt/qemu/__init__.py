@@ -1,0 +1,1 @@
+"""The hypervisor driver `qemu`: one QEMU process a guest, driven over QMP."""
