@@ -1,0 +1,22 @@
+"""What the agent itself is told at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """Section ``[agent]``; times in seconds."""
+
+    host: str
+    state_dir: Path
+    """Where the journal is kept."""
+    workers: int = 64
+    """Operations on different instances that may run at once."""
+    shutdown_timeout: float = 60.0
+    """How long a guest may take to shut down where the request does not say."""
+    reconcile_interval: float = 60.0
+    operation_history: int = 10000
+    """Finished operations that the journal remembers."""

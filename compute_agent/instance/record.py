@@ -1,0 +1,46 @@
+"""The versioned record of an instance: what the journal keeps, and an agent of another version may find.
+
+It says what the instance is and what its machine became, never a command line.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from compute_agent.errors import RecordTooNew
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.model import Instance
+
+VERSION = 1
+
+
+class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An instance and, once decided, its machine."""
+
+    instance: Instance
+    machine: Machine | None = None
+    version: Literal[1] = 1
+
+
+class _Versioned(msgspec.Struct):
+    """Any record, as far as every version agrees."""
+
+    version: int
+
+
+def encode_record(record: InstanceRecord) -> bytes:
+    """JSON, one line."""
+    return msgspec.json.encode(record)
+
+
+def decode_record(data: bytes) -> InstanceRecord:
+    """The record that `encode_record` wrote.
+
+    :raises RecordTooNew: a newer agent wrote it; guessing could destroy the instance.
+    """
+    version = msgspec.json.decode(data, type=_Versioned).version
+    if version > VERSION:
+        raise RecordTooNew(f"instance record has version {version}, this agent knows up to {VERSION}")
+    return msgspec.json.decode(data, type=InstanceRecord)
