@@ -22,7 +22,7 @@ Url = Annotated[str, Meta(pattern="^(file:///|https?://)[^\\s]+$", max_length=40
 OneLine = Annotated[str, Meta(pattern="^[^\\x00-\\x1f\\x7f]*$", max_length=2048)]
 
 
-class _Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value: compared by content, never changed in place."""
 
 

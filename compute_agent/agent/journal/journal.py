@@ -1,0 +1,201 @@
+"""Reads and writes of the journal, in the agent's terms. Every write is durable when the call returns."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from compute_agent.agent.journal.database import Database
+from compute_agent.agent.journal.rows import InstanceRow, OperationRow, encode_fault
+from compute_agent.agent.request import Request
+from compute_agent.errors import InstanceNotFound, OperationNotFound
+from compute_agent.instance.record import InstanceRecord, encode_record
+from compute_agent.instance.state import VmState
+from compute_agent.instance.view import Fault, Notification, OperationState, StepState
+
+_OPERATIONS = "SELECT * FROM operations"
+_STEPS = "SELECT name, state FROM steps WHERE request_id = ? ORDER BY position"
+
+
+class Journal:
+    """See the package. Methods may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        """:raises HostError: see `Database`. :raises RecordTooNew: likewise."""
+        self._database = Database(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make several writes one."""
+        with self._database.transaction():
+            yield
+
+    # --- operations -------------------------------------------------------------------------------
+
+    def add_operation(self, request: Request) -> None:
+        """Accept a request whose id is new."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "INSERT INTO operations (request_id, request, digest, instance_uuid, state, accepted_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    request.request_id,
+                    msgspec.json.encode(request),
+                    request.digest(),
+                    request.instance_uuid,
+                    OperationState.ACCEPTED,
+                    time.time(),
+                ),
+            )
+
+    def find_operation(self, request_id: str) -> OperationRow | None:
+        """What was accepted under this id."""
+        rows = self._database.read(f"{_OPERATIONS} WHERE request_id = ?", request_id)
+        return self._operation(rows[0]) if rows else None
+
+    def operation(self, request_id: str) -> OperationRow:
+        """:raises OperationNotFound: nothing was accepted under this id."""
+        found = self.find_operation(request_id)
+        if found is None:
+            raise OperationNotFound(request_id)
+        return found
+
+    def operations(self, instance_uuid: str | None, limit: int) -> list[OperationRow]:
+        """The latest ones, newest first."""
+        rows = self._database.read(
+            f"{_OPERATIONS} WHERE ?1 IS NULL OR instance_uuid = ?1 ORDER BY sequence DESC LIMIT ?2",
+            instance_uuid,
+            limit,
+        )
+        return [self._operation(row) for row in rows]
+
+    def unfinished(self, instance_uuid: str | None = None) -> list[OperationRow]:
+        """What was accepted and has not ended, oldest first."""
+        rows = self._database.read(
+            f"{_OPERATIONS} WHERE finished_at IS NULL AND (?1 IS NULL OR instance_uuid = ?1) ORDER BY sequence",
+            instance_uuid,
+        )
+        return [self._operation(row) for row in rows]
+
+    def _operation(self, row: sqlite3.Row) -> OperationRow:
+        return OperationRow.from_rows(row, self._database.read(_STEPS, row["request_id"]))
+
+    def set_running(self, request_id: str) -> None:
+        """Its first step is about to begin."""
+        self._update_operation(request_id, state=OperationState.RUNNING)
+
+    def set_progress(self, request_id: str, percent: int) -> None:
+        """How far it is."""
+        self._update_operation(request_id, progress=percent)
+
+    def finish(self, request_id: str, state: OperationState, fault: Fault | None) -> None:
+        """It has ended, one way or the other."""
+        progress = {"progress": 100} if state is OperationState.DONE else {}
+        self._update_operation(request_id, state=state, fault=encode_fault(fault), finished_at=time.time(), **progress)
+
+    def _update_operation(self, request_id: str, **columns: object) -> None:
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        with self._database.transaction() as sql:
+            sql.execute(f"UPDATE operations SET {assignments} WHERE request_id = ?", (*columns.values(), request_id))
+
+    def set_step(self, request_id: str, name: str, state: StepState) -> None:
+        """Note where a step stands; the first time gives it its place in the order."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "INSERT INTO steps (request_id, position, name, state)"
+                " VALUES (?1, (SELECT count(*) FROM steps WHERE request_id = ?1), ?2, ?3)"
+                " ON CONFLICT (request_id, name) DO UPDATE SET state = excluded.state",
+                (request_id, name, state),
+            )
+
+    def forget_operations_beyond(self, count: int) -> None:
+        """Keep the newest `count` finished operations."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "DELETE FROM operations WHERE finished_at IS NOT NULL AND sequence <="
+                " (SELECT sequence FROM operations WHERE finished_at IS NOT NULL"
+                "  ORDER BY sequence DESC LIMIT 1 OFFSET ?)",
+                (count,),
+            )
+
+    # --- instances --------------------------------------------------------------------------------
+
+    def add_instance(self, record: InstanceRecord) -> None:
+        """A new instance, in state BUILDING."""
+        now = time.time()
+        with self._database.transaction() as sql:
+            sql.execute(
+                "INSERT INTO instances (uuid, record, vm_state, created_at, updated_at) VALUES (?, ?, ?, ?, ?)",
+                (record.instance.uuid, encode_record(record), VmState.BUILDING, now, now),
+            )
+
+    def find_instance(self, instance_uuid: str) -> InstanceRow | None:
+        """:raises RecordTooNew: written by a newer agent."""
+        rows = self._database.read("SELECT * FROM instances WHERE uuid = ?", instance_uuid)
+        return InstanceRow.from_row(rows[0]) if rows else None
+
+    def instance(self, instance_uuid: str) -> InstanceRow:
+        """:raises InstanceNotFound: no such instance."""
+        found = self.find_instance(instance_uuid)
+        if found is None:
+            raise InstanceNotFound(instance_uuid)
+        return found
+
+    def instances(self) -> list[InstanceRow]:
+        """All of them, oldest first."""
+        return [InstanceRow.from_row(row) for row in self._database.read("SELECT * FROM instances ORDER BY created_at")]
+
+    def instance_uuids(self) -> set[str]:
+        """Of all instances, those with an unreadable record too."""
+        return {row["uuid"] for row in self._database.read("SELECT uuid FROM instances")}
+
+    def set_record(self, record: InstanceRecord) -> None:
+        """The machine was decided or changed."""
+        self._update_instance(record.instance.uuid, record=encode_record(record))
+
+    def set_state(self, instance_uuid: str, state: VmState, fault: Fault | None) -> None:
+        """What an operation left behind."""
+        self._update_instance(instance_uuid, vm_state=state, fault=encode_fault(fault))
+
+    def set_launched(self, instance_uuid: str) -> None:
+        """The guest has been started."""
+        self._update_instance(instance_uuid, launched_at=time.time())
+
+    def _update_instance(self, instance_uuid: str, **columns: object) -> None:
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        with self._database.transaction() as sql:
+            sql.execute(
+                f"UPDATE instances SET {assignments}, updated_at = ? WHERE uuid = ?",
+                (*columns.values(), time.time(), instance_uuid),
+            )
+
+    def remove_instance(self, instance_uuid: str) -> None:
+        """It is gone from this host."""
+        with self._database.transaction() as sql:
+            sql.execute("DELETE FROM instances WHERE uuid = ?", (instance_uuid,))
+
+    # --- outbox -----------------------------------------------------------------------------------
+
+    def add_notification(self, notification: Notification) -> None:
+        """To be told to the controller, sooner or later."""
+        with self._database.transaction() as sql:
+            sql.execute("INSERT INTO outbox (notification) VALUES (?)", (msgspec.json.encode(notification),))
+
+    def waiting_notifications(self, limit: int) -> list[tuple[int, Notification]]:
+        """The oldest ones, each with its sequence number."""
+        rows = self._database.read("SELECT * FROM outbox ORDER BY sequence LIMIT ?", limit)
+        return [(row["sequence"], msgspec.json.decode(row["notification"], type=Notification)) for row in rows]
+
+    def remove_notification(self, sequence: int) -> None:
+        """It was delivered."""
+        with self._database.transaction() as sql:
+            sql.execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))

@@ -1,0 +1,100 @@
+"""Rows of the journal as typed values."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+import msgspec
+
+from compute_agent.agent.request import Request
+from compute_agent.instance.record import InstanceRecord, decode_record
+from compute_agent.instance.state import VmState
+from compute_agent.instance.view import Accepted, Fault, OperationState, OperationView, StepState, StepView
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """An instance, as the journal knows it."""
+
+    record: InstanceRecord
+    vm_state: VmState
+    fault: Fault | None
+    created_at: float
+    updated_at: float
+    launched_at: float | None
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> InstanceRow:
+        """:raises RecordTooNew: written by a newer agent."""
+        return cls(
+            record=decode_record(row["record"]),
+            vm_state=VmState(row["vm_state"]),
+            fault=decode_fault(row["fault"]),
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+            launched_at=row["launched_at"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    """An accepted request and how far it got."""
+
+    request: Request
+    digest: str
+    state: OperationState
+    progress: int
+    fault: Fault | None
+    accepted_at: float
+    finished_at: float | None
+    steps: dict[str, StepState]
+    """In the order in which they were begun."""
+
+    @classmethod
+    def from_rows(cls, row: sqlite3.Row, steps: list[sqlite3.Row]) -> OperationRow:
+        """`steps` are the rows of its steps, by position."""
+        return cls(
+            request=msgspec.json.decode(row["request"], type=Request),
+            digest=row["digest"],
+            state=OperationState(row["state"]),
+            progress=row["progress"],
+            fault=decode_fault(row["fault"]),
+            accepted_at=row["accepted_at"],
+            finished_at=row["finished_at"],
+            steps={step["name"]: StepState(step["state"]) for step in steps},
+        )
+
+    def view(self) -> OperationView:
+        """As `get_operation` shows it."""
+        return OperationView(
+            request_id=self.request.request_id,
+            instance_uuid=self.request.instance_uuid,
+            operation=self.request.operation,
+            state=self.state,
+            progress=self.progress,
+            steps=[StepView(name=name, state=state) for name, state in self.steps.items()],
+            fault=self.fault,
+            accepted_at=self.accepted_at,
+            finished_at=self.finished_at,
+        )
+
+
+def answer_to(request: Request) -> Accepted:
+    """The one answer that a request gets, each time it is sent."""
+    return Accepted(
+        request_id=request.request_id,
+        instance_uuid=request.instance_uuid,
+        operation=request.operation,
+        state=OperationState.ACCEPTED,
+    )
+
+
+def encode_fault(fault: Fault | None) -> bytes | None:
+    """For a column."""
+    return None if fault is None else msgspec.json.encode(fault)
+
+
+def decode_fault(data: bytes | None) -> Fault | None:
+    """From a column."""
+    return None if data is None else msgspec.json.decode(data, type=Fault)

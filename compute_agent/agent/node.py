@@ -1,0 +1,55 @@
+"""The rooms that operations work with, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from compute_agent.agent.journal import Journal
+from compute_agent.agent.settings import AgentSettings
+from compute_agent.errors import GuestGone
+from compute_agent.instance.state import PowerState, VmState
+from compute_agent.network.contract import PortDriver
+from compute_agent.storage.contract import DiskDriver
+from compute_agent.virt.contract import Guest, Hypervisor
+
+_STATE_OF_POWER = {
+    PowerState.RUNNING: VmState.ACTIVE,
+    PowerState.PAUSED: VmState.PAUSED,
+    PowerState.SHUTDOWN: VmState.STOPPED,
+    PowerState.CRASHED: VmState.STOPPED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """This compute node, as an operation sees it."""
+
+    settings: AgentSettings
+    journal: Journal
+    hypervisor: Hypervisor
+    network: PortDriver
+    storage: DiskDriver
+    guests: dict[str, Guest] = field(default_factory=dict)
+    """Those with a process, by instance uuid. The process is the truth; this only saves looking for it."""
+
+    def find_guest(self, instance_uuid: str) -> Guest | None:
+        """The instance's guest, if it has a process."""
+        guest = self.guests.get(instance_uuid) or self.hypervisor.adopt(instance_uuid)
+        if guest is not None:
+            self.guests[instance_uuid] = guest
+        return guest
+
+    def guest(self, instance_uuid: str) -> Guest:
+        """:raises GuestGone: the instance has no process."""
+        guest = self.find_guest(instance_uuid)
+        if guest is None:
+            raise GuestGone(f"instance {instance_uuid} has no running process")
+        return guest
+
+    def observed_state(self, instance_uuid: str, believed: VmState) -> VmState:
+        """What the instance is, found by looking; `believed` where its guest does not answer."""
+        guest = self.find_guest(instance_uuid)
+        if guest is not None:
+            return _STATE_OF_POWER.get(guest.status(), believed)
+        saved = self.hypervisor.saved_state_path(instance_uuid).exists()
+        return VmState.SUSPENDED if saved else VmState.STOPPED

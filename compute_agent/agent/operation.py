@@ -1,0 +1,41 @@
+"""What an operation is: a list of steps.
+
+A step is journaled before its side effect, may be repeated (an agent that died in it does it again), and
+is undone when the operation fails. A step that was done before a crash is not repeated, so a step that
+needs what an earlier one handed over (open descriptors, for instance) gets it anew from `Work`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compute_agent.agent.work import Work
+from compute_agent.instance.state import VmState
+
+
+def nothing(work: Work) -> None:
+    """The undo of a step whose effect is harmless, or cannot be taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One side effect and its undo. Both may be repeated."""
+
+    name: str
+    do: Callable[[Work], None]
+    undo: Callable[[Work], None] = nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One verb of the agent."""
+
+    name: str
+    allowed: frozenset[VmState]
+    """States of the instance in which it may start."""
+    steps: tuple[Step, ...]
+    outcome: VmState | None
+    """The instance's state when all steps are done; None: the instance is no more."""
+    failure: VmState | None = None
+    """The instance's state when the steps were undone; None: whatever is found by looking."""

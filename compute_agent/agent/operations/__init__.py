@@ -1,0 +1,21 @@
+"""Every operation of the agent, one subject a module."""
+
+from compute_agent.agent.operation import Operation
+from compute_agent.agent.operations.boot import BOOT
+from compute_agent.agent.operations.power import GUEST_EXIT, PAUSE, START, STOP, UNPAUSE
+from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
+from compute_agent.agent.operations.suspend import RESUME, SUSPEND
+from compute_agent.agent.operations.terminate import TERMINATE
+from compute_agent.agent.request import Request
+
+_BY_NAME = {
+    operation.name: operation
+    for operation in (BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT)
+}
+
+
+def operation_of(request: Request) -> Operation:
+    """The operation that a request asks for."""
+    if request.operation == "reboot":
+        return HARD_REBOOT if request.arguments.get("reboot_type") == "HARD" else SOFT_REBOOT
+    return _BY_NAME[request.operation]

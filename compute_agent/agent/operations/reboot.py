@@ -1,0 +1,44 @@
+"""reboot: SOFT keeps the guest's process, HARD makes a new one."""
+
+from __future__ import annotations
+
+import logging
+
+from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations.steps import KILL_GUEST, PLUG_PORTS, START_GUEST, UNPLUG_PORTS, ask_to_shut_down
+from compute_agent.agent.work import Work
+from compute_agent.instance.state import PowerState, VmState
+
+LOG = logging.getLogger(__name__)
+
+
+def bring_down(work: Work) -> None:
+    """The guest's system has shut down; or it is halted, because its time was up.
+
+    Halted, so that the next step can tell a guest that still has to be reset (not running) from one that an
+    agent has reset before it died (running): a guest is never reset twice.
+    """
+    if not ask_to_shut_down(work):
+        LOG.warning("The guest did not shut down in time: resetting it")
+        work.guest.pause()
+
+
+def reset_guest(work: Work) -> None:
+    """Start the guest's system anew in the same machine."""
+    if work.guest.status() is not PowerState.RUNNING:
+        work.guest.reset()
+
+
+SOFT_REBOOT = Operation(
+    name="reboot",
+    allowed=frozenset({VmState.ACTIVE}),
+    steps=(Step("bring_down", bring_down), Step("reset_guest", reset_guest)),
+    outcome=VmState.ACTIVE,
+)
+
+HARD_REBOOT = Operation(
+    name="reboot",
+    allowed=frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED}),
+    steps=(KILL_GUEST, UNPLUG_PORTS, PLUG_PORTS, START_GUEST),
+    outcome=VmState.ACTIVE,
+)

@@ -1,0 +1,104 @@
+"""Steps that several operations share. Each may be repeated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from compute_agent.agent.operation import Step
+from compute_agent.agent.work import Work
+from compute_agent.errors import DeadlineExceeded, GuestGone
+from compute_agent.virt.contract import Guest, StartRequest
+
+LOG = logging.getLogger(__name__)
+
+BUTTON_INTERVAL = 10.0
+"""Seconds between two presses of the power button: a system that is still booting misses the first."""
+
+
+def plug_ports(work: Work) -> None:
+    """Make the taps and put them on their bridges."""
+    work.plug_ports()
+
+
+def unplug_ports(work: Work) -> None:
+    """Take the ports off and let the taps go."""
+    work.close()
+    work.node.network.unplug(work.port_ids)
+
+
+def launch(work: Work, saved_state: Path | None = None) -> None:
+    """Start the guest, from the start or from saved memory; ports are plugged where they are not."""
+    request = StartRequest(
+        instance=work.instance,
+        machine=work.machine,
+        disks=work.node.storage.connect(work.instance),
+        nics=work.plug_ports(),
+        boot=work.node.storage.boot_files(work.instance),
+        saved_state=saved_state,
+    )
+    work.node.guests[work.uuid] = work.node.hypervisor.start(request)
+    work.close()
+
+
+def start_guest(work: Work) -> None:
+    """Start the guest and note the time."""
+    launch(work)
+    work.node.journal.set_launched(work.uuid)
+
+
+def kill_guest(work: Work) -> None:
+    """End the guest's process, if there is one."""
+    guest = work.node.find_guest(work.uuid)
+    if guest is not None:
+        guest.kill()
+        work.node.guests.pop(work.uuid, None)
+
+
+def pause_guest(work: Work) -> None:
+    """Stop the vCPUs."""
+    work.guest.pause()
+
+
+def resume_guest(work: Work) -> None:
+    """Let the vCPUs run."""
+    work.guest.resume()
+
+
+def ask_to_shut_down(work: Work) -> bool:
+    """Press the power button until the guest is off: True, or False when its time is up.
+
+    A monitor that does not answer is not a reason to stop waiting: the guest may be slow, not stuck.
+    """
+    guest = work.node.find_guest(work.uuid)
+    if guest is None:
+        return True
+    deadline = time.monotonic() + shutdown_timeout(work)
+    while not work.hurry.is_set() and (left := deadline - time.monotonic()) > 0:
+        if _press_and_wait(guest, min(left, BUTTON_INTERVAL)):
+            return True
+    return False
+
+
+def _press_and_wait(guest: Guest, seconds: float) -> bool:
+    try:
+        guest.press_power_button()
+        return guest.wait_for_shutdown(seconds)
+    except DeadlineExceeded as error:
+        LOG.warning("The guest does not answer while it is asked to shut down: %s", error)
+        return False
+    except GuestGone:
+        return True
+
+
+def shutdown_timeout(work: Work) -> float:
+    """Seconds: what the request says, else the agent's default."""
+    timeout = work.request.arguments.get("timeout")
+    return float(timeout) if isinstance(timeout, int | float) else work.node.settings.shutdown_timeout
+
+
+PLUG_PORTS = Step("plug_ports", plug_ports, unplug_ports)
+START_GUEST = Step("start_guest", start_guest, kill_guest)
+KILL_GUEST = Step("kill_guest", kill_guest)
+UNPLUG_PORTS = Step("unplug_ports", unplug_ports)
