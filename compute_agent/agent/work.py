@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Event
 
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
@@ -18,15 +17,12 @@ from compute_agent.virt.contract import Guest
 class Work:
     """The request, its instance, the node, and what steps hand to later steps."""
 
-    def __init__(
-        self, node: Node, request: Request, record: InstanceRecord, report: Callable[[int], None], hurry: Event
-    ) -> None:
-        """`report` takes the percentage of the running step; `hurry` is set when somebody wants the instance gone."""
+    def __init__(self, node: Node, request: Request, record: InstanceRecord) -> None:
         self.node = node
         self.request = request
         self.record = record
-        self.report = report
-        self.hurry = hurry
+        self.report: Callable[[int], None] = lambda percent: None
+        """Takes the percentage of the running step."""
         self._nics: Sequence[Nic] = ()
 
     @property
@@ -53,6 +49,11 @@ class Work:
     def guest(self) -> Guest:
         """:raises GuestGone: the instance has no process."""
         return self.node.guest(self.uuid)
+
+    @property
+    def hurried(self) -> bool:
+        """Somebody wants the instance gone, and waits for this operation to get out of the way."""
+        return any(row.request.operation == "terminate" for row in self.node.journal.unfinished(self.uuid))
 
     @property
     def port_ids(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -15,6 +16,9 @@ LOG = logging.getLogger(__name__)
 
 BUTTON_INTERVAL = 10.0
 """Seconds between two presses of the power button: a system that is still booting misses the first."""
+
+HURRY_INTERVAL = 1.0
+"""Seconds after which a waiting step sees that somebody wants the instance gone."""
 
 
 def plug_ports(work: Work) -> None:
@@ -67,29 +71,25 @@ def resume_guest(work: Work) -> None:
 
 
 def ask_to_shut_down(work: Work) -> bool:
-    """Press the power button until the guest is off: True, or False when its time is up.
-
-    A monitor that does not answer is not a reason to stop waiting: the guest may be slow, not stuck.
-    """
+    """Press the power button until the guest is off: True, or False when its time is up."""
     guest = work.node.find_guest(work.uuid)
-    if guest is None:
-        return True
     deadline = time.monotonic() + shutdown_timeout(work)
-    while not work.hurry.is_set() and (left := deadline - time.monotonic()) > 0:
-        if _press_and_wait(guest, min(left, BUTTON_INTERVAL)):
+    pressed = -math.inf
+    while guest is not None and not work.hurried and (left := deadline - time.monotonic()) > 0:
+        if time.monotonic() - pressed >= BUTTON_INTERVAL:
+            pressed = time.monotonic()
+            _press_power_button(guest)
+        if guest.wait_for_shutdown(min(left, HURRY_INTERVAL)):
             return True
-    return False
+    return guest is None
 
 
-def _press_and_wait(guest: Guest, seconds: float) -> bool:
+def _press_power_button(guest: Guest) -> None:
+    """A monitor that does not answer is no reason to stop waiting: the guest may be slow, not stuck."""
     try:
         guest.press_power_button()
-        return guest.wait_for_shutdown(seconds)
-    except DeadlineExceeded as error:
-        LOG.warning("The guest does not answer while it is asked to shut down: %s", error)
-        return False
-    except GuestGone:
-        return True
+    except (DeadlineExceeded, GuestGone) as error:
+        LOG.warning("The power button could not be pressed: %s", error)
 
 
 def shutdown_timeout(work: Work) -> float:

@@ -17,4 +17,5 @@ TERMINATE = Operation(
         Step("forget_guest", forget_guest),
     ),
     outcome=None,
+    failure=VmState.ERROR,
 )

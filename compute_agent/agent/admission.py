@@ -1,0 +1,68 @@
+"""Decides, before anything happens, whether a request is taken; and makes it durable if it is."""
+
+from __future__ import annotations
+
+from compute_agent.agent.execution import check_state
+from compute_agent.agent.node import Node
+from compute_agent.agent.operations import operation_of
+from compute_agent.agent.request import Request
+from compute_agent.errors import InstanceExists, InsufficientResources, RequestMismatch
+from compute_agent.host.resources import cpu_count, memory_mb
+from compute_agent.instance.model import Flavor, Instance
+from compute_agent.instance.record import InstanceRecord
+
+
+def admit(node: Node, request: Request) -> bool:
+    """True: the request is new and durable now. False: it was accepted before.
+
+    :raises ComputeAgentError: it is refused, and nothing has changed.
+    """
+    if _known(node, request):
+        return False
+    if request.instance is not None:
+        _check_order(node, request.instance)
+    with node.journal.transaction():
+        if _known(node, request):  # twice at once
+            return False
+        if request.instance is not None:
+            _add_instance(node, request.instance)
+        else:
+            _check_instance(node, request)
+        node.journal.add_operation(request)
+    return True
+
+
+def _known(node: Node, request: Request) -> bool:
+    row = node.journal.find_operation(request.request_id)
+    if row is not None and row.digest != request.digest():
+        raise RequestMismatch(request.request_id)
+    return row is not None
+
+
+def _check_order(node: Node, instance: Instance) -> None:
+    """What can be known to be impossible now is refused now, not after a download."""
+    _check_flavor(instance.flavor)
+    node.storage.check(instance)
+    node.network.check(instance.ports)
+
+
+def _check_flavor(flavor: Flavor) -> None:
+    if flavor.vcpus > cpu_count():
+        raise InsufficientResources(f"instance.flavor.vcpus: {flavor.vcpus} wanted, this host has {cpu_count()} CPUs")
+    if flavor.memory_mb > memory_mb():
+        raise InsufficientResources(
+            f"instance.flavor.memory_mb: {flavor.memory_mb} MiB wanted, this host has {memory_mb()} MiB"
+        )
+
+
+def _add_instance(node: Node, instance: Instance) -> None:
+    if instance.uuid in node.journal.instance_uuids():
+        raise InstanceExists(instance.uuid)
+    node.journal.add_instance(InstanceRecord(instance=instance))
+
+
+def _check_instance(node: Node, request: Request) -> None:
+    """The instance must be there; its state counts now only if nothing that may change it comes first."""
+    row = node.journal.instance(request.instance_uuid)
+    if not node.journal.unfinished(request.instance_uuid):
+        check_state(operation_of(request), request.instance_uuid, row.vm_state)

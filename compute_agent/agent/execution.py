@@ -1,0 +1,147 @@
+"""Carries out one operation: step by step with the journal ahead of it, backwards when a step fails."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from compute_agent.agent.announcer import Announcer
+from compute_agent.agent.journal import InstanceRow, OperationRow
+from compute_agent.agent.node import Node
+from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations import operation_of
+from compute_agent.agent.work import Work
+from compute_agent.errors import ComputeAgentError, InvalidState
+from compute_agent.instance.state import VmState
+from compute_agent.instance.view import Fault, OperationState, StepState
+
+LOG = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL = 1.0
+"""Seconds between two notes of a step's progress."""
+
+
+def fault_of(error: Exception) -> Fault:
+    """What a controller is told about an exception."""
+    if isinstance(error, ComputeAgentError):
+        return Fault(type=type(error).__name__, message=str(error))
+    return Fault(type="ComputeAgentError", message=f"internal error: {type(error).__name__}: {error}")
+
+
+def check_state(operation: Operation, instance_uuid: str, state: VmState) -> None:
+    """:raises InvalidState: the operation may not start in this state."""
+    if state not in operation.allowed:
+        allowed = " or ".join(sorted(operation.allowed))
+        raise InvalidState(instance_uuid, operation.name, state, allowed)
+
+
+class Execution:
+    """One accepted operation on its way to its end; also one that an earlier agent left half done."""
+
+    def __init__(self, node: Node, announcer: Announcer, accepted: OperationRow, row: InstanceRow, work: Work) -> None:
+        self._node = node
+        self._announcer = announcer
+        self._request = accepted.request
+        self._operation = operation_of(accepted.request)
+        self._steps = dict(accepted.steps)
+        self._resumed = accepted.state is OperationState.RUNNING
+        self._row = row
+        self._work = work
+        self._percent = accepted.progress
+        self._noted_at = 0.0
+
+    def run(self) -> None:
+        """Do all steps, or undo those that were begun; either way the journal knows the end."""
+        try:
+            self._begin()
+            for position, step in enumerate(self._operation.steps):
+                self._do(position, step)
+        except ComputeAgentError as error:
+            LOG.error("%s failed: %s", self._operation.name, error)
+            self._fail(error)
+        except Exception as error:  # the request's outermost edge: a defect of ours is undone and reported too
+            LOG.exception("%s failed in a way that nobody foresaw", self._operation.name)
+            self._fail(error)
+        else:
+            self._succeed()
+        finally:
+            self._work.close()
+
+    def _begin(self) -> None:
+        if self._resumed:
+            LOG.info("Going on with %s, which an earlier agent left unfinished", self._operation.name)
+            return
+        check_state(self._operation, self._work.uuid, self._row.vm_state)
+        LOG.info("Beginning %s", self._operation.name)
+        with self._node.journal.transaction():
+            self._node.journal.set_running(self._request.request_id)
+            self._announcer.announce(self._request, "start", 0, self._row.vm_state)
+
+    def _do(self, position: int, step: Step) -> None:
+        if self._steps.get(step.name) is StepState.DONE:
+            return
+        self._set_step(step, StepState.INTENDED)
+        self._work.report = lambda percent: self._report(position, percent)
+        step.do(self._work)
+        with self._node.journal.transaction():
+            self._set_step(step, StepState.DONE)
+            self._note_progress(position + 1, 0)
+
+    def _set_step(self, step: Step, state: StepState) -> None:
+        self._steps[step.name] = state
+        self._node.journal.set_step(self._request.request_id, step.name, state)
+
+    def _report(self, position: int, percent: int) -> None:
+        if time.monotonic() - self._noted_at >= PROGRESS_INTERVAL:
+            self._note_progress(position, percent)
+
+    def _note_progress(self, steps_done: int, percent_of_next: int) -> None:
+        percent = (steps_done * 100 + percent_of_next) // len(self._operation.steps)
+        if self._percent < percent < 100:
+            self._percent, self._noted_at = percent, time.monotonic()
+            with self._node.journal.transaction():
+                self._node.journal.set_progress(self._request.request_id, percent)
+                self._announcer.announce(self._request, "progress", percent, self._row.vm_state)
+
+    def _succeed(self) -> None:
+        outcome = self._operation.outcome
+        with self._node.journal.transaction():
+            if outcome is None:
+                self._node.journal.remove_instance(self._work.uuid)
+            else:
+                self._node.journal.set_state(self._work.uuid, outcome, self._crash_fault())
+            self._node.journal.finish(self._request.request_id, OperationState.DONE, None)
+            self._announcer.announce(self._request, "end", 100, outcome)
+        LOG.info("Finished %s", self._operation.name)
+
+    def _crash_fault(self) -> Fault | None:
+        """Why the guest is not running any more, where nobody asked for that."""
+        if self._request.arguments.get("reason") != "crashed":
+            return None
+        return Fault(type="GuestGone", message=str(self._request.arguments.get("detail")))
+
+    def _fail(self, error: Exception) -> None:
+        fault = fault_of(error)
+        state = self._row.vm_state
+        if self._steps:
+            self._undo()
+            state = self._operation.failure or self._node.observed_state(self._work.uuid, state)
+        with self._node.journal.transaction():
+            if self._steps:
+                self._node.journal.set_state(self._work.uuid, state, fault)
+            self._node.journal.finish(self._request.request_id, OperationState.FAILED, fault)
+            self._announcer.announce(self._request, "error", self._percent, state, fault)
+
+    def _undo(self) -> None:
+        """Take back what was begun, last first. What cannot be taken back now is left to the reconciler."""
+        for step in reversed(self._operation.steps):
+            if self._steps.get(step.name) in (StepState.INTENDED, StepState.DONE):
+                self._undo_step(step)
+
+    def _undo_step(self, step: Step) -> None:
+        try:
+            step.undo(self._work)
+        except Exception:  # an undo that fails must not keep the others from being done
+            LOG.exception("Step %s could not be undone", step.name)
+        else:
+            self._set_step(step, StepState.UNDONE)

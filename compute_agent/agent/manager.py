@@ -1,0 +1,204 @@
+"""The agent: accepts requests, has them carried out, answers questions. What RPC talks to."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+
+from compute_agent import __version__
+from compute_agent.agent.admission import admit
+from compute_agent.agent.announcer import Announcer
+from compute_agent.agent.execution import Execution, fault_of
+from compute_agent.agent.journal import InstanceRow, Journal, OperationRow
+from compute_agent.agent.journal.rows import answer_to
+from compute_agent.agent.lanes import Lanes
+from compute_agent.agent.log_context import logging_about
+from compute_agent.agent.node import Node
+from compute_agent.agent.outbox import Outbox, Publish
+from compute_agent.agent.reconciler import Reconciler
+from compute_agent.agent.recovery import recover
+from compute_agent.agent.request import Request
+from compute_agent.agent.settings import AgentSettings
+from compute_agent.agent.work import Work
+from compute_agent.errors import ComputeAgentError
+from compute_agent.host.resources import cpu_count, memory_mb
+from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
+from compute_agent.network.contract import PortDriver
+from compute_agent.storage.contract import DiskDriver
+from compute_agent.virt.contract import GuestExit, Hypervisor, OnGuestExit
+
+LOG = logging.getLogger(__name__)
+
+_POWER_WITHOUT_PROCESS = {VmState.SUSPENDED: PowerState.SUSPENDED, VmState.STOPPED: PowerState.SHUTDOWN}
+
+
+class Manager:
+    """Everything that happens on this node goes through here. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        make_hypervisor: Callable[[OnGuestExit], Hypervisor],
+        network: PortDriver,
+        storage: DiskDriver,
+        publish: Publish,
+    ) -> None:
+        """Open the journal and go on where the last agent stopped; requests may come when this returns.
+
+        :raises HostError: the journal cannot be used.
+        """
+        self._settings = settings
+        self._started_at = time.time()
+        self._journal = Journal(settings.state_dir / "journal.sqlite")
+        self._node = Node(
+            settings=settings,
+            journal=self._journal,
+            hypervisor=make_hypervisor(self.guest_exited),
+            network=network,
+            storage=storage,
+        )
+        self._lanes = Lanes(settings.workers)
+        self._outbox = Outbox(self._journal, publish)
+        self._announcer = Announcer(settings.host, self._journal, self._outbox.wake)
+        recover(self._node, self._lanes, self._enqueue, self.guest_exited)
+        self._reconciler = Reconciler(self._node, settings.reconcile_interval)
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Stop within about `seconds`, without touching a guest; what is unfinished is the next agent's."""
+        self._lanes.close(seconds)
+        self._reconciler.close()
+        self._outbox.close(1.0)
+        self._node.hypervisor.close()
+        self._node.network.close()
+        self._journal.close()
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> Accepted:
+        """Make the request durable and have it carried out. A request that was accepted before starts nothing.
+
+        :raises InvalidInput: it cannot be meant.
+        :raises Conflict: the instance is not in a state for it, or the id was used for something else.
+        :raises NotFound: no such instance.
+        :raises HostError: this node cannot do it. In each case nothing has changed.
+        """
+        with logging_about(request.request_id, request.instance_uuid):
+            if admit(self._node, request):
+                LOG.info("Accepted %s", request.operation)
+                self._enqueue(request)
+        return answer_to(request)
+
+    def guest_exited(self, exited: GuestExit) -> None:
+        """A guest ended by itself: put the rest of it away, unless an operation is about to do that anyway."""
+        self._lanes.submit(exited.instance_uuid, lambda: self._put_away(exited))
+
+    def _put_away(self, exited: GuestExit) -> None:
+        row = self._journal.find_instance(exited.instance_uuid)
+        if row is None or row.vm_state not in (VmState.ACTIVE, VmState.PAUSED):
+            return
+        if self._node.observed_state(exited.instance_uuid, row.vm_state) is not VmState.STOPPED:
+            return
+        request = Request(
+            request_id=str(uuid.uuid4()),
+            operation="guest_exit",
+            instance_uuid=exited.instance_uuid,
+            arguments={"reason": exited.reason, "detail": exited.detail},
+        )
+        self._journal.add_operation(request)
+        self._carry_out(request)
+
+    def _enqueue(self, request: Request) -> None:
+        self._lanes.submit(request.instance_uuid, lambda: self._carry_out(request))
+
+    def _carry_out(self, request: Request) -> None:
+        with logging_about(request.request_id, request.instance_uuid):
+            accepted = self._journal.operation(request.request_id)
+            try:
+                row = self._journal.instance(request.instance_uuid)
+            except ComputeAgentError as error:  # gone meanwhile, or written by a newer agent
+                self._refuse(request, error)
+                return
+            work = Work(self._node, request, row.record)
+            Execution(self._node, self._announcer, accepted, row, work).run()
+
+    def _refuse(self, request: Request, error: ComputeAgentError) -> None:
+        LOG.error("%s cannot begin: %s", request.operation, error)
+        with self._journal.transaction():
+            self._journal.finish(request.request_id, OperationState.FAILED, fault_of(error))
+            self._announcer.announce(request, "error", 0, fault=fault_of(error))
+
+    # --- questions --------------------------------------------------------------------------------
+
+    def get_instance(self, instance_uuid: str) -> InstanceView:
+        """:raises InstanceNotFound: no such instance."""
+        return self._view(self._journal.instance(instance_uuid), self._journal.unfinished(instance_uuid))
+
+    def list_instances(self) -> list[InstanceView]:
+        """All instances of this host, oldest first."""
+        unfinished = self._journal.unfinished()
+        return [
+            self._view(row, [one for one in unfinished if one.request.instance_uuid == row.record.instance.uuid])
+            for row in self._journal.instances()
+        ]
+
+    def _view(self, row: InstanceRow, unfinished: list[OperationRow]) -> InstanceView:
+        guest = self._node.guests.get(row.record.instance.uuid)
+        power = guest.status() if guest else _POWER_WITHOUT_PROCESS.get(row.vm_state, PowerState.NOSTATE)
+        crashed = row.fault is not None and row.vm_state is VmState.STOPPED
+        return InstanceView(
+            instance=row.record.instance,
+            host=self._settings.host,
+            vm_state=row.vm_state,
+            power_state=PowerState.CRASHED if crashed else power,
+            task=unfinished[0].request.operation if unfinished else None,
+            fault=row.fault,
+            machine=row.record.machine,
+            pid=guest.pid if guest else None,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            launched_at=row.launched_at,
+        )
+
+    def get_operation(self, request_id: str) -> OperationView:
+        """:raises OperationNotFound: nothing was accepted under this id."""
+        return self._journal.operation(request_id).view()
+
+    def list_operations(self, instance_uuid: str | None, limit: int) -> list[OperationView]:
+        """The latest ones, newest first."""
+        return [row.view() for row in self._journal.operations(instance_uuid, limit)]
+
+    def get_console_output(self, instance_uuid: str, length: int) -> str:
+        """The last `length` bytes of the serial console; what is not UTF-8 is replaced."""
+        self._journal.instance(instance_uuid)
+        return self._node.hypervisor.console_output(instance_uuid, length).decode(errors="replace")
+
+    def get_serial_console(self, instance_uuid: str) -> dict[str, object]:
+        """Where to talk to the serial console. :raises GuestGone: it is not running."""
+        self._journal.instance(instance_uuid)
+        self._node.guest(instance_uuid)
+        path = self._node.hypervisor.console_socket(instance_uuid)
+        return {"type": "unix", "host": self._settings.host, "path": str(path)}
+
+    def get_diagnostics(self, instance_uuid: str) -> dict[str, object]:
+        """Counters of the running guest. :raises GuestGone: it is not running."""
+        self._journal.instance(instance_uuid)
+        return dict(self._node.guest(instance_uuid).diagnostics())
+
+    def get_host(self) -> dict[str, object]:
+        """What this host is, has and can do."""
+        rows = self._journal.instances()
+        flavors = [row.record.instance.flavor for row in rows]
+        return {
+            "host": self._settings.host,
+            "agent": {"version": __version__, "started_at": self._started_at},
+            "hypervisor": dict(self._node.hypervisor.describe()),
+            "vcpus": cpu_count(),
+            "vcpus_used": sum(flavor.vcpus for flavor in flavors),
+            "memory_mb": memory_mb(),
+            "memory_mb_used": sum(flavor.memory_mb for flavor in flavors),
+            "storage": dict(self._node.storage.capacity()),
+            "instances": len(rows),
+        }

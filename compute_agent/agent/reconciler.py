@@ -1,0 +1,90 @@
+"""Compares what is on this node with what should be, and removes what carries our mark and nobody wants.
+
+Something is removed only when it was unwanted in two looks in a row: the first look may have caught an
+operation half way.
+"""
+
+from __future__ import annotations
+
+import logging
+from threading import Event, Thread
+from typing import NamedTuple
+
+from compute_agent.agent.node import Node
+from compute_agent.errors import ComputeAgentError
+from compute_agent.instance.state import VmState
+
+LOG = logging.getLogger(__name__)
+
+
+class Leftover(NamedTuple):
+    """Something of an instance that this node does not have."""
+
+    kind: str
+    """``guest``, ``disk`` or ``port``."""
+    instance_uuid: str
+    port_id: str | None = None
+
+
+class Reconciler:
+    """One thread that looks at start and then now and then."""
+
+    def __init__(self, node: Node, interval: float) -> None:
+        """`interval` in seconds."""
+        self._node = node
+        self._interval = interval
+        self._seen: set[Leftover] = set()
+        self._closed = Event()
+        self._thread = Thread(target=self._run, name="reconciler", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self.look()
+                self._node.journal.forget_operations_beyond(self._node.settings.operation_history)
+            except ComputeAgentError as error:
+                LOG.warning("This look at the node was cut short: %s", error)
+            self._closed.wait(self._interval)
+
+    def look(self) -> None:
+        """Compare once; remove what was unwanted the last time as well."""
+        unwanted = self._leftovers()
+        for leftover in unwanted & self._seen:
+            LOG.warning("Removing a leftover: %s of instance %s", leftover.kind, leftover.instance_uuid)
+            self._remove(leftover)
+        self._seen = unwanted
+
+    def _leftovers(self) -> set[Leftover]:
+        guests, disks = self._node.hypervisor.inspect(), self._node.storage.inspect()
+        ports = self._node.network.inspect()
+        wanted = self._node.journal.instance_uuids()  # read last: what was begun meanwhile is wanted
+        connected = self._connected()
+        return {
+            *(Leftover("guest", uuid) for uuid in guests - wanted),
+            *(Leftover("disk", uuid) for uuid in disks - wanted),
+            *(Leftover("port", one.instance_uuid, one.port_id) for one in ports if one.instance_uuid not in connected),
+        }
+
+    def _connected(self) -> set[str]:
+        """Instances that may have ports now: those that run, and those that something is being done to."""
+        journal = self._node.journal
+        running = {
+            row.record.instance.uuid for row in journal.instances() if row.vm_state in (VmState.ACTIVE, VmState.PAUSED)
+        }
+        return running | {row.request.instance_uuid for row in journal.unfinished()}
+
+    def _remove(self, leftover: Leftover) -> None:
+        if leftover.port_id is not None:
+            self._node.network.unplug([leftover.port_id])
+        elif leftover.kind == "disk":
+            self._node.storage.delete(leftover.instance_uuid)
+        else:
+            guest = self._node.hypervisor.adopt(leftover.instance_uuid)
+            if guest is not None:
+                guest.kill()
+            self._node.hypervisor.forget(leftover.instance_uuid)
