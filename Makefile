@@ -1,0 +1,46 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+PYTHON  := /usr/bin/python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+SANDBOX := devstack/sandbox/enter
+PYTEST  := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit functional lint bench clean generate packages
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to terminate
+	$(SANDBOX) $(BIN)/python devstack/demo.py
+
+test: lint unit functional  ## everything that must hold
+
+unit: $(VENV)/ready  ## logic and golden files: no root, no services
+	$(PYTEST) tests/unit
+
+functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU
+	$(SANDBOX) $(PYTEST) tests/functional
+
+lint: $(VENV)/ready  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
+	$(SANDBOX) $(BIN)/python tests/bench/run.py
+
+generate: $(VENV)/ready  ## write docs/rpc.md and etc/compute-agent.conf anew from the code
+	$(BIN)/python -m compute_agent.rpc.reference > docs/rpc.md
+	$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
+
+packages: $(VENV)/ready
+	tools/install-packages $(BIN)/bindep
+
+$(VENV)/ready: setup.cfg pyproject.toml test-requirements.txt upper-constraints.txt
+	tools/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+clean:  ## remove what was built: the environment and the cached guest images
+	rm -rf $(VENV) .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
