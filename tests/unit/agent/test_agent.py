@@ -1,0 +1,202 @@
+"""Admission, lanes, outbox and reconciler."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import msgspec
+import pytest
+
+from compute_agent.agent.admission import admit
+from compute_agent.agent.journal import Journal
+from compute_agent.agent.lanes import Lanes
+from compute_agent.agent.outbox import Outbox
+from compute_agent.agent.reconciler import Reconciler
+from compute_agent.agent.request import Request
+from compute_agent.errors import (
+    HostError,
+    InstanceExists,
+    InstanceNotFound,
+    InsufficientResources,
+    InvalidState,
+    RecordTooNew,
+    RequestMismatch,
+)
+from compute_agent.instance.model import Flavor
+from compute_agent.instance.record import InstanceRecord, decode_record, encode_record
+from compute_agent.instance.view import Notification
+from tests.unit.agent.test_crash import live, request_for
+from tests.unit.agent.world import INSTANCE, PORT_ID, UUID, Agent, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def agent(world: World) -> Iterator[Agent]:
+    agent = Agent(world)
+    yield agent
+    agent.journal.close()
+
+
+def test_the_same_request_twenty_times_at_once_is_accepted_once(agent: Agent) -> None:
+    request = request_for("boot", {})
+    with ThreadPoolExecutor(20) as pool:
+        accepted = list(pool.map(lambda _: admit(agent.node, request), range(20)))
+    assert accepted.count(True) == 1
+    assert len(agent.journal.unfinished()) == 1
+
+
+def test_a_request_id_used_for_something_else(agent: Agent) -> None:
+    request = request_for("boot", {})
+    admit(agent.node, request)
+    other = msgspec.structs.replace(request, operation="terminate", instance=None)
+    with pytest.raises(RequestMismatch, match=request.request_id):
+        admit(agent.node, other)
+
+
+def test_a_uuid_in_use(agent: Agent) -> None:
+    live(agent, "boot")
+    with pytest.raises(InstanceExists, match=UUID):
+        admit(agent.node, request_for("boot", {}))
+
+
+def test_an_unknown_instance(agent: Agent) -> None:
+    with pytest.raises(InstanceNotFound, match=UUID):
+        admit(agent.node, request_for("stop", {}))
+    assert agent.journal.unfinished() == []
+
+
+def test_an_operation_that_the_state_does_not_allow(agent: Agent) -> None:
+    live(agent, "boot")
+    with pytest.raises(InvalidState, match="is active: start needs it to be stopped"):
+        admit(agent.node, request_for("start", {}))
+
+
+def test_the_state_counts_when_the_operations_before_are_through(agent: Agent) -> None:
+    live(agent, "boot")
+    stop, start = request_for("stop", {}), request_for("start", {})
+    admit(agent.node, stop)
+    admit(agent.node, start)
+    agent.recover()
+    assert [row.state for row in agent.journal.operations(UUID, 2)] == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    ("flavor", "field"),
+    [(Flavor(vcpus=255, memory_mb=64), "instance.flavor.vcpus"), (Flavor(vcpus=1, memory_mb=2**24), "memory_mb")],
+)
+def test_more_than_the_host_has(agent: Agent, flavor: Flavor, field: str) -> None:
+    request = msgspec.structs.replace(
+        request_for("boot", {}), instance=msgspec.structs.replace(INSTANCE, flavor=flavor)
+    )
+    with pytest.raises(InsufficientResources, match=field):
+        admit(agent.node, request)
+    assert agent.journal.instances() == []
+
+
+def test_a_failed_boot_can_be_terminated_and_its_uuid_used_again(world: World, agent: Agent) -> None:
+    world.fail_at = "start"
+    live(agent, "boot")
+    world.fail_at = None
+    live(agent, "terminate")
+    live(agent, "boot")
+    assert world.left_of(UUID) == ["disk", "port", "guest"]
+
+
+def test_a_record_of_a_newer_agent_is_refused() -> None:
+    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":1', b'"version":2')
+    with pytest.raises(RecordTooNew, match="version 2"):
+        decode_record(data)
+
+
+def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"not a database, by any measure" * 100)
+    with pytest.raises(HostError, match=r"journal\.sqlite"):
+        Journal(path)
+
+
+def test_finished_operations_beyond_the_history_are_forgotten(agent: Agent) -> None:
+    live(agent, "boot")
+    for _ in range(3):
+        live(agent, "stop")
+        live(agent, "start")
+    pending = request_for("stop", {})
+    admit(agent.node, pending)
+    agent.journal.forget_operations_beyond(2)
+    assert [row.request.operation for row in agent.journal.operations(None, 100)] == ["stop", "start", "stop"]
+
+
+def test_only_what_was_unwanted_twice_is_removed(world: World, agent: Agent) -> None:
+    live(agent, "boot")
+    agent.journal.remove_instance(UUID)
+    reconciler = Reconciler(agent.node, interval=3600)
+    reconciler.close()
+    reconciler.look()
+    reconciler.look()
+    assert world.left_of(UUID) == []
+
+
+def test_a_port_of_a_stopped_instance_is_a_leftover_and_one_of_a_running_is_not(world: World, agent: Agent) -> None:
+    live(agent, "boot")
+    reconciler = Reconciler(agent.node, interval=3600)
+    reconciler.close()
+    for _ in range(3):
+        reconciler.look()
+    assert world.left_of(UUID) == ["disk", "port", "guest"]
+    live(agent, "stop")
+    world.ports.add(PORT_ID)
+    for _ in range(2):
+        reconciler.look()
+    assert world.left_of(UUID) == ["disk"]
+
+
+def test_a_lane_keeps_its_order_and_lanes_do_not_wait_for_each_other() -> None:
+    lanes, seen, gate = Lanes(workers=2), SimpleQueue[str](), threading.Event()
+    lanes.submit("slow", gate.wait)
+    lanes.submit("slow", lambda: seen.put("slow"))
+    lanes.submit("fast", lambda: seen.put("fast"))
+    assert seen.get(timeout=5) == "fast"
+    gate.set()
+    assert seen.get(timeout=5) == "slow"
+    lanes.close(5)
+
+
+def test_a_job_that_fails_does_not_stop_its_lane(caplog: pytest.LogCaptureFixture) -> None:
+    lanes, seen = Lanes(workers=1), SimpleQueue[str]()
+    lanes.submit("a", lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    lanes.submit("a", lambda: seen.put("next"))
+    assert seen.get(timeout=5) == "next"
+    assert "ZeroDivisionError" in caplog.text
+    lanes.close(5)
+
+
+def test_notifications_wait_for_the_broker_and_keep_their_order(agent: Agent) -> None:
+    delivered, attempts = SimpleQueue[str](), []
+
+    def publish(notification: Notification) -> None:
+        attempts.append(notification)
+        if len(attempts) < 3:
+            raise HostError("the broker is away")
+        delivered.put(notification.event_type)
+
+    for number in range(3):
+        agent.journal.add_notification(Notification(event_type=f"event{number}", payload={}))
+    outbox = Outbox(agent.journal, publish)
+    assert [delivered.get(timeout=10) for _ in range(3)] == ["event0", "event1", "event2"]
+    outbox.close(5)
+    assert agent.journal.waiting_notifications(10) == []
+
+
+def test_a_request_says_what_it_wants_in_its_digest() -> None:
+    request = Request(request_id="r", operation="stop", instance_uuid=UUID, arguments={"timeout": 1, "a": 2})
+    same = msgspec.structs.replace(request, arguments={"a": 2, "timeout": 1})
+    assert request.digest() == same.digest()
+    assert request.digest() != msgspec.structs.replace(request, arguments={"timeout": 2, "a": 2}).digest()

@@ -1,0 +1,182 @@
+"""Every operation, killed before and after each of its side effects, and killed again while recovering."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compute_agent.agent.admission import admit
+from compute_agent.agent.request import Request
+from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.view import OperationState
+from tests.unit.agent.world import INSTANCE, UUID, Agent, Killed, World
+
+RUNNING = ["disk", "port", "guest"]
+
+# operation, arguments, what came before, what is left at the end, the instance's last state
+LIVES = {
+    "boot": ({}, [], RUNNING, VmState.ACTIVE),
+    "stop": ({}, ["boot"], ["disk"], VmState.STOPPED),
+    "start": ({}, ["boot", "stop"], RUNNING, VmState.ACTIVE),
+    "reboot": ({"reboot_type": "SOFT"}, ["boot"], RUNNING, VmState.ACTIVE),
+    "reboot hard": ({"reboot_type": "HARD"}, ["boot"], RUNNING, VmState.ACTIVE),
+    "pause": ({}, ["boot"], RUNNING, VmState.PAUSED),
+    "unpause": ({}, ["boot", "pause"], RUNNING, VmState.ACTIVE),
+    "suspend": ({}, ["boot"], ["disk", "memory"], VmState.SUSPENDED),
+    "resume": ({}, ["boot", "suspend"], RUNNING, VmState.ACTIVE),
+    "terminate": ({}, ["boot"], [], None),
+}
+
+
+def request_for(operation: str, arguments: dict[str, object]) -> Request:
+    name = operation.split(maxsplit=1)[0]
+    return Request(
+        request_id=str(uuid.uuid4()),
+        operation=name,
+        instance_uuid=UUID,
+        arguments=arguments,
+        instance=INSTANCE if name == "boot" else None,
+    )
+
+
+def live(agent: Agent, operation: str) -> None:
+    """Carry out an operation from acceptance to end."""
+    request = request_for(operation, LIVES[operation][0])
+    assert admit(agent.node, request)
+    agent.carry_out(request)
+
+
+def a_life_until(tmp_path: Path, operation: str) -> World:
+    world = World(tmp_path)
+    agent = Agent(world)
+    for earlier in LIVES[operation][1]:
+        live(agent, earlier)
+    agent.journal.close()
+    world.touches.clear()
+    world.resets = world.starts = 0
+    return world
+
+
+def survive(world: World, life: Callable[[Agent], None]) -> bool:
+    """Let an agent do something; True: it was killed."""
+    agent = Agent(world)
+    try:
+        life(agent)
+    except Killed:
+        return True
+    finally:
+        agent.journal.close()
+    return False
+
+
+def assert_whole(world: World, operation: str) -> None:
+    _, _, left, state = LIVES[operation]
+    agent = Agent(world)
+    assert world.left_of(UUID) == left
+    assert agent.journal.unfinished() == []
+    row = agent.journal.find_instance(UUID)
+    assert (row.vm_state if row else None) == state
+    last = agent.journal.operations(UUID, 1)[0]
+    assert last.state is OperationState.DONE
+    assert agent.events()[-1] == f"compute.instance.{operation.split(maxsplit=1)[0]}.end"
+    assert world.starts <= 1
+    assert world.resets <= 1
+    if state is VmState.ACTIVE:
+        assert world.guests[UUID] is PowerState.RUNNING
+    agent.journal.close()
+
+
+def moments_of(tmp_path: Path, operation: str) -> int:
+    world = a_life_until(tmp_path, operation)
+    assert not survive(world, lambda agent: live(agent, operation))
+    assert_whole(world, operation)
+    return len(world.touches)
+
+
+@pytest.mark.parametrize("operation", LIVES)
+def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(tmp_path: Path, operation: str) -> None:
+    (tmp_path / "whole").mkdir()
+    moments = moments_of(tmp_path / "whole", operation)
+    assert moments >= 2
+    for moment in range(1, moments + 1):
+        directory = tmp_path / f"killed{moment}"
+        directory.mkdir()
+        world = a_life_until(directory, operation)
+        world.kill_at = moment
+        assert survive(world, lambda agent: live(agent, operation))
+        world.kill_at = None
+        assert not survive(world, Agent.recover)
+        assert_whole(world, operation)
+
+
+@pytest.mark.parametrize("operation", LIVES)
+def test_killed_again_at_any_moment_of_the_recovery(tmp_path: Path, operation: str) -> None:
+    (tmp_path / "whole").mkdir()
+    first = moments_of(tmp_path / "whole", operation) // 2
+    for second in range(1, 100):
+        directory = tmp_path / f"killed{second}"
+        directory.mkdir()
+        world = a_life_until(directory, operation)
+        world.kill_at = first
+        assert survive(world, lambda agent: live(agent, operation))
+        world.touches.clear()
+        world.kill_at = second
+        killed_again = survive(world, Agent.recover)
+        world.kill_at = None
+        assert not survive(world, Agent.recover)
+        assert_whole(world, operation)
+        if not killed_again:
+            return
+
+
+# what is refused, what is left of the instance afterwards, its state
+FAILURES = [
+    ("boot", "create", [], VmState.ERROR),
+    ("boot", "plug", [], VmState.ERROR),
+    ("boot", "start", [], VmState.ERROR),
+    ("start", "plug", ["disk"], VmState.STOPPED),
+    ("start", "start", ["disk"], VmState.STOPPED),
+    ("reboot", "reset", ["disk"], VmState.STOPPED),
+    ("reboot hard", "start", ["disk"], VmState.STOPPED),
+    ("pause", "pause", RUNNING, VmState.ACTIVE),
+    ("suspend", "pause", RUNNING, VmState.ACTIVE),
+    ("suspend", "save", RUNNING, VmState.ACTIVE),
+    ("resume", "start", ["disk", "memory"], VmState.SUSPENDED),
+    ("terminate", "delete", ["disk"], VmState.ERROR),
+]
+
+
+@pytest.mark.parametrize(("operation", "refused", "left", "state"), FAILURES)
+def test_a_refused_side_effect_is_undone_and_reported(
+    tmp_path: Path, operation: str, refused: str, left: list[str], state: VmState
+) -> None:
+    world = a_life_until(tmp_path, operation)
+    world.fail_at = refused
+    agent = Agent(world)
+    live(agent, operation)
+    assert world.left_of(UUID) == left
+    row = agent.journal.instance(UUID)
+    assert row.vm_state is state
+    assert row.fault is not None
+    assert refused in row.fault.message
+    assert agent.journal.operations(UUID, 1)[0].state is OperationState.FAILED
+    assert agent.events()[-1] == f"compute.instance.{operation.split(maxsplit=1)[0]}.error"
+
+
+def test_a_guest_that_will_not_shut_down_is_reset_once(tmp_path: Path) -> None:
+    world = a_life_until(tmp_path, "reboot")
+    world.obedient = False
+    agent = Agent(world)
+    live(agent, "reboot")
+    assert world.resets == 1
+    assert world.guests[UUID] is PowerState.RUNNING
+
+
+def test_a_guest_that_will_not_shut_down_is_forced_off(tmp_path: Path) -> None:
+    world = a_life_until(tmp_path, "stop")
+    world.obedient = False
+    live(Agent(world), "stop")
+    assert world.left_of(UUID) == ["disk"]

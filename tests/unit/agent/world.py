@@ -1,0 +1,261 @@
+"""A world of plain sets in place of disks, switch and processes: what survives when the agent is killed.
+
+The fakes keep the rooms' contracts; every side effect passes `World.touch` before and after it happens, and
+there the agent can be killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compute_agent.agent.announcer import Announcer
+from compute_agent.agent.execution import Execution
+from compute_agent.agent.journal import Journal
+from compute_agent.agent.node import Node
+from compute_agent.agent.request import Request
+from compute_agent.agent.settings import AgentSettings
+from compute_agent.agent.work import Work
+from compute_agent.errors import ComputeAgentError
+from compute_agent.instance.devices import BootFiles, Disk, Nic
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.model import BlockDevice, Flavor, Instance, Port
+from compute_agent.instance.state import PowerState
+from compute_agent.network.contract import PluggedPort, PortRequest
+from compute_agent.virt.contract import StartRequest
+
+UUID = "00000000-0000-4000-8000-000000000001"
+PORT_ID = "00000000-0000-4000-8000-0000000000f1"
+INSTANCE = Instance(
+    uuid=UUID,
+    name="web",
+    flavor=Flavor(vcpus=1, memory_mb=64),
+    block_devices=[BlockDevice(source_type="blank", size_gb=1)],
+    ports=[Port(id=PORT_ID, mac_address="52:54:00:00:00:01")],
+)
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing in the agent may catch it."""
+
+
+@dataclass
+class World:
+    """What is really there, whoever looks."""
+
+    directory: Path
+    disks: set[str] = field(default_factory=set)
+    ports: set[str] = field(default_factory=set)
+    guests: dict[str, PowerState] = field(default_factory=dict)
+    resets: int = 0
+    starts: int = 0
+    obedient: bool = True
+    """Guests shut down when they are asked to."""
+    touches: list[str] = field(default_factory=list)
+    kill_at: int | None = None
+    fail_at: str | None = None
+
+    def touch(self, what: str, effect: Callable[[], None]) -> None:
+        """Let `effect` happen, or the agent be killed before or after it, or the effect be refused."""
+        self._moment(f"before {what}")
+        if what == self.fail_at:
+            raise ComputeAgentError(f"{what} was told to fail")
+        effect()
+        self._moment(f"after {what}")
+
+    def _moment(self, name: str) -> None:
+        self.touches.append(name)
+        if self.kill_at == len(self.touches):
+            raise Killed(name)
+
+    def saved(self, uuid: str) -> Path:
+        return self.directory / f"{uuid}.memory"
+
+    def left_of(self, uuid: str) -> list[str]:
+        """Everything that is still there of an instance with one port, in words."""
+        found = {
+            "disk": uuid in self.disks,
+            "port": PORT_ID in self.ports,
+            "guest": uuid in self.guests,
+            "memory": self.saved(uuid).exists(),
+        }
+        return [name for name, there in found.items() if there]
+
+
+class FakeGuest:
+    """Keeps `compute_agent.virt.contract.Guest` over the world."""
+
+    pid = 1
+
+    def __init__(self, world: World, uuid: str) -> None:
+        self._world = world
+        self.instance_uuid = uuid
+
+    def _become(self, state: PowerState) -> None:
+        self._world.guests[self.instance_uuid] = state
+
+    def status(self) -> PowerState:
+        return self._world.guests.get(self.instance_uuid, PowerState.SHUTDOWN)
+
+    def pause(self) -> None:
+        self._world.touch("pause", lambda: self._become(PowerState.PAUSED))
+
+    def resume(self) -> None:
+        self._world.touch("resume", lambda: self._become(PowerState.RUNNING))
+
+    def press_power_button(self) -> None:
+        if self._world.obedient and self.instance_uuid in self._world.guests:
+            self._world.touch("shutdown", lambda: self._become(PowerState.SHUTDOWN))
+
+    def wait_for_shutdown(self, seconds: float) -> bool:
+        return self.status() is PowerState.SHUTDOWN
+
+    def reset(self) -> None:
+        def effect() -> None:
+            self._world.resets += 1
+            self._become(PowerState.RUNNING)
+
+        self._world.touch("reset", effect)
+
+    def save(self, path: Path) -> None:
+        self._world.touch("save", path.touch)
+
+    def kill(self) -> None:
+        self._world.touch("kill", lambda: self._world.guests.pop(self.instance_uuid, None) and None)
+
+    def diagnostics(self) -> Mapping[str, object]:
+        return {}
+
+
+class FakeHypervisor:
+    """Keeps `compute_agent.virt.contract.Hypervisor` over the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def describe(self) -> Mapping[str, object]:
+        return {"name": "fake"}
+
+    def design(self, instance: Instance) -> Machine:
+        return Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="tcg", cpu="max", slots={})
+
+    def start(self, request: StartRequest) -> FakeGuest:
+        uuid = request.instance.uuid
+        if uuid not in self._world.guests:
+            self._world.touch("start", lambda: self._start(uuid, request.saved_state))
+        return FakeGuest(self._world, uuid)
+
+    def _start(self, uuid: str, saved_state: Path | None) -> None:
+        assert saved_state is None or saved_state.exists()
+        self._world.starts += 1
+        self._world.guests[uuid] = PowerState.PAUSED if saved_state else PowerState.RUNNING
+
+    def adopt(self, instance_uuid: str) -> FakeGuest | None:
+        return FakeGuest(self._world, instance_uuid) if instance_uuid in self._world.guests else None
+
+    def console_output(self, instance_uuid: str, length: int) -> bytes:
+        return b""
+
+    def console_socket(self, instance_uuid: str) -> Path:
+        return self._world.directory / "console.sock"
+
+    def saved_state_path(self, instance_uuid: str) -> Path:
+        return self._world.saved(instance_uuid)
+
+    def forget(self, instance_uuid: str) -> None:
+        self._world.touch("forget", lambda: self._world.saved(instance_uuid).unlink(missing_ok=True))
+
+    def inspect(self) -> set[str]:
+        return set(self._world.guests)
+
+    def close(self) -> None: ...
+
+
+class FakeNetwork:
+    """Keeps `compute_agent.network.contract.PortDriver` over the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def check(self, ports: Sequence[Port]) -> None: ...
+
+    def plug(self, requests: Sequence[PortRequest]) -> list[Nic]:
+        self._world.touch("plug", lambda: self._world.ports.update(one.port.id for one in requests))
+        return [Nic(name=one.name, mac_address=one.port.mac_address, mtu=1500, tap_fds=()) for one in requests]
+
+    def unplug(self, port_ids: Sequence[str]) -> None:
+        self._world.touch("unplug", lambda: self._world.ports.difference_update(port_ids))
+
+    def inspect(self) -> list[PluggedPort]:
+        return [
+            PluggedPort(port_id=one, instance_uuid=UUID, interface="tap", bridge="br-int", ofport=1, error=None)
+            for one in self._world.ports
+        ]
+
+    def close(self) -> None: ...
+
+
+class FakeStorage:
+    """Keeps `compute_agent.storage.contract.DiskDriver` over the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def check(self, instance: Instance) -> None: ...
+
+    def create(self, instance: Instance, progress: Callable[[int], None]) -> None:
+        self._world.touch("create", lambda: self._world.disks.add(instance.uuid))
+
+    def connect(self, instance: Instance) -> Sequence[Disk]:
+        assert instance.uuid in self._world.disks
+        return []
+
+    def boot_files(self, instance: Instance) -> BootFiles | None:
+        return None
+
+    def delete(self, instance_uuid: str) -> None:
+        self._world.touch("delete", lambda: self._world.disks.discard(instance_uuid))
+
+    def inspect(self) -> set[str]:
+        return set(self._world.disks)
+
+    def capacity(self) -> Mapping[str, int]:
+        return {}
+
+
+class Agent:
+    """One life of the agent, without threads: from its start to its end or its murder."""
+
+    def __init__(self, world: World) -> None:
+        settings = AgentSettings(host="node1", state_dir=world.directory, shutdown_timeout=0.01)
+        self.journal = Journal(world.directory / "journal.sqlite")
+        self.node = Node(
+            settings=settings,
+            journal=self.journal,
+            hypervisor=FakeHypervisor(world),
+            network=FakeNetwork(world),
+            storage=FakeStorage(world),
+        )
+        self._announcer = Announcer("node1", self.journal, lambda: None)
+
+    def carry_out(self, request: Request) -> None:
+        """What the manager does with an accepted request."""
+        accepted = self.journal.operation(request.request_id)
+        row = self.journal.instance(request.instance_uuid)
+        Execution(self.node, self._announcer, accepted, row, Work(self.node, request, row.record)).run()
+
+    def recover(self) -> None:
+        """What an agent does at its start."""
+        for operation in self.journal.unfinished():
+            self.carry_out(operation.request)
+
+    def events(self) -> list[str]:
+        """What the controller would be told, oldest first."""
+        return [notification.event_type for _, notification in self.journal.waiting_notifications(1000)]
+
+
+def fresh_id() -> str:
+    """A request id."""
+    return f"{time.monotonic_ns():08x}-0000-4000-8000-000000000000"[-36:]
