@@ -5,7 +5,15 @@ from __future__ import annotations
 import logging
 
 from compute_agent.agent.operation import Operation, Step
-from compute_agent.agent.operations.steps import KILL_GUEST, PLUG_PORTS, START_GUEST, UNPLUG_PORTS, ask_to_shut_down
+from compute_agent.agent.operations.steps import (
+    KILL_GUEST,
+    PLUG_PORTS,
+    START_GUEST,
+    UNPLUG_PORTS,
+    ask_to_shut_down,
+    kill_guest,
+    unplug_ports,
+)
 from compute_agent.agent.work import Work
 from compute_agent.instance.state import PowerState, VmState
 
@@ -23,6 +31,15 @@ def bring_down(work: Work) -> None:
         work.guest.pause()
 
 
+def put_back(work: Work) -> None:
+    """Let a halted guest go on; put away one that has shut down, for it will not come back by itself."""
+    if work.guest.status() is PowerState.SHUTDOWN:
+        kill_guest(work)
+        unplug_ports(work)
+    else:
+        work.guest.resume()
+
+
 def reset_guest(work: Work) -> None:
     """Start the guest's system anew in the same machine."""
     if work.guest.status() is not PowerState.RUNNING:
@@ -32,7 +49,7 @@ def reset_guest(work: Work) -> None:
 SOFT_REBOOT = Operation(
     name="reboot",
     allowed=frozenset({VmState.ACTIVE}),
-    steps=(Step("bring_down", bring_down), Step("reset_guest", reset_guest)),
+    steps=(Step("bring_down", bring_down, put_back), Step("reset_guest", reset_guest)),
     outcome=VmState.ACTIVE,
 )
 

@@ -1,0 +1,139 @@
+"""The manager with its threads, over the world of fakes: from a request to its notification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from compute_agent.agent.manager import Manager
+from compute_agent.agent.settings import AgentSettings
+from compute_agent.errors import GuestGone, InstanceNotFound, OperationNotFound
+from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.view import Notification
+from compute_agent.virt.contract import GuestExit
+from tests.unit.agent.test_crash import request_for
+from tests.unit.agent.world import UUID, FakeHypervisor, FakeNetwork, FakeStorage, World
+
+Told = SimpleQueue[Notification]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@contextmanager
+def a_manager(world: World) -> Iterator[tuple[Manager, Told]]:
+    told = Told()
+    manager = Manager(
+        AgentSettings(host="node1", state_dir=world.directory, shutdown_timeout=0.1),
+        lambda on_exit: FakeHypervisor(world),
+        FakeNetwork(world),
+        FakeStorage(world),
+        told.put,
+    )
+    yield manager, told
+    manager.close()
+
+
+def until(told: Told, event: str) -> Notification:
+    """Wait for a notification; those before it are passed over."""
+    while True:
+        notification = told.get(timeout=10)
+        if notification.event_type == f"compute.instance.{event}":
+            return notification
+
+
+def test_a_boot_from_request_to_notification(world: World) -> None:
+    with a_manager(world) as (manager, told):
+        request = request_for("boot", {})
+        accepted = manager.submit(request)
+        assert accepted == manager.submit(request)
+        end = until(told, "boot.end")
+        assert end.payload["request_id"] == request.request_id
+        assert end.payload["vm_state"] == "active"
+        view = manager.get_instance(UUID)
+        assert (view.vm_state, view.power_state, view.task) == (VmState.ACTIVE, PowerState.RUNNING, None)
+        operation = manager.get_operation(request.request_id)
+        assert (operation.state, operation.progress) == ("done", 100)
+        assert [step.name for step in operation.steps] == [
+            "design_machine",
+            "create_disks",
+            "plug_ports",
+            "start_guest",
+        ]
+        assert manager.get_host()["instances"] == 1
+
+
+def test_a_guest_that_died_is_put_away_and_reported(world: World) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+        world.guests.clear()
+        manager.guest_exited(GuestExit(instance_uuid=UUID, reason="crashed", detail="killed by signal 9"))
+        end = until(told, "guest_exit.end")
+        assert end.payload["arguments"] == {"reason": "crashed", "detail": "killed by signal 9"}
+        view = manager.get_instance(UUID)
+        assert (view.vm_state, view.power_state) == (VmState.STOPPED, PowerState.CRASHED)
+        assert view.fault is not None
+        assert "signal 9" in view.fault.message
+        assert world.left_of(UUID) == ["disk"]
+
+
+@pytest.mark.parametrize("state", [None, PowerState.SHUTDOWN])
+def test_a_guest_that_ended_while_no_agent_was_there(world: World, state: PowerState | None) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+    world.guests = {UUID: state} if state else {}
+    with a_manager(world) as (manager, told):
+        reason = until(told, "guest_exit.end").payload["arguments"]["reason"]
+        assert reason == ("powered_off" if state else "crashed")
+        assert world.left_of(UUID) == ["disk"]
+
+
+def test_a_running_guest_is_adopted(world: World) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+    world.touches.clear()
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("pause", {}))
+        until(told, "pause.end")
+        assert world.touches == ["before pause", "after pause"]
+        assert manager.get_instance(UUID).power_state is PowerState.PAUSED
+
+
+def test_a_terminate_does_not_wait_for_a_guest_that_will_not_shut_down(world: World) -> None:
+    world.obedient = False
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+        manager.submit(request_for("stop", {"timeout": 3600}))
+        until(told, "stop.start")
+        manager.submit(request_for("terminate", {}))
+        until(told, "terminate.end")
+        assert manager.list_instances() == []
+
+
+def test_questions_about_what_is_not_there(world: World) -> None:
+    with a_manager(world) as (manager, _):
+        with pytest.raises(InstanceNotFound, match=UUID):
+            manager.get_instance(UUID)
+        with pytest.raises(OperationNotFound):
+            manager.get_operation(UUID)
+        with pytest.raises(InstanceNotFound):
+            manager.get_console_output(UUID, 10)
+
+
+def test_diagnostics_of_a_stopped_instance(world: World) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        manager.submit(request_for("stop", {}))
+        until(told, "stop.end")
+        with pytest.raises(GuestGone):
+            manager.get_diagnostics(UUID)
