@@ -1,0 +1,56 @@
+"""Real parts for the functional tests: one broker and one switch for all, an agent for each module.
+
+Run inside `devstack/sandbox/enter`: a network and a process namespace of their own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import audit
+from sandbox.broker import Broker
+from sandbox.node import Node
+from sandbox.switch import Switch
+from tests.functional.guests import Guests
+
+
+@pytest.fixture(scope="session")
+def directory() -> Iterator[Path]:
+    """A short path: unix sockets have to fit."""
+    with tempfile.TemporaryDirectory(prefix="ca-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def broker(directory: Path) -> Iterator[Broker]:
+    with Broker(directory / "mq") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def switch(directory: Path) -> Iterator[Switch]:
+    with Switch(directory / "sw") as switch:
+        switch.add_bridge("br-int", address="10.77.0.1/24")
+        yield switch
+
+
+@pytest.fixture(scope="module")
+def node(directory: Path, broker: Broker, switch: Switch, request: pytest.FixtureRequest) -> Iterator[Node]:
+    """An agent; what it has left behind when all instances are terminated fails the module."""
+    name = request.module.__name__.rpartition("test_")[2].replace("_", "-")
+    with Node(directory / name, broker.transport_url, switch.connection, host=name) as node:
+        yield node
+        Guests(node).terminate_all()
+        assert audit.leftovers(node, switch) == []
+
+
+@pytest.fixture
+def guests(node: Node) -> Iterator[Guests]:
+    """Boots tiny guests on the node and terminates them after the test."""
+    guests = Guests(node)
+    yield guests
+    guests.terminate_all()

@@ -1,0 +1,127 @@
+"""What a controller does in these tests, in few words."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from itertools import count
+from typing import TypeVar
+
+import msgspec
+
+from compute_agent.instance.model import BlockDevice, DirectBoot, Flavor, Instance, Port, SourceFile
+from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
+from compute_agent.rpc.client import ComputeClient
+from sandbox import images
+from sandbox.node import Node
+
+BOOT_SECONDS = 60.0
+"""A tiny guest needs 3 to 6 s on an idle machine."""
+
+_numbers = count(11)
+
+T = TypeVar("T")
+
+
+def until(what: Callable[[], T], seconds: float = 20.0) -> T:
+    """Ask again and again until the answer is not false."""
+    deadline = time.monotonic() + seconds
+    while not (answer := what()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return answer
+
+
+def a_port(**changes: object) -> Port:
+    """A port on br-int with an address of its own MAC."""
+    port_id = str(uuid.uuid4())
+    mac = "52:54:00:" + ":".join(port_id[at : at + 2] for at in (0, 2, 4))
+    return msgspec.structs.replace(Port(id=port_id, mac_address=mac), **changes)
+
+
+def source(path: object) -> SourceFile:
+    """A local file as a controller names it."""
+    return SourceFile(url=f"file://{path}", checksum=images.checksum(path))
+
+
+def an_order(*, ports: int = 1, arguments: str = "", **changes: object) -> Instance:
+    """A tiny guest with one blank disk; its first NIC gets 10.77.0.<number>, which is also in its name."""
+    number = next(_numbers)
+    instance = Instance(
+        uuid=str(uuid.uuid4()),
+        name=f"guest{number}",
+        flavor=Flavor(vcpus=1, memory_mb=128),
+        block_devices=[BlockDevice(source_type="blank", size_gb=1)],
+        ports=[a_port() for _ in range(ports)],
+        direct_boot=DirectBoot(
+            kernel=source(images.kernel()),
+            ramdisk=source(images.ramdisk()),
+            command_line=f"console=ttyS0 quiet ip0=10.77.0.{number}/24 {arguments}".strip(),
+        ),
+    )
+    return msgspec.structs.replace(instance, **changes)
+
+
+def address_of(instance: Instance) -> str:
+    """The address of the first NIC."""
+    return "10.77.0." + instance.name.removeprefix("guest")
+
+
+def pings(address: str, size: int = 56) -> bool:
+    """One answered ping."""
+    command = ["ping", "-c", "1", "-W", "1", "-M", "do", "-s", str(size), address]
+    return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
+
+
+class Guests:
+    """Instances of one node, driven as a controller drives them."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    @property
+    def client(self) -> ComputeClient:
+        return self.node.client
+
+    def finish(self, accepted: Accepted, seconds: float = BOOT_SECONDS) -> OperationView:
+        """Wait for the end of an operation that has to succeed."""
+        operation = self.client.wait(accepted.request_id, seconds)
+        assert operation.state is OperationState.DONE, operation.fault
+        return operation
+
+    def fail(self, accepted: Accepted, seconds: float = BOOT_SECONDS) -> OperationView:
+        """Wait for the end of an operation that has to fail."""
+        operation = self.client.wait(accepted.request_id, seconds)
+        assert operation.state is OperationState.FAILED
+        assert operation.fault is not None
+        return operation
+
+    def boot(self, order: Instance | None = None) -> Instance:
+        """A running guest, up to user space."""
+        order = order or an_order()
+        self.finish(self.client.build_and_run_instance(order))
+        self.await_console(order.uuid, "GUEST READY")
+        return order
+
+    def console(self, instance_uuid: str) -> str:
+        return self.client.get_console_output(instance_uuid)
+
+    def await_console(self, instance_uuid: str, text: str, times: int = 1) -> None:
+        """Wait until the guest has printed `text`."""
+        until(lambda: self.console(instance_uuid).count(text) >= times, BOOT_SECONDS)
+
+    def counter(self, instance_uuid: str) -> int:
+        """The last number that a guest booted with ``counter`` has printed."""
+        numbers = [line.split()[1] for line in self.console(instance_uuid).splitlines()[:-1] if "COUNT " in line]
+        return int(numbers[-1]) if numbers else 0
+
+    def view(self, instance_uuid: str) -> InstanceView:
+        return self.client.get_instance(instance_uuid)
+
+    def terminate_all(self) -> None:
+        """Every instance of the node, whatever state it is in."""
+        pending = [self.client.terminate_instance(view.instance.uuid) for view in self.client.list_instances()]
+        for accepted in pending:
+            self.finish(accepted)
