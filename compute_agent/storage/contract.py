@@ -18,7 +18,7 @@ class DiskDriver(Protocol):
     def check(self, instance: Instance) -> None:
         """Refuse early what the message alone shows to be impossible; changes nothing.
 
-        :raises InvalidMessage: a block device that contradicts itself, more boot files than disks, bad user data.
+        :raises InvalidMessage: disks or ports that contradict themselves, nothing to boot from, bad user data.
         """
 
     def create(self, instance: Instance, progress: Progress) -> None:

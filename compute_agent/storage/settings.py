@@ -14,9 +14,14 @@ class StorageSettings:
     """One directory an instance."""
     image_dir: Path
     """The image cache."""
+    image_sources: tuple[Path, ...] = (Path("/var/lib/compute-agent/sources"),)
+    """The directories that file:// images may come from; symbolic links are followed before it is decided."""
     qemu_img: str = "qemu-img"
+    qemu_img_timeout: float = 60.0
+    """For one run."""
     download_timeout: float = 600.0
     """For a whole image."""
     connect_timeout: float = 10.0
+    """For the connection, and for the longest silence on it."""
     reserved_space: int = 256 * 1024 * 1024
     """Never left free less than this on either file system."""

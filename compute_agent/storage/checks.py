@@ -1,0 +1,102 @@
+"""What a message alone shows to be impossible about disks and the config drive, as far as types cannot say it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from compute_agent.errors import InvalidMessage
+from compute_agent.instance.model import BlockDevice, FixedIp, Instance, Subnet
+
+_MAX_KEY = 255
+"""Characters of a metadata key; a YAML parser gives up on keys of more than 1024."""
+
+
+def check_instance(instance: Instance) -> None:
+    """:raises InvalidMessage: names the first field that is wrong, such as ``instance.block_devices[0].image``."""
+    for index, device in enumerate(instance.block_devices):
+        _check_device(f"instance.block_devices[{index}]", device)
+    _check_boot(instance)
+    _check_guest_data(instance)
+    _check_ports(instance)
+
+
+def _check_device(field: str, device: BlockDevice) -> None:
+    if device.source_type == "image" and device.image is None:
+        raise InvalidMessage(f"{field}.image", None, "is needed with source_type image")
+    if device.source_type == "blank" and device.image is not None:
+        raise InvalidMessage(f"{field}.image", device.image.url, "contradicts source_type blank")
+    if device.source_type == "blank" and device.size_gb is None:
+        raise InvalidMessage(f"{field}.size_gb", None, "is needed with source_type blank")
+
+
+def _check_boot(instance: Instance) -> None:
+    seen: set[int] = set()
+    for index, device in enumerate(instance.block_devices):
+        if device.boot_index in seen:
+            raise InvalidMessage(f"instance.block_devices[{index}].boot_index", device.boot_index, "is used twice")
+        if device.boot_index is not None:
+            seen.add(device.boot_index)
+    images = any(device.source_type == "image" for device in instance.block_devices)
+    if instance.direct_boot is None and not images:
+        raise InvalidMessage("instance.block_devices", [], "needs a disk with an image, or direct_boot")
+
+
+def _check_guest_data(instance: Instance) -> None:
+    if instance.user_data is not None:
+        try:
+            base64.b64decode(instance.user_data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            # The value stays out of the answer: user data holds secrets.
+            raise InvalidMessage("instance.user_data", "…", f"is not base64: {error}") from error
+    for key in instance.metadata:
+        if not 0 < len(key) <= _MAX_KEY:
+            raise InvalidMessage("instance.metadata", key, f"keys have 1 to {_MAX_KEY} characters")
+    if not instance.config_drive and (instance.user_data or instance.ssh_keys or instance.metadata):
+        raise InvalidMessage("instance.config_drive", False, "user_data, ssh_keys and metadata need a config drive")
+
+
+def _check_ports(instance: Instance) -> None:
+    seen: set[str] = set()
+    for index, port in enumerate(instance.ports):
+        if port.mac_address in seen:
+            raise InvalidMessage(f"instance.ports[{index}].mac_address", port.mac_address, "is used twice")
+        seen.add(port.mac_address)
+        for number, fixed_ip in enumerate(port.fixed_ips):
+            _check_fixed_ip(f"instance.ports[{index}].fixed_ips[{number}]", fixed_ip)
+
+
+def _check_fixed_ip(field: str, fixed_ip: FixedIp) -> None:
+    network = _network(f"{field}.subnet.cidr", fixed_ip.subnet.cidr)
+    address = _address(f"{field}.ip_address", fixed_ip.ip_address)
+    if address not in network:
+        raise InvalidMessage(f"{field}.ip_address", fixed_ip.ip_address, f"is not in {network}")
+    _check_subnet(f"{field}.subnet", fixed_ip.subnet, network)
+
+
+def _check_subnet(field: str, subnet: Subnet, network: IPv4Network | IPv6Network) -> None:
+    if subnet.gateway_ip is not None:
+        gateway = _address(f"{field}.gateway_ip", subnet.gateway_ip)
+        routed_by_link = gateway.version == 6 and network.version == 6 and gateway.is_link_local
+        if gateway not in network and not routed_by_link:
+            raise InvalidMessage(f"{field}.gateway_ip", subnet.gateway_ip, f"is not in {network}")
+    for index, server in enumerate(subnet.dns_nameservers):
+        _address(f"{field}.dns_nameservers[{index}]", server)
+
+
+def _network(field: str, cidr: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(cidr)
+    except ValueError as error:
+        raise InvalidMessage(field, cidr, f"is not a network: {error}") from error
+
+
+def _address(field: str, text: str) -> IPv4Address | IPv6Address:
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise InvalidMessage(field, text, "is not an IP address") from error
+    if "%" in text:
+        raise InvalidMessage(field, text, "must not name a zone")
+    return address

@@ -1,0 +1,112 @@
+"""Local disks: a directory for each instance, on top of one cache of images."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
+from compute_agent.instance.devices import BootFiles, Disk
+from compute_agent.instance.model import UUID_PATTERN, Instance
+from compute_agent.storage.checks import check_instance
+from compute_agent.storage.contract import Progress
+from compute_agent.storage.files import (
+    free_space,
+    prepare_directory,
+    remove_tree,
+    require_present,
+    storage_errors,
+    total_space,
+)
+from compute_agent.storage.images import ImageCache
+from compute_agent.storage.instance_disks import InstanceDisks
+from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.settings import StorageSettings
+from compute_agent.storage.sources import fetch_sources
+
+_DELETING = ".deleting-"
+
+
+class LocalDisks:
+    """The `compute_agent.storage.contract.DiskDriver` of this node; called from many threads.
+
+    :raises InvalidConfiguration: a directory or qemu-img cannot be used.
+    """
+
+    def __init__(self, settings: StorageSettings) -> None:
+        prepare_directory(settings.disk_dir, "storage.disk_dir")
+        prepare_directory(settings.image_dir, "storage.image_dir")
+        if shutil.which(settings.qemu_img) is None:
+            raise InvalidConfiguration("storage.qemu_img", settings.qemu_img, "is not a program that can be run")
+        self._settings = settings
+        self._qemu_img = QemuImg(settings.qemu_img, settings.qemu_img_timeout)
+        self._images = ImageCache(settings, self._qemu_img)
+        for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
+            remove_tree(leftover)
+
+    def check(self, instance: Instance) -> None:
+        """Refuse what contradicts itself; see the contract."""
+        check_instance(instance)
+
+    def create(self, instance: Instance, progress: Progress) -> None:
+        """Fetch the images, make the disks; see the contract."""
+        disks = self._disks(instance)
+        try:
+            with storage_errors(self._settings.disk_dir):
+                fetch_sources(self._images, instance, progress)
+                disks.make(self._settings.reserved_space)
+        except ComputeAgentError:
+            self.delete(instance.uuid)
+            raise
+
+    def connect(self, instance: Instance) -> Sequence[Disk]:
+        """The disks in order, the config drive last; see the contract."""
+        return self._disks(instance).describe()
+
+    def boot_files(self, instance: Instance) -> BootFiles | None:
+        """The cached kernel and ramdisk.
+
+        :raises StorageError: one of them is missing.
+        """
+        boot = instance.direct_boot
+        if boot is None:
+            return None
+        return BootFiles(
+            kernel=require_present(self._images.path(boot.kernel, "kernel")),
+            ramdisk=require_present(self._images.path(boot.ramdisk, "ramdisk")) if boot.ramdisk else None,
+            command_line=boot.command_line,
+        )
+
+    def delete(self, instance_uuid: str) -> None:
+        """Remove every disk of the instance, all at once for who looks.
+
+        :raises InvalidMessage: not a uuid; nothing was touched.
+        :raises StorageError: the file system refuses.
+        """
+        directory = self._directory(instance_uuid)
+        doomed = directory.with_name(_DELETING + instance_uuid)
+        with storage_errors(directory):
+            remove_tree(doomed)  # of a deletion that a crash cut short
+            with suppress(FileNotFoundError):
+                directory.rename(doomed)
+            remove_tree(doomed)
+
+    def inspect(self) -> set[str]:
+        """The uuids of all instances that have disks here."""
+        return {entry.name for entry in self._settings.disk_dir.iterdir() if re.fullmatch(UUID_PATTERN, entry.name)}
+
+    def capacity(self) -> Mapping[str, int]:
+        """Bytes: ``total`` and ``free`` where the disks are, ``images`` for what the cache holds."""
+        directory = self._settings.disk_dir
+        return {"total": total_space(directory), "free": free_space(directory), "images": self._images.size()}
+
+    def _disks(self, instance: Instance) -> InstanceDisks:
+        return InstanceDisks(self._directory(instance.uuid), instance, self._images, self._qemu_img)
+
+    def _directory(self, instance_uuid: str) -> Path:
+        if not re.fullmatch(UUID_PATTERN, instance_uuid):  # it could be a path to somewhere else
+            raise InvalidMessage("instance_uuid", instance_uuid, "is not a uuid")
+        return self._settings.disk_dir / instance_uuid

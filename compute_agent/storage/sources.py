@@ -1,0 +1,58 @@
+"""Which files an instance is made from, and having all of them in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from compute_agent.errors import InvalidImage
+from compute_agent.instance.model import Instance, SourceFile
+from compute_agent.storage.contract import Progress
+from compute_agent.storage.images import ImageCache
+from compute_agent.storage.inspection import Kind
+
+
+def fetch_sources(images: ImageCache, instance: Instance, progress: Progress) -> None:
+    """Have every file that the instance needs in the cache.
+
+    :raises InvalidImage: with the path of the field, such as ``instance.block_devices[0].image.checksum``.
+    :raises InsufficientResources: no space for one of them.
+    :raises StorageError: one of them cannot be read from its source.
+    """
+    sources = list(_sources(instance))
+    for index, (field, source, kind) in enumerate(sources):
+        with _within(field):
+            images.fetch(source, kind, _share(progress, index, len(sources)))
+
+
+def _sources(instance: Instance) -> Iterator[tuple[str, SourceFile, Kind]]:
+    for index, device in enumerate(instance.block_devices):
+        if device.image is not None:
+            yield f"instance.block_devices[{index}].image", device.image, device.image.disk_format
+    if instance.direct_boot is not None:
+        yield "instance.direct_boot.kernel", instance.direct_boot.kernel, "kernel"
+        if instance.direct_boot.ramdisk is not None:
+            yield "instance.direct_boot.ramdisk", instance.direct_boot.ramdisk, "ramdisk"
+
+
+@contextmanager
+def _within(field: str) -> Iterator[None]:
+    """The cache knows the fields of a source only; two instances that wait for one download may differ in the rest."""
+    try:
+        yield
+    except InvalidImage as error:
+        raise InvalidImage(f"{field}.{error.field}", error.value, error.reason) from error
+
+
+def _share(progress: Progress, index: int, count: int) -> Progress:
+    """One file's percentage as its share of all, told when it has changed."""
+    told = -1
+
+    def report(percent: int) -> None:
+        nonlocal told
+        overall = (index * 100 + percent) // count
+        if overall > told:
+            told = overall
+            progress(overall)
+
+    return report
