@@ -1,0 +1,123 @@
+"""A private RabbitMQ: its own node name, ports and directories, on the loopback only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from sandbox.notify import ReadySocket, end
+
+_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+"""Not the one in /usr/sbin: that switches user, and takes any argument for a wish to start."""
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 30.0
+
+
+class Broker:
+    """RabbitMQ in a directory; queues and messages outlive `kill` and `restart`. A context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._port, self._epmd_port, self._distribution_port = _free_ports(3)
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self.log = directory / "rabbitmq.log"
+
+    @property
+    def transport_url(self) -> str:
+        """For oslo.messaging."""
+        return f"rabbit://guest:guest@127.0.0.1:{self._port}//"
+
+    @property
+    def port(self) -> int:
+        """AMQP, on 127.0.0.1."""
+        return self._port
+
+    def __enter__(self) -> Broker:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return when it takes connections, about 5 s later.
+
+        :raises SandboxError: with the end of its log; no process is left.
+        """
+        with ExitStack() as on_failure:
+            on_failure.callback(self.kill)
+            self._prepare()
+            self._epmd = self._spawn("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
+            with ReadySocket(self._directory / "notify") as ready:
+                self._server = self._spawn(_SERVER, NOTIFY_SOCKET=str(ready.path))
+                ready.wait(self._server, _START_TIMEOUT, self.log)
+            on_failure.pop_all()
+
+    def stop(self) -> None:
+        """End it in good order. Nothing happens where it does not run."""
+        if self._server is not None:
+            end(self._server, _STOP_TIMEOUT)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would have it."""
+        for process in (self._server, self._epmd):
+            if process is not None:
+                process.kill()
+                process.wait()
+        self._server = self._epmd = None
+
+    def restart(self) -> None:
+        """Stop and start on the same directory and port."""
+        self.stop()
+        self.start()
+
+    def _prepare(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        (self._directory / "rabbitmq.conf").write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self._port}\nlog.file.level = warning\nlog.console = false\n"
+        )
+        (self._directory / "enabled_plugins").write_text("[].\n")
+
+    def _spawn(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        with (self._directory / "output.log").open("ab") as output:
+            return subprocess.Popen(
+                command,
+                env=self._environment() | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _environment(self) -> dict[str, str]:
+        home = str(self._directory)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": home,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "RABBITMQ_NODENAME": "sandbox@localhost",
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_MNESIA_BASE": home,
+            "RABBITMQ_LOGS": str(self.log),
+            "RABBITMQ_CONFIG_FILE": str(self._directory / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._directory / "enabled_plugins"),
+            "RABBITMQ_PID_FILE": str(self._directory / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for candidate in sockets:
+            candidate.bind(("127.0.0.1", 0))
+        return [candidate.getsockname()[1] for candidate in sockets]

@@ -1,0 +1,70 @@
+"""Awaits a service's own word that it is ready: systemd's protocol, spoken by RabbitMQ and by the agent."""
+
+from __future__ import annotations
+
+import select
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+
+from sandbox.commands import SandboxError
+
+_LONGEST_MESSAGE = 4096
+_LOOK_AGAIN = 0.2
+"""Seconds between looks at whether the process is still there."""
+
+
+class ReadySocket:
+    """The socket that a service finds in NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def __enter__(self) -> ReadySocket:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+
+    def wait(self, process: subprocess.Popen[bytes], seconds: float, log: Path) -> None:
+        """Return as soon as `process` is ready.
+
+        :raises SandboxError: it ended, or was not ready in time; with the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._told_ready():
+            if process.poll() is not None:
+                raise SandboxError(f"ended with status {process.returncode} instead of starting\n{tail(log)}")
+            if time.monotonic() > deadline:
+                raise SandboxError(f"not ready after {seconds:g} s\n{tail(log)}")
+
+    def _told_ready(self) -> bool:
+        readable, _, _ = select.select([self._socket], [], [], _LOOK_AGAIN)
+        return bool(readable) and b"READY=1" in self._socket.recv(_LONGEST_MESSAGE).splitlines()
+
+
+def tail(log: Path, lines: int = 30) -> str:
+    """The end of a log file, or nothing where there is none."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+
+
+def end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Ask a process to end (SIGTERM) and wait for it.
+
+    :raises SandboxError: it did not; it has been killed.
+    """
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.wait()
+        raise SandboxError(f"process {process.pid} did not end within {seconds:g} s of SIGTERM") from error
