@@ -1,0 +1,56 @@
+"""Values that read well in a table and stay plain data in JSON, YAML and CSV."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+from cliff.columns import FormattableColumn
+
+
+class Perhaps(FormattableColumn[object]):
+    """A value that may be missing: ``-`` for a person, null for a machine."""
+
+    def human_readable(self) -> str:
+        """The value, or ``-``."""
+        return "-" if self._value is None else str(self._value)
+
+
+class Moment(FormattableColumn[float | None]):
+    """Seconds since the epoch; local time for a person."""
+
+    def human_readable(self) -> str:
+        """``2026-01-31 23:59:59``, or ``-``."""
+        if self._value is None:
+            return "-"
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._value))
+
+
+class Nested(FormattableColumn[object]):
+    """Plain JSON data; for a person one line an entry, deeper levels joined with dots."""
+
+    def human_readable(self) -> str:
+        """``name: value`` or ``value`` lines."""
+        if isinstance(self._value, Mapping):
+            return "\n".join(f"{name}: {_inline(value)}" for name, value in self._value.items())
+        if isinstance(self._value, Sequence) and not isinstance(self._value, str):
+            return "\n".join(_inline(value) for value in self._value)
+        return _inline(self._value)
+
+
+def present(value: object) -> object:
+    """A value of unknown shape, ready for a cell."""
+    if value is None:
+        return Perhaps(value)
+    return Nested(value) if isinstance(value, Mapping | list | tuple) else value
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_inline(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_inline(inner) for inner in value) or "-"
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,32 @@
+"""The commands of computectl, related ones in a module."""
+
+from cliff.command import Command
+
+from compute_agent.cli.commands.boot import Boot
+from compute_agent.cli.commands.console import Console
+from compute_agent.cli.commands.help import Complete, Help
+from compute_agent.cli.commands.host import HostShow
+from compute_agent.cli.commands.instances import Diagnostics, List, Show
+from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
+from compute_agent.cli.commands.operations import OperationList, OperationShow
+
+COMMANDS: dict[str, dict[str, type[Command]]] = {
+    "Instances": {
+        "boot": Boot,
+        "list": List,
+        "show": Show,
+        "start": Start,
+        "stop": Stop,
+        "reboot": Reboot,
+        "pause": Pause,
+        "unpause": Unpause,
+        "suspend": Suspend,
+        "resume": Resume,
+        "terminate": Terminate,
+        "console": Console,
+        "diagnostics": Diagnostics,
+    },
+    "Host": {"host show": HostShow, "operation list": OperationList, "operation show": OperationShow},
+    "This tool": {"help": Help, "complete": Complete},
+}
+"""By heading, in the order of help."""

@@ -1,0 +1,124 @@
+"""Instances and operations as the columns of a table; the names are those of RPC."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from compute_agent.cli.columns import Moment, Nested, Perhaps
+from compute_agent.instance.model import BlockDevice, Port
+from compute_agent.instance.view import Accepted, Fault, InstanceView, OperationView
+
+INSTANCE_COLUMNS = ("uuid", "name", "vm_state", "power_state", "task", "vcpus", "memory_mb", "addresses")
+OPERATION_COLUMNS = ("request_id", "operation", "instance_uuid", "state", "progress", "accepted_at", "seconds")
+
+
+def instance_row(view: InstanceView) -> tuple[object, ...]:
+    """The values of `INSTANCE_COLUMNS`."""
+    instance = view.instance
+    return (
+        instance.uuid,
+        instance.name,
+        str(view.vm_state),
+        str(view.power_state),
+        Perhaps(view.task),
+        instance.flavor.vcpus,
+        instance.flavor.memory_mb,
+        Nested(_addresses(instance.ports)),
+    )
+
+
+def instance_fields(view: InstanceView) -> dict[str, object]:
+    """All about one instance, but for its user data and keys, which are the guest's own."""
+    instance = view.instance
+    return {
+        **dict(zip(INSTANCE_COLUMNS[:5], instance_row(view), strict=False)),
+        "fault": fault_cell(view.fault),
+        "host": view.host,
+        "pid": Perhaps(view.pid),
+        "vcpus": instance.flavor.vcpus,
+        "memory_mb": instance.flavor.memory_mb,
+        "extra_specs": Nested(instance.flavor.extra_specs),
+        "block_devices": Nested([_describe_disk(disk) for disk in instance.block_devices]),
+        "ports": Nested([_describe_port(port) for port in instance.ports]),
+        "direct_boot": Nested(msgspec.to_builtins(instance.direct_boot)),
+        "hostname": Perhaps(instance.hostname),
+        "config_drive": instance.config_drive,
+        "metadata": Nested(instance.metadata),
+        "machine": Nested(msgspec.to_builtins(view.machine)),
+        "created_at": Moment(view.created_at),
+        "updated_at": Moment(view.updated_at),
+        "launched_at": Moment(view.launched_at),
+    }
+
+
+def operation_row(view: OperationView) -> tuple[object, ...]:
+    """The values of `OPERATION_COLUMNS`."""
+    return (
+        view.request_id,
+        view.operation,
+        view.instance_uuid,
+        str(view.state),
+        view.progress,
+        Moment(view.accepted_at),
+        _seconds(view),
+    )
+
+
+def operation_fields(view: OperationView) -> dict[str, object]:
+    """All about one operation."""
+    return {
+        **dict(zip(OPERATION_COLUMNS, operation_row(view), strict=True)),
+        "finished_at": Moment(view.finished_at),
+        "steps": Nested({step.name: str(step.state) for step in view.steps}),
+        "fault": fault_cell(view.fault),
+    }
+
+
+def accepted_fields(accepted: Accepted) -> dict[str, object]:
+    """What is known of an operation when it has been accepted."""
+    return {
+        "request_id": accepted.request_id,
+        "operation": accepted.operation,
+        "instance_uuid": accepted.instance_uuid,
+        "state": str(accepted.state),
+    }
+
+
+def outcome_fields(view: OperationView) -> dict[str, object]:
+    """What became of an operation: what `accepted_fields` says, and more."""
+    fields = operation_fields(view)
+    return {name: fields[name] for name in ("request_id", "operation", "instance_uuid", "state", "seconds", "fault")}
+
+
+def fault_cell(fault: Fault | None) -> Perhaps | Nested:
+    """A fault, if there is one."""
+    return Perhaps(None) if fault is None else Nested({"type": fault.type, "message": fault.message})
+
+
+def _seconds(view: OperationView) -> float:
+    finished = time.time() if view.finished_at is None else view.finished_at
+    return round(finished - view.accepted_at, 2)
+
+
+def _addresses(ports: list[Port]) -> list[str]:
+    return [fixed.ip_address for port in ports for fixed in port.fixed_ips]
+
+
+def _describe_disk(disk: BlockDevice) -> dict[str, object]:
+    fields: dict[str, object] = {"source_type": disk.source_type, "size_gb": disk.size_gb}
+    if disk.image is not None:
+        fields |= {"url": disk.image.url, "disk_format": disk.image.disk_format}
+    return fields
+
+
+def _describe_port(port: Port) -> dict[str, object]:
+    return {
+        "id": port.id,
+        "mac_address": port.mac_address,
+        "bridge": port.details.bridge_name,
+        "vlan": port.details.vlan,
+        "mtu": port.mtu,
+        "addresses": _addresses([port]),
+    }

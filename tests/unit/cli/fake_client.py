@@ -1,0 +1,153 @@
+"""A fake of `compute_agent.rpc.client.ComputeClient`: remembers what it was asked, answers what it was told to.
+
+Everything else of these tests is real: the command line, the parsers, the output.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from compute_agent.errors import InstanceNotFound, OperationNotFound
+from compute_agent.instance.model import Flavor, Instance
+from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.view import (
+    Accepted,
+    Fault,
+    InstanceView,
+    OperationState,
+    OperationView,
+    StepState,
+    StepView,
+)
+
+_CHANGES = ("start", "stop", "reboot", "pause", "unpause", "suspend", "resume", "terminate")
+
+
+def an_instance(uuid: str, name: str, **changes: Any) -> InstanceView:
+    """A running instance of 1 vCPU and 512 MiB."""
+    fields: dict[str, Any] = {"ports": [], "metadata": {}} | changes
+    return InstanceView(
+        instance=Instance(uuid=uuid, name=name, flavor=Flavor(vcpus=1, memory_mb=512), **fields),
+        host="node1",
+        vm_state=VmState.ACTIVE,
+        power_state=PowerState.RUNNING,
+        task=None,
+        fault=None,
+        machine=None,
+        pid=4711,
+        created_at=1.0e9,
+        updated_at=1.0e9,
+        launched_at=None,
+    )
+
+
+def an_operation(state: OperationState, progress: int = 0, fault: Fault | None = None, **steps: StepState) -> Any:
+    """An operation on its way, as a function of its request: `FakeClient.story` is made of these."""
+
+    def view(accepted: Accepted) -> OperationView:
+        return OperationView(
+            request_id=accepted.request_id,
+            instance_uuid=accepted.instance_uuid,
+            operation=accepted.operation,
+            state=state,
+            progress=progress,
+            steps=[StepView(name=name, state=step) for name, step in steps.items()],
+            fault=fault,
+            accepted_at=time.time() - 2,
+            finished_at=time.time() if state in (OperationState.DONE, OperationState.FAILED) else None,
+        )
+
+    return view
+
+
+class FakeClient:
+    """Set `raises` to have every call fail, `story` to what an operation goes through as it is looked at."""
+
+    def __init__(self) -> None:
+        self.instances: list[InstanceView] = []
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.accepted: dict[str, Accepted] = {}
+        self.story: list[Callable[[Accepted], OperationView] | BaseException] = [an_operation(OperationState.DONE, 100)]
+        self.raises: Exception | None = None
+        self.console = ["console output\n"]
+        self.serial_console: dict[str, object] = {}
+        self.closed = False
+
+    def __getattr__(self, name: str) -> Callable[..., Accepted]:
+        operation = name.removesuffix("_instance")
+        if operation not in _CHANGES or operation == name:
+            raise AttributeError(name)
+        return lambda instance_uuid, **arguments: self._accept(operation, instance_uuid, arguments)
+
+    def build_and_run_instance(self, instance: Instance, *, request_id: str) -> Accepted:
+        return self._accept("boot", instance.uuid, {"instance": instance, "request_id": request_id})
+
+    def _accept(self, operation: str, instance_uuid: str, arguments: dict[str, Any]) -> Accepted:
+        self.requests.append((operation, {"instance_uuid": instance_uuid, **arguments}))
+        self._answer()
+        accepted = Accepted(
+            request_id=arguments["request_id"],
+            instance_uuid=instance_uuid,
+            operation=operation,
+            state=OperationState.ACCEPTED,
+        )
+        self.accepted[accepted.request_id] = accepted
+        return accepted
+
+    def list_instances(self) -> list[InstanceView]:
+        self._answer()
+        return self.instances
+
+    def get_instance(self, instance_uuid: str) -> InstanceView:
+        self._answer()
+        for view in self.instances:
+            if view.instance.uuid == instance_uuid:
+                return view
+        raise InstanceNotFound(instance_uuid)
+
+    def get_operation(self, request_id: str) -> OperationView:
+        self._answer()
+        if request_id not in self.accepted:
+            raise OperationNotFound(request_id)
+        chapter = self.story.pop(0) if len(self.story) > 1 else self.story[0]
+        if isinstance(chapter, BaseException):
+            raise chapter
+        return chapter(self.accepted[request_id])
+
+    def wait(self, request_id: str, timeout: float, on_progress: Callable[[OperationView], None]) -> OperationView:
+        while True:
+            view = self.get_operation(request_id)
+            on_progress(view)
+            if view.finished_at is not None:
+                return view
+
+    def list_operations(self, instance_uuid: str | None = None, limit: int = 100) -> list[OperationView]:
+        self.requests.append(("list_operations", {"instance_uuid": instance_uuid, "limit": limit}))
+        return [self.story[-1](accepted) for accepted in self.accepted.values()]
+
+    def get_console_output(self, instance_uuid: str, length: int = 65536) -> str:
+        self.requests.append(("console", {"length": length}))
+        self._answer()
+        if not self.console:
+            raise KeyboardInterrupt
+        return self.console.pop(0)
+
+    def get_serial_console(self, instance_uuid: str) -> dict[str, object]:
+        return self.serial_console
+
+    def get_diagnostics(self, instance_uuid: str) -> dict[str, object]:
+        self._answer()
+        return {"state": "running", "disks": {"disk0": {"read_bytes": 7}}, "balloon_mb": None}
+
+    def get_host(self) -> dict[str, object]:
+        self._answer()
+        return {"host": "node1", "vcpus": 2, "hypervisor": {"name": "qemu", "accelerator": "tcg"}}
+
+    def _answer(self) -> None:
+        if self.raises is not None:
+            raise self.raises
+
+    def close(self) -> None:
+        self.closed = True
