@@ -7,6 +7,7 @@ inspection. Linked clones stand on these files: nothing here removes one.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 from compute_agent.instance.model import SourceFile
@@ -51,7 +52,11 @@ class ImageCache:
 
     def size(self) -> int:
         """Bytes that the cache takes on its file system."""
-        return sum(entry.stat().st_blocks * _BLOCK for entry in self._settings.image_dir.iterdir())
+        size = 0
+        for entry in self._settings.image_dir.iterdir():
+            with suppress(FileNotFoundError):  # an unfinished one that has just got its name, or failed
+                size += entry.stat().st_blocks * _BLOCK
+        return size
 
     def _bring(self, source: SourceFile, kind: Kind, part: Path, progress: Progress) -> None:
         path = self.path(source, kind)

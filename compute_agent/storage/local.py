@@ -34,6 +34,7 @@ class LocalDisks:
     """The `compute_agent.storage.contract.DiskDriver` of this node; called from many threads.
 
     :raises InvalidConfiguration: a directory or qemu-img cannot be used.
+    :raises StorageError: what a crash left behind cannot be removed.
     """
 
     def __init__(self, settings: StorageSettings) -> None:
@@ -43,9 +44,10 @@ class LocalDisks:
             raise InvalidConfiguration("storage.qemu_img", settings.qemu_img, "is not a program that can be run")
         self._settings = settings
         self._qemu_img = QemuImg(settings.qemu_img, settings.qemu_img_timeout)
-        self._images = ImageCache(settings, self._qemu_img)
-        for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
-            remove_tree(leftover)
+        with storage_errors(settings.disk_dir):
+            self._images = ImageCache(settings, self._qemu_img)
+            for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
+                remove_tree(leftover)
 
     def check(self, instance: Instance) -> None:
         """Refuse what contradicts itself; see the contract."""
@@ -96,12 +98,15 @@ class LocalDisks:
 
     def inspect(self) -> set[str]:
         """The uuids of all instances that have disks here."""
-        return {entry.name for entry in self._settings.disk_dir.iterdir() if re.fullmatch(UUID_PATTERN, entry.name)}
+        with storage_errors(self._settings.disk_dir):
+            names = [entry.name for entry in self._settings.disk_dir.iterdir()]
+        return {name for name in names if re.fullmatch(UUID_PATTERN, name)}
 
     def capacity(self) -> Mapping[str, int]:
         """Bytes: ``total`` and ``free`` where the disks are, ``images`` for what the cache holds."""
         directory = self._settings.disk_dir
-        return {"total": total_space(directory), "free": free_space(directory), "images": self._images.size()}
+        with storage_errors(directory):
+            return {"total": total_space(directory), "free": free_space(directory), "images": self._images.size()}
 
     def _disks(self, instance: Instance) -> InstanceDisks:
         return InstanceDisks(self._directory(instance.uuid), instance, self._images, self._qemu_img)

@@ -1,0 +1,219 @@
+"""Disks are complete or not there, and stay inside their directory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compute_agent.errors import InsufficientResources, InvalidConfiguration, InvalidImage, InvalidMessage, StorageError
+from compute_agent.instance.devices import Disk
+from compute_agent.instance.model import BlockDevice
+from compute_agent.storage.contract import DiskDriver
+from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.settings import StorageSettings
+
+from .making import GIB, UUID, ignore, image_disk, leftovers, local_disk, make_instance, number, qemu_img
+
+BLANK = BlockDevice(source_type="blank", size_gb=3)
+
+
+def info(path: Path) -> dict[str, object]:
+    answer: dict[str, object] = json.loads(qemu_img("info", "--output=json", "-f", "qcow2", str(path)))
+    return answer
+
+
+def test_keeps_the_contract(disks: LocalDisks) -> None:
+    driver: DiskDriver = disks
+    assert driver.inspect() == set()
+
+
+def test_linked_clone_and_blank_disk(
+    disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes
+) -> None:
+    instance = make_instance(local_disk(sources, qcow2_content, size_gb=2), BLANK)
+    disks.create(instance, ignore)
+    root, blank, config = disks.connect(instance)
+    (image,) = settings.image_dir.iterdir()
+    assert root == Disk(
+        name="disk0",
+        path=settings.disk_dir / UUID / "disk0.qcow2",
+        format="qcow2",
+        backing=Disk(name="disk0-base", path=image, format="qcow2", read_only=True),
+        serial="0123abcd111142-disk0",
+        boot_index=0,
+    )
+    assert blank == Disk(
+        name="disk1", path=settings.disk_dir / UUID / "disk1.qcow2", format="qcow2", serial="0123abcd111142-disk1"
+    )
+    assert (config.name, config.format, config.read_only) == ("config", "raw", True)
+    facts = info(root.path)
+    assert (facts["virtual-size"], facts["backing-filename"], facts["backing-filename-format"]) == (
+        2 * GIB,
+        str(image),
+        "qcow2",
+    )
+    assert info(blank.path)["virtual-size"] == 3 * GIB
+    assert image.read_bytes() == qcow2_content
+
+
+def test_disk_as_large_as_its_image(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
+    instance = make_instance(local_disk(sources, qcow2_content, size_gb=None))
+    disks.create(instance, ignore)
+    assert info(disks.connect(instance)[0].path)["virtual-size"] == 64 * 1024**2
+
+
+def test_raw_image_under_a_clone(disks: LocalDisks, sources: Path) -> None:
+    instance = make_instance(local_disk(sources, b"\x07" * 5000, "raw"))
+    disks.create(instance, ignore)
+    (disk, _) = disks.connect(instance)
+    assert disk.backing is not None
+    assert disk.backing.format == info(disk.path)["backing-filename-format"] == "raw"
+
+
+def test_serials_are_short_and_unique(disks: LocalDisks) -> None:
+    instance = make_instance(*[BLANK] * 12)
+    disks.create(instance, ignore)
+    serials = [disk.serial for disk in disks.connect(instance)]
+    assert len(set(serials)) == 13
+    assert {len(serial) for serial in serials} == {20}
+
+
+def test_boot_order_of_the_owner(disks: LocalDisks) -> None:
+    instance = make_instance(BLANK, BlockDevice(source_type="blank", size_gb=1, boot_index=4), config_drive=False)
+    disks.create(instance, ignore)
+    assert [disk.boot_index for disk in disks.connect(instance)] == [None, 4]
+
+
+def test_image_that_does_not_fit(disks: LocalDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
+    qemu_img("create", "-q", "-f", "qcow2", str(tmp_path / "large"), "2G")
+    instance = make_instance(BLANK, local_disk(sources, (tmp_path / "large").read_bytes(), size_gb=1))
+    with pytest.raises(InvalidImage) as caught:
+        disks.create(instance, ignore)
+    assert caught.value.field == "instance.block_devices[1].size_gb"
+    assert f"{2 * GIB} bytes does not fit in the disk's {GIB} bytes" in caught.value.reason
+    assert leftovers(settings) == []
+
+
+def test_no_space_for_disks(full_disks: LocalDisks, settings: StorageSettings) -> None:
+    with pytest.raises(InsufficientResources, match=rf"{settings.disk_dir} has not enough space: .* needed, .* free"):
+        full_disks.create(make_instance(BLANK), ignore)
+    assert leftovers(settings) == []
+
+
+def test_create_again_keeps_what_is_there(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
+    instance = make_instance(local_disk(sources, qcow2_content), BLANK)
+    disks.create(instance, ignore)
+    before = [disk.path.stat().st_ino for disk in disks.connect(instance)]
+    unfinished = disks.connect(instance)[1].path
+    unfinished.rename(unfinished.with_name(unfinished.name + ".part"))  # as a crash leaves it
+    disks.create(instance, ignore)
+    after = [disk.path.stat().st_ino for disk in disks.connect(instance)]
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert {path.name for path in unfinished.parent.iterdir()} == {"disk0.qcow2", "disk1.qcow2", "config.iso"}
+
+
+def test_failure_of_qemu_img_leaves_nothing(settings: StorageSettings, tmp_path: Path) -> None:
+    program = tmp_path / "qemu-img"
+    program.write_text("#!/bin/sh\necho cannot do it >&2\nexit 1\n")
+    program.chmod(0o700)
+    with pytest.raises(StorageError, match="cannot do it"):
+        LocalDisks(replace(settings, qemu_img=str(program))).create(make_instance(BLANK), ignore)
+    assert leftovers(settings) == []
+
+
+def test_qemu_img_that_hangs_meets_its_deadline(settings: StorageSettings, tmp_path: Path) -> None:
+    program = tmp_path / "qemu-img"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o700)
+    with pytest.raises(StorageError, match=r"within 0\.1 s"):
+        LocalDisks(replace(settings, qemu_img=str(program), qemu_img_timeout=0.1)).create(make_instance(BLANK), ignore)
+    assert leftovers(settings) == []
+
+
+@pytest.mark.parametrize("lost", ["disk0.qcow2", "config.iso"])
+def test_missing_file(disks: LocalDisks, settings: StorageSettings, lost: str) -> None:
+    instance = make_instance(BLANK)
+    disks.create(instance, ignore)
+    (settings.disk_dir / UUID / lost).unlink()
+    with pytest.raises(StorageError, match=f"{lost} is missing"):
+        disks.connect(instance)
+
+
+def test_missing_base(disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
+    instance = make_instance(local_disk(sources, qcow2_content))
+    disks.create(instance, ignore)
+    (image,) = settings.image_dir.iterdir()
+    image.unlink()
+    with pytest.raises(StorageError, match=f"{image} is missing"):
+        disks.connect(instance)
+
+
+def test_delete_and_inspect(disks: LocalDisks, settings: StorageSettings) -> None:
+    first, second = number(make_instance(BLANK), 1), number(make_instance(BLANK), 2)
+    disks.create(first, ignore)
+    disks.create(second, ignore)
+    assert disks.inspect() == {first.uuid, second.uuid}
+    disks.delete(first.uuid)
+    disks.delete(first.uuid)
+    assert disks.inspect() == {second.uuid}
+    assert [path.name for path in settings.disk_dir.iterdir()] == [second.uuid]
+
+
+@pytest.mark.parametrize("by", ["start", "delete"])
+def test_deletion_cut_short_is_finished(disks: LocalDisks, settings: StorageSettings, by: str) -> None:
+    half_deleted = settings.disk_dir / f".deleting-{UUID}"
+    half_deleted.mkdir()
+    (half_deleted / "disk0.qcow2").write_bytes(b"x")
+    disks.create(make_instance(BLANK), ignore)
+    assert disks.inspect() == {UUID}
+    if by == "start":
+        LocalDisks(settings)
+        assert [path.name for path in settings.disk_dir.iterdir()] == [UUID]
+    else:
+        disks.delete(UUID)
+        assert leftovers(settings) == []
+
+
+@pytest.mark.parametrize("name", ["../images", ".", "", f"{UUID}\n", UUID.upper(), f"{UUID}/.."])
+def test_only_uuids_are_deleted(disks: LocalDisks, settings: StorageSettings, name: str) -> None:
+    disks.create(make_instance(BLANK), ignore)
+    with pytest.raises(InvalidMessage, match="not a uuid"):
+        disks.delete(name)
+    assert disks.inspect() == {UUID}
+    assert settings.image_dir.is_dir()
+
+
+def test_capacity(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
+    assert disks.capacity()["images"] == 0
+    disks.create(make_instance(local_disk(sources, qcow2_content)), ignore)
+    capacity = disks.capacity()
+    assert 0 < capacity["images"] <= len(qcow2_content) + 4096
+    assert 0 < capacity["free"] < capacity["total"]
+
+
+def test_directories_are_private(disks: LocalDisks, settings: StorageSettings) -> None:
+    disks.create(make_instance(BLANK), ignore)
+    for directory in (settings.disk_dir, settings.image_dir, settings.disk_dir / UUID):
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("option", ["disk_dir", "image_dir"])
+@pytest.mark.parametrize("path", ["relative", "/dev/null/x", "/dev/null", "/proc/nowhere"])
+def test_unusable_directory(settings: StorageSettings, option: str, path: str) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        LocalDisks(replace(settings, **{option: Path(path)}))
+    assert caught.value.field == f"storage.{option}"
+
+
+def test_unusable_qemu_img(settings: StorageSettings) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"storage\.qemu_img"):
+        LocalDisks(replace(settings, qemu_img="/no/such/qemu-img"))
+
+
+def test_wrong_source_leaves_nothing(disks: LocalDisks, settings: StorageSettings) -> None:
+    with pytest.raises(InvalidImage):
+        disks.create(make_instance(BLANK, image_disk("file:///etc/passwd", "sha256:" + "0" * 64)), ignore)
+    assert leftovers(settings) == []
