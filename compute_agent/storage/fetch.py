@@ -38,7 +38,7 @@ def download(source: SourceFile, target: Path, settings: StorageSettings, progre
     algorithm = source.checksum.partition(":")[0]
     digest = hashlib.new(algorithm)
     received = 0
-    with target.open("wb", buffering=0) as file, closing(_read(source.url, settings)) as chunks:
+    with target.open("wb") as file, closing(_read(source.url, settings)) as chunks:
         for chunk, total in chunks:
             still = len(chunk) if total is None else max(len(chunk), total - received)
             require_space(target.parent, still, settings.reserved_space)

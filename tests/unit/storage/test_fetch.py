@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -149,6 +150,19 @@ def test_no_space_for_a_download(full_disks: LocalDisks, settings: StorageSettin
     with pytest.raises(InsufficientResources, match=rf"{settings.image_dir} .* 1048576\.0 MiB needed, .* free"):
         create(full_disks, web.url("/"))
     assert leftovers(settings) == []
+
+
+def test_disk_that_fills_up_meanwhile(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+    """The system then writes a part and tells only by a number; the checksum is of what was received."""
+    disk = local_disk(sources, b"x" * 150_000, "raw")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="File too large"):
+            disks.create(make_instance(disk), ignore)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(settings.image_dir.iterdir()) == []
 
 
 def test_one_download_for_many_boots(
