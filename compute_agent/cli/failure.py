@@ -52,8 +52,7 @@ _ADVICE: dict[type[errors.ComputeAgentError], str] = {
     errors.InstanceExists: "computectl list; leave --uuid out to get a new one",
     errors.InvalidState: "computectl show {instance}",
     errors.RequestMismatch: "computectl operation show {request_id}; leave --request-id out for a new request",
-    errors.HostError: "check {broker}; on the broker: rabbitmqctl status; "
-    "on {host}: systemctl status compute-agent",
+    errors.HostError: "check {broker}; on the broker: rabbitmqctl status; on {host}: systemctl status compute-agent",
     errors.InsufficientResources: "computectl host show",
     errors.NetworkError: "on {host}: ovs-vsctl show; systemctl status openvswitch-switch",
     errors.StorageError: "computectl host show; on {host}: journalctl -u compute-agent",

@@ -17,9 +17,6 @@ from compute_agent.errors import DeadlineExceeded
 FOLLOW_INTERVAL = 1.0
 """Seconds between two looks at a console that is followed."""
 
-_OVERLAP = 64
-"""Characters of new output that tell where it goes on in the old one."""
-
 
 class Console(InstanceCommand):
     """Print what the guest wrote to its serial console, or talk to it."""
@@ -85,12 +82,11 @@ class Console(InstanceCommand):
 def new_output(seen: str, output: str) -> str:
     """What `output` has after `seen`; each is the end of the same log, at two moments."""
     output = output.lstrip("\ufffd")  # a character that was cut in two
-    beginning = output[: min(_OVERLAP, len(seen))]
-    start = seen.find(beginning)
+    start = seen.find(output[:1])
     while start >= 0:
         if output.startswith(seen[start:]):
             return output[len(seen) - start :]
-        start = seen.find(beginning, start + 1)
+        start = seen.find(output[:1], start + 1)
     return output
 
 

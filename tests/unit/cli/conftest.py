@@ -56,10 +56,11 @@ class Shell:
         self,
         *argv: str,
         stdin: io.StringIO | None = None,
+        stdout: io.StringIO | None = None,
         stderr: io.StringIO | None = None,
         options: tuple[str, ...] = ("--transport-url", "rabbit://broker.example:5672/", "--host", "node1"),
     ) -> Run:
-        stdin, stdout, stderr = stdin or io.StringIO(), io.StringIO(), stderr or io.StringIO()
+        stdin, stdout, stderr = stdin or io.StringIO(), stdout or io.StringIO(), stderr or io.StringIO()
         app = Computectl(self._connect, stdin=stdin, stdout=stdout, stderr=stderr)
         try:
             status = app.run([*options, *argv])

@@ -98,9 +98,10 @@ def test_a_refused_request(shell: Shell) -> None:
     run = shell("start", WEB1)
     assert run.status == 1
     assert run.stdout == ""
-    assert run.stderr == (
-        f"computectl: instance {WEB1} is active: start needs it to be stopped\nNext: computectl show {WEB1}\n"
-    )
+    assert run.stderr.splitlines() == [
+        f"computectl: instance {WEB1} is active: start needs it to be stopped",
+        f"Next: computectl --host node1 show {WEB1}",
+    ]
 
 
 def test_no_answer_to_a_request(shell: Shell) -> None:
@@ -108,7 +109,9 @@ def test_no_answer_to_a_request(shell: Shell) -> None:
     run = shell("start", WEB1, "--request-id", REQUEST)
     assert run.status == 3
     assert "may still have been taken" in run.stderr
-    assert run.advice == (f"computectl operation show {REQUEST}; or repeat the command with --request-id {REQUEST}")
+    assert run.advice == (
+        f"computectl --host node1 operation show {REQUEST}; or repeat the command with --request-id {REQUEST}"
+    )
 
 
 def test_no_answer_to_a_question(shell: Shell) -> None:
@@ -132,7 +135,7 @@ def test_an_agent_that_stays_away_while_somebody_waits(shell: Shell, monkeypatch
     shell.client.story = [errors.DeadlineExceeded("no answer")]
     run = shell("start", "web1", "--wait", "--request-id", REQUEST)
     assert run.status == 3
-    assert f"computectl operation show {REQUEST}" in run.advice
+    assert f"computectl --host node1 operation show {REQUEST}" in run.advice
 
 
 def test_ctrl_c_while_waiting(shell: Shell) -> None:
@@ -140,7 +143,7 @@ def test_ctrl_c_while_waiting(shell: Shell) -> None:
     run = shell("stop", "web1", "--wait", "--request-id", REQUEST)
     assert run.status == 130
     assert "goes on" in run.stderr
-    assert run.advice == f"computectl operation show {REQUEST}"
+    assert run.advice == f"computectl --host node1 operation show {REQUEST}"
 
 
 @pytest.mark.parametrize(("answer", "status", "sent"), [("y\n", 0, 1), ("yes\n", 0, 1), ("\n", 1, 0), ("", 1, 0)])

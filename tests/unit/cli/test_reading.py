@@ -78,7 +78,7 @@ def test_an_instance_that_is_not_there(shell: Shell) -> None:
     run = shell("show", "nobody")
     assert run.status == 1
     assert "'nobody' on host node1" in run.stderr
-    assert run.advice == "computectl list"
+    assert run.advice == "computectl --host node1 list"
 
 
 def test_a_whole_uuid_is_not_looked_up(shell: Shell) -> None:
@@ -124,7 +124,7 @@ def test_one_operation_with_its_steps(shell: Shell) -> None:
 def test_an_operation_that_is_not_there(shell: Shell) -> None:
     run = shell("operation", "show", "0c9d2f3a-52e5-4b0c-9ad1-3f1f0f2b7c11")
     assert run.status == 1
-    assert run.advice == "computectl operation list"
+    assert run.advice == "computectl --host node1 operation list"
 
 
 def test_the_connection_is_closed(shell: Shell) -> None:
