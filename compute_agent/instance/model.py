@@ -11,15 +11,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_END = "$(?!\\n)"
+"""The very end: Python's ``$`` alone also matches before a last newline."""
+
+UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}" + _END
 
 Uuid = Annotated[str, Meta(pattern=UUID_PATTERN, description="lower case, with hyphens")]
-MacAddress = Annotated[str, Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
-BridgeName = Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$")]
-Hostname = Annotated[str, Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")]
-Checksum = Annotated[str, Meta(pattern="^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
-Url = Annotated[str, Meta(pattern="^(file:///|https?://)[^\\s]+$", max_length=4096)]
-OneLine = Annotated[str, Meta(pattern="^[^\\x00-\\x1f\\x7f]*$", max_length=2048)]
+MacAddress = Annotated[str, Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}" + _END)]
+BridgeName = Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}" + _END)]
+Hostname = Annotated[str, Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?" + _END)]
+Checksum = Annotated[str, Meta(pattern="^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})" + _END)]
+Url = Annotated[str, Meta(pattern="^(file:///|https?://)[^\\s]+" + _END, max_length=4096)]
+OneLine = Annotated[str, Meta(pattern="^[^\\x00-\\x1f\\x7f]*" + _END, max_length=2048)]
 
 
 class _Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,7 +105,7 @@ class Instance(_Model, frozen=True):
     """A virtual machine as its owner ordered it."""
 
     uuid: Uuid
-    name: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^\\x00-\\x1f\\x7f]+$")]
+    name: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^\\x00-\\x1f\\x7f]+" + _END)]
     flavor: Flavor
     hostname: Hostname | None = None
     block_devices: Annotated[list[BlockDevice], Meta(max_length=24)] = []
