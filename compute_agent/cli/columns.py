@@ -28,7 +28,7 @@ class Moment(FormattableColumn[float | None]):
 
 
 class Nested(FormattableColumn[object]):
-    """Plain JSON data; for a person one line an entry, deeper levels joined with dots."""
+    """Plain JSON data; for a person one line an entry, and in it what is deeper, if it says anything."""
 
     def human_readable(self) -> str:
         """``name: value`` or ``value`` lines."""
@@ -48,7 +48,7 @@ def present(value: object) -> object:
 
 def _inline(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={_inline(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name}={_inline(inner)}" for name, inner in value.items() if inner is not None)
     if isinstance(value, list | tuple):
         return ", ".join(_inline(inner) for inner in value) or "-"
     if value is None:

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from cliff.command import Command
+from cliff.lister import Lister
 
 from compute_agent.cli.failure import Circumstances, Failure, explain
 from compute_agent.cli.lookup import find_instance_uuid
@@ -61,6 +62,16 @@ class ComputeCommand(Command):
             instance=getattr(parsed_args, "instance", None) or "INSTANCE",
             request_id=getattr(parsed_args, "request_id", None) or "",
         )
+
+
+class ListCommand(ComputeCommand, Lister):
+    """A command that lists."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """An empty list is a table without rows, not an empty line."""
+        parser = super().get_parser(prog_name)
+        parser.set_defaults(print_empty=True)
+        return parser
 
 
 class InstanceCommand(ComputeCommand):

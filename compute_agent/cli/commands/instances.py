@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 
-from cliff.lister import Lister
 from cliff.show import ShowOne
 
 from compute_agent.cli.columns import present
-from compute_agent.cli.commands.base import ComputeCommand, InstanceCommand
+from compute_agent.cli.commands.base import InstanceCommand, ListCommand
 from compute_agent.cli.views import INSTANCE_COLUMNS, instance_fields, instance_row
 
 
-class List(ComputeCommand, Lister):
+class List(ListCommand):
     """List the instances of a host."""
 
     examples = (

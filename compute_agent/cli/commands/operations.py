@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 
-from cliff.lister import Lister
 from cliff.show import ShowOne
 
 from compute_agent.cli.arguments import positive, uuid_text
-from compute_agent.cli.commands.base import ComputeCommand
+from compute_agent.cli.commands.base import ComputeCommand, ListCommand
 from compute_agent.cli.views import OPERATION_COLUMNS, operation_fields, operation_row
 
 
-class OperationList(ComputeCommand, Lister):
+class OperationList(ListCommand):
     """List what a host was asked to do, newest first."""
 
     examples = "  computectl operation list\n  computectl operation list --instance web1 --limit 5"

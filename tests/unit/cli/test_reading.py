@@ -30,6 +30,13 @@ def test_list_as_a_table(shell: Shell) -> None:
     ]  # fmt: skip
 
 
+def test_an_empty_list(shell: Shell) -> None:
+    shell.client.instances = []
+    assert "| uuid | name |" in shell("list").stdout
+    assert shell("list", "-f", "json").json == []
+    assert shell("list", "-f", "value").stdout == ""
+
+
 def test_list_as_data(shell: Shell) -> None:
     shell.client.instances = [an_instance(WEB1, "web1", ports=[PORT])]
     listed = shell("list", "-f", "json").json
