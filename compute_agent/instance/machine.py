@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 ROOT_PORTS = 32
-"""PCIe root ports a machine gets: its first devices and room for what is plugged later."""
+"""The most PCIe root ports that a machine may have."""
 
 
 class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,5 +22,7 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     accelerator: Literal["kvm", "tcg"]
     cpu: str
     """The CPU model as the hypervisor names it."""
+    root_ports: Annotated[int, Meta(ge=1, le=ROOT_PORTS)] = ROOT_PORTS
+    """PCIe root ports: for its first devices and for what is plugged later."""
     slots: dict[str, Annotated[int, Meta(ge=0, lt=ROOT_PORTS)]]
     """Device name (``disk0``, ``config``, ``net0``) to the index of its PCIe root port."""

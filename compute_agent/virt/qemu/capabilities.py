@@ -1,0 +1,69 @@
+"""What this host's QEMU is and can do. Found out once, by running it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from compute_agent.errors import HostError
+from compute_agent.virt.qemu.accelerator import Accelerator, choose_accelerator
+from compute_agent.virt.settings import VirtSettings
+
+_WITHOUT_A_MACHINE = (
+    *("-no-user-config", "-nodefaults", "-display", "none"),
+    *("-machine", "none", "-accel", "tcg", "-qmp", "stdio"),
+)
+_Q35 = re.compile(r"pc-q35-(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    version: str
+    machine_type: str
+    """The newest versioned q35."""
+    accelerator: Accelerator
+
+
+def find_capabilities(settings: VirtSettings) -> Capabilities:
+    """Run QEMU without a machine and ask it, then find out which accelerator works.
+
+    :raises HostError: QEMU does not run, or does not know q35.
+    """
+    version, machines = _ask(settings, "query-version", "query-machines")
+    return Capabilities(
+        version="{major}.{minor}.{micro}".format(**version["qemu"]),
+        machine_type=newest_q35(machine["name"] for machine in machines),
+        accelerator=choose_accelerator(settings),
+    )
+
+
+def newest_q35(machine_types: Iterable[str]) -> str:
+    """The versioned q35 machine type with the highest version.
+
+    :raises HostError: there is none.
+    """
+    versions = [(int(match[1]), int(match[2])) for name in machine_types if (match := _Q35.fullmatch(name))]
+    if not versions:
+        raise HostError("QEMU offers no versioned q35 machine type")
+    return "pc-q35-{}.{}".format(*max(versions))
+
+
+def _ask(settings: VirtSettings, *commands: str) -> list[Any]:
+    """The answers to a batch of QMP commands that is given and read as a whole."""
+    batch = "".join(json.dumps({"execute": name}) + "\n" for name in ("qmp_capabilities", *commands, "quit"))
+    try:
+        done = subprocess.run(
+            [settings.qemu_binary, *_WITHOUT_A_MACHINE],
+            input=batch.encode(),
+            capture_output=True,
+            timeout=settings.command_timeout,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise HostError(f"{settings.qemu_binary} does not work: {error}") from error
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    return [answer["return"] for answer in answers if "return" in answer][1:-1]

@@ -1,0 +1,73 @@
+"""Disks, NICs and the root ports they are plugged into, as QEMU's JSON describes them.
+
+A device is named as in the instance's machine (``disk0``, ``net0``); block nodes are called after their disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compute_agent.instance.devices import Disk, Nic
+
+Properties = dict[str, object]
+
+_PORTS_A_SLOT = 8
+_FIRST_SLOT = 0x10
+
+
+def root_ports(count: int) -> Iterator[Properties]:
+    """PCIe root ports ``rp0``, ``rp1``, …: a hot-pluggable device needs one of its own."""
+    for index in range(count):
+        slot, function = divmod(index, _PORTS_A_SLOT)
+        address = f"{_FIRST_SLOT + slot:#x}.{function}"
+        port: Properties = {"driver": "pcie-root-port", "id": f"rp{index}", "bus": "pcie.0", "addr": address}
+        yield port | {"chassis": index + 1, "multifunction": function == 0}
+
+
+def disk_backend(disk: Disk) -> Properties:
+    """The block node of a disk with all that it stands on; formats are told, never probed."""
+    return _node(disk, disk.name)
+
+
+def _node(disk: Disk, name: str) -> Properties:
+    node = _common(disk.format, name, disk.read_only)
+    if disk.format == "qcow2":
+        # An explicit null: whatever the header names as backing file is not opened.
+        node["backing"] = _node(disk.backing, f"{name}-base") if disk.backing else None
+    storage: Properties = {"filename": str(disk.path), "locking": "on"}
+    return node | {"file": _common("file", f"{name}-file", disk.read_only) | storage}
+
+
+def _common(driver: str, name: str, read_only: bool) -> Properties:
+    node: Properties = {"driver": driver, "node-name": name, "read-only": read_only}
+    return node if read_only else node | {"discard": "unmap"}
+
+
+def disk_device(disk: Disk) -> Properties:
+    """A full or failing host stops the guest instead of failing its writes: `cont` tries them again."""
+    device: Properties = {"driver": "virtio-blk-pci", "id": disk.name, "drive": disk.name, "iothread": "iothread0"}
+    device |= {"werror": "stop", "rerror": "stop"}
+    if disk.serial:
+        device["serial"] = disk.serial
+    if disk.boot_index is not None:
+        device["bootindex"] = disk.boot_index
+    return device
+
+
+def nic_backend(nic: Nic) -> str:
+    """Numbers only, so nothing in it needs quoting."""
+    backend = f"tap,id=tap-{nic.name},fds={_numbers(nic.tap_fds)}"
+    return f"{backend},vhost=on,vhostfds={_numbers(nic.vhost_fds)}" if nic.vhost_fds else backend
+
+
+def _numbers(fds: tuple[int, ...]) -> str:
+    return ":".join(str(fd) for fd in fds)
+
+
+def nic_device(nic: Nic) -> Properties:
+    """Without a boot ROM: a guest boots from its disks or from the kernel it was given."""
+    device: Properties = {"driver": "virtio-net-pci", "id": nic.name, "netdev": f"tap-{nic.name}", "romfile": ""}
+    device |= {"mac": nic.mac_address, "host_mtu": nic.mtu}
+    queues = len(nic.tap_fds)
+    # One MSI-X vector for each direction of a queue pair, one for configuration, one for control.
+    return device | {"mq": True, "vectors": 2 * queues + 2} if queues > 1 else device

@@ -1,0 +1,51 @@
+"""A guest's counters, as a person reads them. Sizes in bytes, times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from compute_agent.errors import GuestGone
+from compute_agent.host.process_usage import resident_bytes, thread_cpu_time, uptime
+
+_DISK_COUNTERS = {
+    "rd_bytes": "read_bytes",
+    "rd_operations": "read_requests",
+    "wr_bytes": "write_bytes",
+    "wr_operations": "write_requests",
+    "flush_operations": "flush_requests",
+    "failed_rd_operations": "failed_reads",
+    "failed_wr_operations": "failed_writes",
+}
+"""QEMU's names and ours."""
+
+
+def diagnostics(execute: Callable[[str], Any], pid: int) -> Mapping[str, object]:
+    """Ask a running QEMU, and the kernel about its process.
+
+    :raises GuestGone: the process has ended.
+    """
+    try:
+        return {
+            "driver": "qemu",
+            "state": execute("query-status")["status"],
+            "uptime": round(uptime(pid), 1),
+            "cpus": [_cpu(pid, cpu) for cpu in execute("query-cpus-fast")],
+            "memory": {"balloon": execute("query-balloon")["actual"], "resident": resident_bytes(pid)},
+            "disks": {disk["qdev"].split("/")[-2]: _disk(disk["stats"]) for disk in _disks(execute)},
+        }
+    except ProcessLookupError as error:
+        raise GuestGone(str(error)) from error
+
+
+def _cpu(pid: int, cpu: Mapping[str, Any]) -> dict[str, object]:
+    return {"id": cpu["cpu-index"], "time": thread_cpu_time(pid, cpu["thread-id"])}
+
+
+def _disks(execute: Callable[[str], Any]) -> list[dict[str, Any]]:
+    # Not query-block: it waits for storage that does not answer.
+    return [disk for disk in execute("query-blockstats") if disk.get("qdev")]
+
+
+def _disk(stats: Mapping[str, int]) -> dict[str, int]:
+    return {ours: stats[theirs] for theirs, ours in _DISK_COUNTERS.items()}

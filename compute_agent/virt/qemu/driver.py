@@ -1,0 +1,137 @@
+"""The hypervisor `qemu`: a QEMU process for each guest, started and driven by the agent itself."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from compute_agent.errors import DeadlineExceeded, GuestError, GuestGone, GuestStartFailed, InvalidConfiguration
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.model import UUID_PATTERN, Instance
+from compute_agent.instance.state import PowerState
+from compute_agent.virt.contract import OnGuestExit, StartRequest
+from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
+from compute_agent.virt.qemu.console_log import ConsoleLog
+from compute_agent.virt.qemu.console_ring import ConsoleRing
+from compute_agent.virt.qemu.design import design_machine
+from compute_agent.virt.qemu.guest import QemuGuest
+from compute_agent.virt.qemu.keeper import GuestKeeper
+from compute_agent.virt.qemu.launch import launch
+from compute_agent.virt.qemu.paths import GuestPaths, check_directories
+from compute_agent.virt.qemu.qemu_log import last_lines
+from compute_agent.virt.settings import VirtSettings
+
+
+class QemuHypervisor:
+    """Keeps `compute_agent.virt.contract.Hypervisor`.
+
+    `on_exit` is called from a thread of its own. A guest that powers itself off is always reported, also
+    after its power button was pressed: only the caller knows whether it still waits for that.
+
+    :raises InvalidConfiguration: a directory or the QEMU binary cannot be used.
+    """
+
+    def __init__(self, settings: VirtSettings, on_exit: OnGuestExit) -> None:
+        check_directories(settings)
+        if shutil.which(settings.qemu_binary) is None:
+            raise InvalidConfiguration("virt.qemu_binary", settings.qemu_binary, "there is no such program")
+        self._settings = settings
+        self._keeper = GuestKeeper(settings, on_exit)
+        self._capabilities: Capabilities | None = None
+        self._capabilities_lock = threading.Lock()
+
+    def describe(self) -> Mapping[str, object]:
+        found = self._find_capabilities()
+        return {
+            "name": "qemu",
+            "version": found.version,
+            "machine_type": found.machine_type,
+            "accelerator": found.accelerator.name,
+            "accelerator_reason": found.accelerator.reason,
+        }
+
+    def design(self, instance: Instance) -> Machine:
+        found = self._find_capabilities()
+        return design_machine(instance, found.machine_type, found.accelerator.name)
+
+    def start(self, request: StartRequest) -> QemuGuest:
+        guest = self._keeper.get(request.instance.uuid)
+        if guest is not None and guest.status() in (PowerState.SHUTDOWN, PowerState.CRASHED):
+            guest.kill()
+            guest = None
+        return self._go_on(guest, request) if guest is not None else self._start_anew(request)
+
+    def adopt(self, instance_uuid: str) -> QemuGuest | None:
+        return self._keeper.get(instance_uuid)
+
+    def console_output(self, instance_uuid: str, length: int) -> bytes:
+        guest = self._keeper.get(instance_uuid)
+        if guest is not None and guest.console is not None:
+            guest.console.drain()
+        log = ConsoleLog(self._paths(instance_uuid).console_log, self._settings.console_log_size)
+        return log.tail(length)
+
+    def console_socket(self, instance_uuid: str) -> Path:
+        return self._paths(instance_uuid).console_socket
+
+    def saved_state_path(self, instance_uuid: str) -> Path:
+        return self._paths(instance_uuid).saved_state
+
+    def forget(self, instance_uuid: str) -> None:
+        self._paths(instance_uuid).remove()
+
+    def inspect(self) -> set[str]:
+        directories = (self._settings.state_dir, self._settings.run_dir)
+        names = {entry.name for directory in directories for entry in directory.iterdir()}
+        return {name for name in names if re.fullmatch(UUID_PATTERN, name)} | self._keeper.uuids()
+
+    def close(self) -> None:
+        self._keeper.close()
+
+    def _paths(self, instance_uuid: str) -> GuestPaths:
+        return GuestPaths.of(self._settings, instance_uuid)
+
+    def _find_capabilities(self) -> Capabilities:
+        with self._capabilities_lock:
+            if self._capabilities is None:
+                self._capabilities = find_capabilities(self._settings)
+            return self._capabilities
+
+    def _start_anew(self, request: StartRequest) -> QemuGuest:
+        guest = self._launch(request)
+        try:
+            guest.wait_until_made()
+            guest.begin(from_saved_state=request.saved_state is not None)
+            guest.watch_over()
+            if guest.process.has_ended():
+                raise GuestGone(f"{guest.process} {guest.process.exit_reason()}")
+        except (GuestError, DeadlineExceeded) as error:
+            guest.kill()
+            raise self._failed(request, error) from error
+        return guest
+
+    def _launch(self, request: StartRequest) -> QemuGuest:
+        paths = self._paths(request.instance.uuid)
+        paths.create()
+        ring = ConsoleRing.create()
+        try:
+            process = launch(self._settings.qemu_binary, request, paths, ring)
+        except GuestStartFailed:
+            ring.close()
+            raise
+        return self._keeper.add(request.instance.uuid, process, ring)
+
+    def _go_on(self, guest: QemuGuest, request: StartRequest) -> QemuGuest:
+        """A predecessor has started it, and may have been killed before the guest ran. A time-out kills nothing."""
+        try:
+            guest.wait_until_made()
+            guest.begin(from_saved_state=request.saved_state is not None)
+        except GuestGone as error:
+            raise self._failed(request, error) from error
+        return guest
+
+    def _failed(self, request: StartRequest, error: Exception) -> GuestStartFailed:
+        return GuestStartFailed(f"{error}: {last_lines(self._paths(request.instance.uuid).qemu_log)}")

@@ -1,0 +1,112 @@
+"""All guests that run here, with the threads that look after them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from compute_agent.host.process_watch import ProcessWatch
+from compute_agent.host.processes import Process, find_processes
+from compute_agent.virt.contract import GuestExit, OnGuestExit
+from compute_agent.virt.qemu.command_line import instance_of
+from compute_agent.virt.qemu.console import Console, ConsoleDrain
+from compute_agent.virt.qemu.console_log import ConsoleLog
+from compute_agent.virt.qemu.console_ring import ConsoleRing
+from compute_agent.virt.qemu.guest import Common, QemuGuest
+from compute_agent.virt.qemu.paths import GuestPaths
+from compute_agent.virt.qemu.qmp import MonitorLoop
+from compute_agent.virt.settings import VirtSettings
+
+LOG = logging.getLogger(__name__)
+
+
+class GuestKeeper:
+    """Knows each guest by its instance's uuid, as long as its process lives.
+
+    Only this agent starts guests, so /proc is searched once, for those of its predecessor.
+    """
+
+    def __init__(self, settings: VirtSettings, on_exit: OnGuestExit) -> None:
+        self._settings = settings
+        self._on_exit = on_exit
+        self._lock = threading.Lock()
+        self._guests: dict[str, QemuGuest] = {}
+        self._left_behind: dict[str, Process] | None = None
+        self._loop = MonitorLoop()
+        self._common = Common(settings, self._loop, self._announce)
+        self._watch = ProcessWatch()
+        self._drain = ConsoleDrain()
+        self._messenger = ThreadPoolExecutor(1, "guest-exit")
+
+    def uuids(self) -> set[str]:
+        """The instances that have a process."""
+        with self._lock:
+            return {*self._guests, *self._predecessors()}
+
+    def get(self, instance_uuid: str) -> QemuGuest | None:
+        """The guest of that instance; one that a predecessor started is adopted."""
+        with self._lock:
+            process = self._predecessors().pop(instance_uuid, None)
+            if process is not None:
+                self._adopt(instance_uuid, process)
+            return self._guests.get(instance_uuid)
+
+    def add(self, instance_uuid: str, process: Process, ring: ConsoleRing) -> QemuGuest:
+        """Look after a guest that is being started."""
+        with self._lock:
+            return self._keep(instance_uuid, process, ring)
+
+    def close(self) -> None:
+        """Let go of every guest without touching it."""
+        self._watch.close()
+        for guest in self._guests.values():
+            guest.let_go()
+        self._loop.close()
+        self._drain.close()
+        self._messenger.shutdown()
+
+    def _predecessors(self) -> dict[str, Process]:
+        if self._left_behind is None:
+            self._left_behind = find_processes(lambda arguments: instance_of(arguments, self._settings.run_dir))
+        return self._left_behind
+
+    def _adopt(self, instance_uuid: str, process: Process) -> None:
+        try:
+            ring = ConsoleRing.of(process)
+        except OSError as error:
+            LOG.warning("The console of guest %s is not logged: %s", instance_uuid, error)
+            ring = None
+        self._keep(instance_uuid, process, ring).watch_over()
+
+    def _keep(self, instance_uuid: str, process: Process, ring: ConsoleRing | None) -> QemuGuest:
+        console = self._open_console(instance_uuid, ring) if ring else None
+        guest = QemuGuest(instance_uuid, process, console, self._common)
+        self._guests[instance_uuid] = guest
+        self._watch.watch(process, partial(self._clear_away, guest))
+        return guest
+
+    def _open_console(self, instance_uuid: str, ring: ConsoleRing) -> Console:
+        path = GuestPaths.of(self._settings, instance_uuid).console_log
+        console = Console(ring, ConsoleLog(path, self._settings.console_log_size))
+        self._drain.add(console)
+        return console
+
+    def _clear_away(self, guest: QemuGuest) -> None:
+        if guest.console is not None:
+            self._drain.remove(guest.console)
+        with self._lock:
+            del self._guests[guest.instance_uuid]
+        guest.ended()
+
+    def _announce(self, guest_exit: GuestExit) -> None:
+        # In a thread of its own: the listener may take its time, and may ask the guest.
+        self._messenger.submit(self._deliver, guest_exit)
+
+    def _deliver(self, guest_exit: GuestExit) -> None:
+        try:
+            self._on_exit(guest_exit)
+        except Exception:
+            # The outermost edge of this thread: others have to be told of other guests.
+            LOG.exception("Telling that guest %s has ended failed", guest_exit.instance_uuid)
