@@ -33,12 +33,16 @@ def unplug_ports(work: Work) -> None:
 
 
 def launch(work: Work, saved_state: Path | None = None) -> None:
-    """Start the guest, from the start or from saved memory; ports are plugged where they are not."""
+    """Start the guest, from the start or from saved memory; ports are plugged where they are not.
+
+    A guest that an agent started before it died has its ports, and they cannot be plugged a second time.
+    """
+    nics = work.plug_ports() if work.node.find_guest(work.uuid) is None else ()
     request = StartRequest(
         instance=work.instance,
         machine=work.machine,
         disks=work.node.storage.connect(work.instance),
-        nics=work.plug_ports(),
+        nics=nics,
         boot=work.node.storage.boot_files(work.instance),
         saved_state=saved_state,
     )

@@ -182,6 +182,7 @@ class FakeNetwork:
     def check(self, ports: Sequence[Port]) -> None: ...
 
     def plug(self, requests: Sequence[PortRequest]) -> list[Nic]:
+        assert not any(one.instance_uuid in self._world.guests for one in requests), "its tap is in use"
         self._world.touch("plug", lambda: self._world.ports.update(one.port.id for one in requests))
         return [Nic(name=one.name, mac_address=one.port.mac_address, mtu=1500, tap_fds=()) for one in requests]
 
