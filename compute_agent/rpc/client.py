@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from oslo_messaging.rpc.transport import RPCTransport
+from oslo_messaging.transport import RPCTransport
 
 from compute_agent.errors import DeadlineExceeded
 from compute_agent.instance.model import Instance

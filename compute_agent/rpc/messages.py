@@ -20,21 +20,21 @@ EXCHANGE = "compute_agent"
 Seconds = Annotated[float, Meta(ge=0, le=86400, description="seconds")]
 
 
-class _Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keyword arguments of one call."""
 
 
-class _Change(_Message, frozen=True):
+class Change(Message, frozen=True):
     """A request that changes something: repeated with the same id it gets the same answer and starts nothing."""
 
     request_id: Uuid
 
 
-class _InstanceChange(_Change, frozen=True):
+class _InstanceChange(Change, frozen=True):
     instance_uuid: Uuid
 
 
-class BuildAndRunInstance(_Change, frozen=True):
+class BuildAndRunInstance(Change, frozen=True):
     """Create an instance and start it."""
 
     instance: Instance
@@ -77,53 +77,53 @@ class TerminateInstance(_InstanceChange, frozen=True):
     """Stop the instance at once and remove all that belongs to it."""
 
 
-class GetInstance(_Message, frozen=True):
+class GetInstance(Message, frozen=True):
     """One instance."""
 
     instance_uuid: Uuid
 
 
-class ListInstances(_Message, frozen=True):
+class ListInstances(Message, frozen=True):
     """Every instance of this host."""
 
 
-class GetConsoleOutput(_Message, frozen=True):
+class GetConsoleOutput(Message, frozen=True):
     """The end of the serial console's log."""
 
     instance_uuid: Uuid
     length: Annotated[int, Meta(ge=1, le=1024 * 1024, description="bytes")] = 64 * 1024
 
 
-class GetSerialConsole(_Message, frozen=True):
+class GetSerialConsole(Message, frozen=True):
     """Where the serial console can be reached on the instance's host."""
 
     instance_uuid: Uuid
 
 
-class GetDiagnostics(_Message, frozen=True):
+class GetDiagnostics(Message, frozen=True):
     """Counters of a running instance."""
 
     instance_uuid: Uuid
 
 
-class GetHost(_Message, frozen=True):
+class GetHost(Message, frozen=True):
     """What this host is, has and can do."""
 
 
-class GetOperation(_Message, frozen=True):
+class GetOperation(Message, frozen=True):
     """One operation, by its request id."""
 
     request_id: Uuid
 
 
-class ListOperations(_Message, frozen=True):
+class ListOperations(Message, frozen=True):
     """The latest operations, newest first; of one instance, where it is given."""
 
     instance_uuid: Uuid | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-VERBS: dict[str, type[_Message]] = {
+VERBS: dict[str, type[Message]] = {
     "build_and_run_instance": BuildAndRunInstance,
     "start_instance": StartInstance,
     "stop_instance": StopInstance,
