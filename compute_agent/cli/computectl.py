@@ -25,7 +25,7 @@ from compute_agent.cli.failure import ExitStatus, Failure
 if TYPE_CHECKING:
     from compute_agent.rpc.client import ComputeClient
 
-_CHATTY_LIBRARIES = ("oslo", "oslo_messaging", "amqp", "kombu")
+_CHATTY_LIBRARIES = ("oslo", "oslo_messaging", "oslo_service", "amqp", "kombu")
 """They log each attempt to reach the broker; what comes of it is reported anyway."""
 
 _EPILOG = """\
