@@ -1,0 +1,103 @@
+"""Golden files: an instance (JSON) and its QEMU command line, one argument a line.
+
+``REGENERATE_GOLDEN=1 pytest tests/unit/virt/test_command_line.py`` writes them anew; read the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pytest
+
+from compute_agent.instance.devices import BootFiles, Disk, Nic
+from compute_agent.instance.model import Instance
+from compute_agent.virt.contract import StartRequest
+from compute_agent.virt.qemu.command_line import GuestDescriptors, command_line, instance_of
+from compute_agent.virt.qemu.design import design_machine
+from compute_agent.virt.qemu.paths import GuestPaths
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "qemu"
+RUN_DIR = Path("/run/compute-agent")
+
+
+class Case(msgspec.Struct, forbid_unknown_fields=True):
+    """What a golden file's JSON says: the instance, and what storage and network made of it."""
+
+    instance: Instance
+    accelerator: Literal["kvm", "tcg"]
+    disks: list[Disk] = []
+    nics: list[Nic] = []
+    boot: BootFiles | None = None
+    saved_state: Path | None = None
+
+
+def read_case(path: Path) -> Case:
+    return msgspec.json.decode(path.read_bytes(), type=Case, dec_hook=lambda kind, value: kind(value))
+
+
+def arguments_of(case: Case) -> list[str]:
+    request = StartRequest(
+        instance=case.instance,
+        machine=design_machine(case.instance, "pc-q35-7.2", case.accelerator),
+        disks=case.disks,
+        nics=case.nics,
+        boot=case.boot,
+        saved_state=case.saved_state,
+    )
+    uuid = case.instance.uuid
+    paths = GuestPaths(Path("/var/lib/compute-agent") / uuid, RUN_DIR / uuid)
+    fds = GuestDescriptors(monitor=10, console=11, saved_state=12 if case.saved_state else None)
+    return command_line("qemu-system-x86_64", request, paths, fds)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(GOLDEN.glob("*.json"))])
+def test_golden(name: str) -> None:
+    arguments = arguments_of(read_case(GOLDEN / f"{name}.json"))
+    golden = GOLDEN / f"{name}.args"
+    if os.environ.get("REGENERATE_GOLDEN"):
+        golden.write_text("\n".join(arguments) + "\n")
+    assert arguments == golden.read_text().splitlines()
+
+
+def test_what_an_owner_writes_stays_inside_its_argument() -> None:
+    case = read_case(GOLDEN / "direct_boot.json")
+    harmless = arguments_of(case)
+    evil = 'x,debug-threads=off",\n-monitor stdio,process=y'
+    assert case.boot is not None
+    changed = msgspec.structs.replace(
+        case,
+        instance=msgspec.structs.replace(case.instance, name=evil),
+        boot=BootFiles(kernel=case.boot.kernel, ramdisk=case.boot.ramdisk, command_line=f"-monitor {evil}"),
+    )
+    differ = {new for old, new in zip(harmless, arguments_of(changed), strict=True) if old != new}
+    assert differ == {f"guest={evil.replace(',', ',,')},debug-threads=on", f"-monitor {evil}"}
+
+
+def test_devices_are_where_the_machine_says() -> None:
+    case = read_case(GOLDEN / "image_boot.json")
+    arguments = arguments_of(case)
+    devices = [json.loads(value) for option, value in pairwise(arguments) if option == "-device"]
+    buses: dict[str, Any] = {device["id"]: device.get("bus") for device in devices}
+    assert {name: buses[name] for name in ("disk0", "disk1", "config", "net0", "net1")} == {
+        "disk0": "rp0",
+        "disk1": "rp1",
+        "config": "rp2",
+        "net0": "rp3",
+        "net1": "rp4",
+    }
+
+
+def test_only_our_guests_are_recognised() -> None:
+    case = read_case(GOLDEN / "direct_boot.json")
+    arguments = arguments_of(case)
+    assert instance_of(arguments, RUN_DIR) == case.instance.uuid
+    assert instance_of(arguments, Path("/run/another")) is None
+    assert instance_of([], RUN_DIR) is None
+    assert instance_of(["qemu-system-x86_64", "-uuid"], RUN_DIR) is None
+    outside = ["-uuid", "../../etc", "-chardev", f"socket,path={RUN_DIR}/../../etc/console.sock"]
+    assert instance_of(outside, RUN_DIR) is None
