@@ -27,6 +27,14 @@ class Moment(FormattableColumn[float | None]):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._value))
 
 
+class Sizes(FormattableColumn[Mapping[str, int]]):
+    """Named sizes, in bytes; GiB for a person."""
+
+    def human_readable(self) -> str:
+        """``free: 1.5 GiB`` lines."""
+        return "\n".join(f"{name}: {size / 2**30:.1f} GiB" for name, size in self._value.items())
+
+
 class Nested(FormattableColumn[object]):
     """Plain JSON data; for a person one line an entry, and in it what is deeper, if it says anything."""
 

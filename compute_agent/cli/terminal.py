@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import termios
@@ -18,6 +19,14 @@ _CONNECT_SECONDS = 5.0
 _CHUNK = 4096
 _MOST_UNSENT = 64 * 1024
 """Bytes typed that a guest did not take; what is typed beyond is lost, as on a real line."""
+
+
+_UNWANTED = re.compile(r"(\x1b\[[0-9;]*m)|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """What a guest wrote, without what could make the reader's terminal do things, such as type; colours stay."""
+    return _UNWANTED.sub(lambda found: found[1] or "", text)
 
 
 def connect_console(path: Path) -> socket.socket:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 
-from compute_agent.cli.columns import Moment, Nested, Perhaps
+from compute_agent.cli.columns import Moment, Nested, Perhaps, Sizes, present
 from compute_agent.instance.model import BlockDevice, Port
 from compute_agent.instance.view import Accepted, Fault, InstanceView, OperationView
 
@@ -90,6 +91,16 @@ def outcome_fields(view: OperationView) -> dict[str, object]:
     """What became of an operation: what `accepted_fields` says, and more."""
     fields = operation_fields(view)
     return {name: fields[name] for name in ("request_id", "operation", "instance_uuid", "state", "seconds", "fault")}
+
+
+def host_fields(host: dict[str, Any]) -> dict[str, object]:
+    """All that a host says about itself."""
+    fields = {name: present(value) for name, value in host.items() if name not in ("agent", "storage")}
+    return fields | {
+        "storage": Sizes(host["storage"]),
+        "agent_version": host["agent"]["version"],
+        "agent_started_at": Moment(host["agent"]["started_at"]),
+    }
 
 
 def fault_cell(fault: Fault | None) -> Perhaps | Nested:

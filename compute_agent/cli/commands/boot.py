@@ -13,14 +13,14 @@ from compute_agent.instance.model import Instance
 from compute_agent.instance.view import Accepted
 
 _EXAMPLES = """\
-  computectl boot web1 --vcpus 2 --memory 2G --image /srv/images/debian-12.qcow2 --disk-size 10 \\
-      --port bridge=br-int,ip=10.0.0.5/24,gateway=10.0.0.1 --ssh-key ~/.ssh/id_ed25519.pub --wait
+  computectl boot web1 --vcpus 2 --memory 2G --image /var/lib/compute-agent/sources/debian-12.qcow2 \\
+      --disk-size 10 --port bridge=br-int,ip=10.0.0.5/24,gateway=10.0.0.1 --ssh-key ~/.ssh/id_ed25519.pub --wait
   computectl boot db1 --vcpus 1 --memory 512 --image http://images.example/debian-12.qcow2 \\
       --image-checksum sha256:9f86d081... --blank 20 --port bridge=br-int,vlan=7 --user-data cloud-config.yaml
   computectl boot tiny --vcpus 1 --memory 64M --kernel vmlinuz --ramdisk initrd --append console=ttyS0 --no-config-drive
   computectl boot --file instance.json --wait
 
-Files named by a path must be at that path on the instance's host."""
+Files named by a path must be at that path on the instance's host, where its agent may read them (image_sources)."""
 
 
 class Boot(ChangeCommand):

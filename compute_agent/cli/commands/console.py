@@ -11,7 +11,7 @@ from pathlib import Path
 from compute_agent.cli.arguments import positive
 from compute_agent.cli.commands.base import InstanceCommand
 from compute_agent.cli.failure import Failure
-from compute_agent.cli.terminal import connect_console, converse
+from compute_agent.cli.terminal import connect_console, converse, harmless
 from compute_agent.errors import DeadlineExceeded
 
 FOLLOW_INTERVAL = 1.0
@@ -22,7 +22,7 @@ class Console(InstanceCommand):
     """Print what the guest wrote to its serial console, or talk to it."""
 
     examples = (
-        "  computectl console web1 --length 2000\n"
+        "  computectl console web1 --length 2000       # on a terminal without escape sequences other than colours\n"
         "  computectl console web1 --follow            # Ctrl-C ends it\n"
         "  computectl console web1 --interactive       # on the instance's own host; Ctrl-] ends it"
     )
@@ -61,7 +61,7 @@ class Console(InstanceCommand):
             seen = output
 
     def _write(self, text: str) -> None:
-        self.app.stdout.write(text)
+        self.app.stdout.write(harmless(text) if self.app.stdout.isatty() else text)
         self.app.stdout.flush()
 
     def _talk(self, instance_uuid: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from cliff.show import ShowOne
 
-from compute_agent.cli.columns import present
 from compute_agent.cli.commands.base import ComputeCommand
+from compute_agent.cli.views import host_fields
 
 
 class HostShow(ComputeCommand, ShowOne):
@@ -18,4 +18,4 @@ class HostShow(ComputeCommand, ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[object]]:
         """Ask the host."""
-        return self.dict2columns({name: present(value) for name, value in self.client.get_host().items()})
+        return self.dict2columns(host_fields(self.client.get_host()))

@@ -143,7 +143,13 @@ class FakeClient:
 
     def get_host(self) -> dict[str, object]:
         self._answer()
-        return {"host": "node1", "vcpus": 2, "hypervisor": {"name": "qemu", "accelerator": "tcg"}}
+        return {
+            "host": "node1",
+            "vcpus": 2,
+            "hypervisor": {"name": "qemu", "accelerator": "tcg"},
+            "agent": {"version": "0.1.0", "started_at": 1.0e9},
+            "storage": {"total": 3 * 2**30, "free": 2**29},
+        }
 
     def _answer(self) -> None:
         if self.raises is not None:

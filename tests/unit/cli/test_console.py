@@ -51,6 +51,12 @@ def test_new_output(seen: str, output: str, new: str) -> None:
     assert new_output(seen, output) == new
 
 
+def test_what_a_guest_writes_cannot_make_the_terminal_type(shell: Shell) -> None:
+    shell.client.console = ["\x1b[31mred\x1b[0m\x1b[6n\x1b]0;title\x07\tä\r\n"] * 2
+    assert shell("console", "web1", stdout=Terminal()).stdout == "\x1b[31mred\x1b[0m]0;title\tä\r\n"
+    assert shell("console", "web1").stdout == "\x1b[31mred\x1b[0m\x1b[6n\x1b]0;title\x07\tä\r\n"
+
+
 def test_following_outlives_a_restart_of_the_agent(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "FOLLOW_INTERVAL", 0.0)
     answers = iter(["one\n", DeadlineExceeded("no answer"), "one\ntwo\n", KeyboardInterrupt()])

@@ -111,7 +111,10 @@ def test_show_keeps_user_data_to_itself(shell: Shell) -> None:
 def test_diagnostics_and_host(shell: Shell) -> None:
     assert "disk0: read_bytes=7" in shell("diagnostics", "web1").stdout.replace("disks ", "")
     assert shell("diagnostics", "web1", "-f", "json").json["balloon_mb"] is None
-    assert shell("host", "show", "-f", "json").json["hypervisor"] == {"name": "qemu", "accelerator": "tcg"}
+    host = shell("host", "show", "-f", "json").json
+    assert host["hypervisor"] == {"name": "qemu", "accelerator": "tcg"}
+    assert host["storage"]["free"] == 2**29
+    assert "free: 0.5 GiB" in shell("host", "show").stdout
 
 
 def test_operations_of_one_instance(shell: Shell) -> None:
