@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 import uuid
@@ -112,10 +113,13 @@ class Guests:
         """Wait until the guest has printed `text`."""
         until(lambda: self.console(instance_uuid).count(text) >= times, BOOT_SECONDS)
 
+    def counts(self, instance_uuid: str) -> list[int]:
+        """The numbers that a guest booted with ``counter`` has printed so far."""
+        return [int(number) for number in re.findall(r"tick (\d+)\r?\n", self.console(instance_uuid))]
+
     def counter(self, instance_uuid: str) -> int:
-        """The last number that a guest booted with ``counter`` has printed."""
-        numbers = [line.split()[1] for line in self.console(instance_uuid).splitlines()[:-1] if "COUNT " in line]
-        return int(numbers[-1]) if numbers else 0
+        """The last of them."""
+        return max(self.counts(instance_uuid), default=0)
 
     def view(self, instance_uuid: str) -> InstanceView:
         return self.client.get_instance(instance_uuid)
