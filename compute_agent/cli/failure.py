@@ -40,7 +40,7 @@ class Circumstances:
     """Where the broker is named, such as ``transport_url in FILE``."""
     instance: str = "INSTANCE"
     request_id: str = ""
-    """Empty where nothing was to be changed."""
+    """Empty where no request for a change was sent."""
 
 
 _ADVICE: dict[type[errors.ComputeAgentError], str] = {
@@ -62,7 +62,7 @@ _ADVICE: dict[type[errors.ComputeAgentError], str] = {
     errors.RecordTooNew: "on {host}: install the compute-agent that wrote it, or a newer one",
     errors.ComputeAgentError: "on {host}: journalctl -u compute-agent",
 }
-_ADVICE_ON_SILENCE = "computectl host show; on {host}: systemctl status compute-agent"
+_ADVICE_ON_SILENCE = "on {host}: systemctl status compute-agent; or give it longer with --rpc-timeout"
 _ADVICE_ON_UNKNOWN = "computectl operation show {request_id}; or repeat the command with --request-id {request_id}"
 
 

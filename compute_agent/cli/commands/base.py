@@ -25,6 +25,8 @@ class ComputeCommand(Command):
     """What follows the command's name in its usage."""
     examples = ""
     """Lines of a shell."""
+    sent_request_id = ""
+    """Set when a change is about to be requested: from then on it may have happened."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """A parser whose usage and help are short."""
@@ -60,7 +62,7 @@ class ComputeCommand(Command):
             host=self.app.host,
             broker=self.app.connection.named_in,
             instance=getattr(parsed_args, "instance", None) or "INSTANCE",
-            request_id=getattr(parsed_args, "request_id", None) or "",
+            request_id=self.sent_request_id,
         )
 
 

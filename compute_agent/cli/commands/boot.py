@@ -46,7 +46,9 @@ class Boot(ChangeCommand):
 
     def submit(self, parsed_args: argparse.Namespace) -> Accepted:
         """Put the instance together and send it."""
-        return self.client.build_and_run_instance(self._instance(parsed_args), request_id=parsed_args.request_id)
+        instance = self._instance(parsed_args)
+        self.sent_request_id = parsed_args.request_id
+        return self.client.build_and_run_instance(instance, request_id=parsed_args.request_id)
 
     def _instance(self, parsed_args: argparse.Namespace) -> Instance:
         given = [option for option in self._instance_options if getattr(parsed_args, option.dest) != option.default]

@@ -41,6 +41,20 @@ class ChangeCommand(ComputeCommand, ShowOne):
         )
         return parser
 
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """As every command; and Ctrl-C leaves behind how to look for what was sent."""
+        try:
+            return super().run(parsed_args)
+        except KeyboardInterrupt:
+            if not self.sent_request_id:
+                raise
+            failure = Failure(
+                "interrupted; the request may still have been taken",
+                f"computectl operation show {self.sent_request_id}",
+                ExitStatus.INTERRUPTED,
+            )
+            return self.app.report(failure)
+
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[object]]:
         """Send the request and, if asked to, wait."""
         accepted = self.submit(parsed_args)
@@ -66,11 +80,9 @@ class ChangeCommand(ComputeCommand, ShowOne):
             with display:
                 return wait_for_end(self.client, accepted.request_id, display)
         except KeyboardInterrupt:
-            raise Failure(
-                f"not waiting any more; {accepted.operation} of {accepted.instance_uuid} goes on",
-                f"computectl operation show {accepted.request_id}",
-                ExitStatus.INTERRUPTED,
-            ) from None
+            raise _unfinished(accepted, "not waiting any more", ExitStatus.INTERRUPTED) from None
+        except errors.DeadlineExceeded as silence:
+            raise _unfinished(accepted, str(silence), ExitStatus.UNKNOWN) from None
 
     def _explain(self, view: OperationView) -> Failure:
         fault = view.fault or Fault(type="ComputeAgentError", message="no reason was given")
@@ -92,8 +104,18 @@ class InstanceChangeCommand(InstanceCommand, ChangeCommand):
 
     def submit(self, parsed_args: argparse.Namespace) -> Accepted:
         """Find the instance and send the request."""
-        return self.request(self.instance_uuid(parsed_args), parsed_args)
+        instance_uuid = self.instance_uuid(parsed_args)
+        self.sent_request_id = parsed_args.request_id
+        return self.request(instance_uuid, parsed_args)
 
     @abstractmethod
     def request(self, instance_uuid: str, parsed_args: argparse.Namespace) -> Accepted:
         """Send the request about that instance."""
+
+
+def _unfinished(accepted: Accepted, reason: str, status: ExitStatus) -> Failure:
+    return Failure(
+        f"{reason}; {accepted.operation} of {accepted.instance_uuid} was accepted and goes on",
+        f"computectl operation show {accepted.request_id}",
+        status,
+    )

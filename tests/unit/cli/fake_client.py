@@ -70,7 +70,7 @@ class FakeClient:
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.accepted: dict[str, Accepted] = {}
         self.story: list[Callable[[Accepted], OperationView] | BaseException] = [an_operation(OperationState.DONE, 100)]
-        self.raises: Exception | None = None
+        self.raises: BaseException | None = None
         self.console = ["console output\n"]
         self.serial_console: dict[str, object] = {}
         self.closed = False

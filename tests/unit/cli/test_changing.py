@@ -119,7 +119,24 @@ def test_no_answer_to_a_question(shell: Shell) -> None:
     run = shell("list")
     assert run.status == 3
     assert "taken" not in run.stderr
-    assert run.advice.endswith("on node1: systemctl status compute-agent")
+    assert run.advice.startswith("on node1: systemctl status compute-agent")
+
+
+def test_no_answer_to_the_question_which_instance_is_meant(shell: Shell) -> None:
+    shell.client.raises = errors.DeadlineExceeded("no answer from host node1 within 10 s")
+    run = shell("start", "web1")
+    assert run.status == 3
+    assert "taken" not in run.stderr
+    assert shell.client.requests == []
+
+
+def test_ctrl_c_before_a_request_is_answered(shell: Shell) -> None:
+    shell.client.raises = KeyboardInterrupt()
+    run = shell("start", WEB1, "--request-id", REQUEST)
+    assert run.status == 130
+    assert "may still have been taken" in run.stderr
+    assert run.advice == f"computectl --host node1 operation show {REQUEST}"
+    assert shell("start", "web1").stderr == ""
 
 
 def test_an_agent_that_is_restarted_while_somebody_waits(shell: Shell) -> None:
@@ -135,7 +152,8 @@ def test_an_agent_that_stays_away_while_somebody_waits(shell: Shell, monkeypatch
     shell.client.story = [errors.DeadlineExceeded("no answer")]
     run = shell("start", "web1", "--wait", "--request-id", REQUEST)
     assert run.status == 3
-    assert f"computectl --host node1 operation show {REQUEST}" in run.advice
+    assert "was accepted and goes on" in run.stderr
+    assert run.advice == f"computectl --host node1 operation show {REQUEST}"
 
 
 def test_ctrl_c_while_waiting(shell: Shell) -> None:
