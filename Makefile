@@ -12,7 +12,7 @@ help:  ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to terminate
-	$(SANDBOX) $(BIN)/python devstack/demo.py
+	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python devstack/demo.py
 
 test: lint unit functional  ## everything that must hold
 
@@ -28,7 +28,7 @@ lint: $(VENV)/ready  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
-	$(SANDBOX) $(BIN)/python tests/bench/run.py
+	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run
 
 generate: $(VENV)/ready  ## write docs/rpc.md and etc/compute-agent.conf anew from the code
 	$(BIN)/python -m compute_agent.rpc.reference > docs/rpc.md

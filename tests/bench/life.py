@@ -1,0 +1,117 @@
+"""Promises 1 and 2: accepting, creating and destroying a guest, against the same done by hand."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from compute_agent.instance.model import Instance
+from compute_agent.instance.view import Accepted, OperationState
+from sandbox.node import Node
+from sandbox.switch import Switch
+from tests.bench.by_hand import GuestByHand, arguments_of
+from tests.bench.comparison import Comparison, at_once, compared
+from tests.functional.guests import an_order
+
+ROUNDS = 10
+MANY = 30
+LOOK_AGAIN = 0.002
+"""Seconds between two looks at an operation: the controller's share of what is measured."""
+
+Pair = tuple[float, float]
+
+
+class ByAgent:
+    """A controller of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._client = node.client
+
+    def order(self) -> Instance:
+        """What `GuestByHand` makes: one blank disk, one port, a kernel that is in the cache."""
+        return msgspec.structs.replace(an_order(), config_drive=False, uuid=str(uuid.uuid4()))
+
+    def create(self, order: Instance) -> None:
+        """On return it runs."""
+        self._finish(self._client.build_and_run_instance(order))
+
+    def destroy(self, order: Instance) -> None:
+        """On return nothing of it is left."""
+        self._finish(self._client.terminate_instance(order.uuid))
+
+    def pid(self, order: Instance) -> int:
+        """Of its QEMU."""
+        return self._client.get_instance(order.uuid).pid or 0
+
+    def accept(self, order: Instance) -> Pair:
+        """Seconds until a boot was accepted, and those of a call that does nothing."""
+        accepting = _seconds(lambda: self._client.build_and_run_instance(order))
+        self.destroy(order)
+        return accepting, _seconds(lambda: self._client.list_operations(limit=1))
+
+    def _finish(self, accepted: Accepted) -> None:
+        while (found := self._client.get_operation(accepted.request_id)).finished_at is None:
+            time.sleep(LOOK_AGAIN)
+        assert found.state is OperationState.DONE, found.fault
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
+
+
+def run(node: Node, switch: Switch, directory: Path) -> list[Comparison]:
+    """Turn by turn, first one guest at a time, then many at once."""
+    agent = ByAgent(node)
+    model = _model(agent)
+
+    def by_hand() -> GuestByHand:
+        return GuestByHand(model, directory, switch.connection, "br-int")
+
+    created, destroyed = _one_at_a_time(agent, by_hand)
+    many_created, many_destroyed = _many_at_once(agent, by_hand)
+    accepted = [agent.accept(agent.order()) for _ in range(ROUNDS)]
+    return [
+        compared("accept a boot", accepted, 20, "the queue's round trip"),
+        compared("create to running", created, 1.3, "by hand"),
+        compared("destroy", destroyed, 1.5, "by hand"),
+        compared(f"create {MANY} at once", many_created, 1.3, "by hand"),
+        compared(f"destroy {MANY} at once", many_destroyed, 1.5, "by hand"),
+    ]
+
+
+def _model(agent: ByAgent) -> list[str]:
+    """The agent's first guest: it also fills the image cache, and its arguments are what the others get by hand."""
+    order = agent.order()
+    agent.create(order)
+    arguments = arguments_of(agent.pid(order))
+    agent.destroy(order)
+    return arguments
+
+
+def _one_at_a_time(agent: ByAgent, by_hand: Callable[[], GuestByHand]) -> tuple[list[Pair], list[Pair]]:
+    created, destroyed = [], []
+    for _ in range(ROUNDS):
+        order, hand = agent.order(), by_hand()
+        ours = _seconds(lambda order=order: agent.create(order)), _seconds(lambda order=order: agent.destroy(order))
+        theirs = _seconds(hand.create), _seconds(hand.destroy)
+        created.append((ours[0], theirs[0]))
+        destroyed.append((ours[1], theirs[1]))
+    return created, destroyed
+
+
+def _many_at_once(agent: ByAgent, by_hand: Callable[[], GuestByHand]) -> tuple[list[Pair], list[Pair]]:
+    orders, hands = [agent.order() for _ in range(MANY)], [by_hand() for _ in range(MANY)]
+    with ThreadPoolExecutor(MANY) as pool:
+        ours = [
+            at_once(pool, [lambda one=one: agent.create(one) for one in orders]),
+            at_once(pool, [lambda one=one: agent.destroy(one) for one in orders]),
+        ]
+        theirs = [at_once(pool, [one.create for one in hands]), at_once(pool, [one.destroy for one in hands])]
+    return [(ours[0], theirs[0])], [(ours[1], theirs[1])]
