@@ -117,7 +117,8 @@ def _plugged_devices(request: StartRequest) -> Iterator[str]:
         yield from _json("-device", port)
     for disk in request.disks:
         yield from _json("-blockdev", disk_backend(disk))
-        yield from _json("-device", disk_device(disk) | _slot(request.machine, disk.name))
+        device = disk_device(disk, bootable=request.boot is None)
+        yield from _json("-device", device | _slot(request.machine, disk.name))
     for nic in request.nics:
         yield from ("-netdev", nic_backend(nic))
         yield from _json("-device", nic_device(nic) | _slot(request.machine, nic.name))

@@ -43,13 +43,16 @@ def _common(driver: str, name: str, read_only: bool) -> Properties:
     return node if read_only else node | {"discard": "unmap"}
 
 
-def disk_device(disk: Disk) -> Properties:
-    """A full or failing host stops the guest instead of failing its writes: `cont` tries them again."""
+def disk_device(disk: Disk, *, bootable: bool) -> Properties:
+    """A full or failing host stops the guest instead of failing its writes: `cont` tries them again.
+
+    No disk is `bootable` beside a kernel that is booted directly: that one takes boot index 0 for itself.
+    """
     device: Properties = {"driver": "virtio-blk-pci", "id": disk.name, "drive": disk.name, "iothread": "iothread0"}
     device |= {"werror": "stop", "rerror": "stop"}
     if disk.serial:
         device["serial"] = disk.serial
-    if disk.boot_index is not None:
+    if bootable and disk.boot_index is not None:
         device["bootindex"] = disk.boot_index
     return device
 
