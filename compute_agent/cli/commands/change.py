@@ -81,7 +81,7 @@ class ChangeCommand(ComputeCommand, ShowOne):
                 return wait_for_end(self.client, accepted.request_id, display)
         except KeyboardInterrupt:
             raise _unfinished(accepted, "not waiting any more", ExitStatus.INTERRUPTED) from None
-        except errors.DeadlineExceeded as silence:
+        except (errors.DeadlineExceeded, errors.HostError) as silence:
             raise _unfinished(accepted, str(silence), ExitStatus.UNKNOWN) from None
 
     def _explain(self, view: OperationView) -> Failure:

@@ -139,12 +139,15 @@ def test_ctrl_c_before_a_request_is_answered(shell: Shell) -> None:
     assert shell("start", "web1").stderr == ""
 
 
-def test_an_agent_that_is_restarted_while_somebody_waits(shell: Shell) -> None:
-    silence = errors.DeadlineExceeded("no answer")
+@pytest.mark.parametrize("silence", [errors.DeadlineExceeded("no answer"), errors.HostError("no broker")])
+def test_a_restart_of_agent_or_broker_while_somebody_waits(
+    shell: Shell, silence: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "PAUSE", 0.0)
     shell.client.story = [silence, silence, an_operation(OperationState.DONE, 100)]
     run = shell("start", "web1", "--wait")
     assert run.status == 0
-    assert run.stderr.splitlines() == ["the agent does not answer, asking again", "start 100% done"]
+    assert run.stderr.splitlines() == [f"{silence}; asking again", "start 100% done"]
 
 
 def test_an_agent_that_stays_away_while_somebody_waits(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
