@@ -12,13 +12,14 @@ import oslo_messaging
 from amqp.exceptions import AMQPError
 from kombu.exceptions import KombuError
 from oslo_config import cfg
+from oslo_messaging.opts import list_opts
 from oslo_messaging.transport import RPCTransport
 
 from compute_agent import errors
 from compute_agent.errors import HostError, InvalidConfiguration
 
 RABBIT_DEFAULTS = {
-    "rabbit_quorum_queue": True,  # with the default, a call that waits in the queue is lost when the broker dies
+    "amqp_durable_queues": True,  # without, a call that waits in the queue is lost when the broker dies
     "rabbit_interval_max": 5,  # seconds; an agent is to be back soon after its broker
     "heartbeat_timeout_threshold": 30,  # seconds until a broker that vanished without a word is given up
     "kombu_missing_consumer_retry_timeout": 3,  # seconds spent on an answer to a caller that is gone
@@ -28,12 +29,12 @@ RETRIES = 1
 """How often a message is sent again. None at all would fail on every connection that the broker closed meanwhile."""
 
 
-def set_defaults() -> None:
+def set_defaults(conf: cfg.ConfigOpts = cfg.CONF) -> None:
     """Make our defaults oslo.messaging's, for all that is not set in a configuration file. May be repeated."""
-    for group, options in oslo_messaging.opts.list_opts():
-        cfg.CONF.register_opts(options, group)
+    for group, options in list_opts():
+        conf.register_opts(options, group)
     for name, value in RABBIT_DEFAULTS.items():
-        cfg.CONF.set_default(name, value, "oslo_messaging_rabbit")
+        conf.set_default(name, value, "oslo_messaging_rabbit")
 
 
 def connect(transport_url: str | None = None) -> RPCTransport:

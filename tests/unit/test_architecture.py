@@ -16,7 +16,7 @@ LOWEST = {"errors", "instance", "host"}
 # room -> the rooms that it may import besides itself
 ARROWS = {
     "cli": {"rpc", "conf", "agent", "virt", "network", "storage", *LOWEST},
-    "conf": {"agent", "virt", "network", "storage", *LOWEST},
+    "conf": {"rpc", "agent", "virt", "network", "storage", *LOWEST},
     "rpc": {"agent", *LOWEST},
     "agent": {"virt", "network", "storage", *LOWEST},
     "virt": LOWEST,

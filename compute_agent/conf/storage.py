@@ -1,0 +1,74 @@
+"""Section [storage]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oslo_config import cfg
+
+from compute_agent.conf.defaults import defaults_of
+from compute_agent.storage.settings import StorageSettings
+
+_DEFAULTS = defaults_of(StorageSettings)
+
+GROUP = cfg.OptGroup("storage", help="Local disks and the image cache.")
+
+OPTIONS = [
+    cfg.StrOpt(
+        "disk_dir",
+        default="${agent.state_dir}/disks",
+        help="The guests' disks, one directory an instance. An absolute path.",
+    ),
+    cfg.StrOpt(
+        "image_dir",
+        default="${agent.state_dir}/images",
+        help="The cache of images. An absolute path.",
+    ),
+    cfg.ListOpt(
+        "image_sources",
+        default=[str(path) for path in _DEFAULTS["image_sources"]],
+        help="The directories that file:// images and kernels may come from, as absolute paths; symbolic links are "
+        "followed before it is decided. Empty: none may.",
+    ),
+    cfg.StrOpt(
+        "qemu_img", default=_DEFAULTS["qemu_img"], help="The qemu-img program: a path, or a name to be found in PATH."
+    ),
+    cfg.FloatOpt(
+        "qemu_img_timeout",
+        default=_DEFAULTS["qemu_img_timeout"],
+        min=1,
+        max=86400,
+        help="Seconds that one run of qemu-img may take.",
+    ),
+    cfg.FloatOpt(
+        "download_timeout",
+        default=_DEFAULTS["download_timeout"],
+        min=1,
+        max=86400,
+        help="Seconds that the download of a whole image may take.",
+    ),
+    cfg.FloatOpt(
+        "connect_timeout",
+        default=_DEFAULTS["connect_timeout"],
+        min=1,
+        max=3600,
+        help="Seconds until an image server must have accepted the connection, and the longest silence on it.",
+    ),
+    cfg.IntOpt(
+        "reserved_space",
+        default=_DEFAULTS["reserved_space"],
+        min=0,
+        help="Bytes that are always left free on the file systems of disk_dir and image_dir.",
+    ),
+]
+
+
+def storage_settings(conf: cfg.ConfigOpts) -> StorageSettings:
+    """What the storage room is told."""
+    plain = {name: conf.storage[name] for name in _DEFAULTS if name != "image_sources"}
+    return StorageSettings(
+        disk_dir=Path(conf.storage.disk_dir),
+        image_dir=Path(conf.storage.image_dir),
+        image_sources=tuple(Path(path) for path in conf.storage.image_sources),
+        **plain,
+    )

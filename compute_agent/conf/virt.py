@@ -1,0 +1,85 @@
+"""Section [virt]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oslo_config import cfg
+
+from compute_agent.conf.defaults import defaults_of
+from compute_agent.virt.settings import VirtSettings
+
+_DEFAULTS = defaults_of(VirtSettings)
+
+GROUP = cfg.OptGroup("virt", help="Guests and the QEMU processes that run them.")
+
+OPTIONS = [
+    cfg.StrOpt(
+        "state_dir",
+        default="${agent.state_dir}/guests",
+        help="Console logs, QEMU's own logs and the saved memory of suspended guests, one directory a guest. "
+        "An absolute path.",
+    ),
+    cfg.StrOpt(
+        "run_dir",
+        default="${agent.run_dir}/guests",
+        help="Sockets, one directory a guest. An absolute path, at most 60 bytes long or so.",
+    ),
+    cfg.StrOpt(
+        "accelerator",
+        default=_DEFAULTS["accelerator"],
+        choices=[
+            ("auto", "KVM where it truly runs a guest, else TCG"),
+            ("kvm", "KVM only"),
+            ("tcg", "emulation: works everywhere, slow"),
+        ],
+        help="What executes the guests' instructions.",
+    ),
+    cfg.StrOpt(
+        "qemu_binary", default=_DEFAULTS["qemu_binary"], help="The QEMU program: a path, or a name to be found in PATH."
+    ),
+    cfg.IntOpt(
+        "console_log_size",
+        default=_DEFAULTS["console_log_size"],
+        min=4096,
+        max=1024**3,
+        help="Bytes of a serial console that are kept, for each guest; older output is dropped.",
+    ),
+    cfg.FloatOpt(
+        "start_timeout",
+        default=_DEFAULTS["start_timeout"],
+        min=1,
+        max=3600,
+        help="Seconds that a QEMU process may take until its guest runs.",
+    ),
+    cfg.FloatOpt(
+        "command_timeout",
+        default=_DEFAULTS["command_timeout"],
+        min=1,
+        max=3600,
+        help="Seconds that a guest's monitor may take to answer a command.",
+    ),
+    cfg.FloatOpt(
+        "kill_timeout",
+        default=_DEFAULTS["kill_timeout"],
+        min=1,
+        max=3600,
+        help="Seconds that a killed QEMU process may take to be gone.",
+    ),
+    cfg.FloatOpt(
+        "save_timeout",
+        default=_DEFAULTS["save_timeout"],
+        min=1,
+        max=86400,
+        help="Seconds that saving a guest's memory to disk may take.",
+    ),
+]
+
+
+def virt_settings(conf: cfg.ConfigOpts) -> VirtSettings:
+    """What the virt room is told."""
+    return VirtSettings(
+        state_dir=Path(conf.virt.state_dir),
+        run_dir=Path(conf.virt.run_dir),
+        **{name: conf.virt[name] for name in _DEFAULTS},
+    )
