@@ -70,15 +70,18 @@ def _broker(option: str | None, configured: Mapping[str, str | None], path: Path
 
 
 def _read(path: Path) -> dict[str, str | None]:
-    from oslo_config import cfg  # noqa: PLC0415  slow to import: only where there is a file to read
+    # slow to import: only where there is a file to read
+    from oslo_config import cfg  # noqa: PLC0415
+
+    from compute_agent.conf.agent import DEFAULT_OPTIONS  # noqa: PLC0415
 
     conf = cfg.ConfigOpts()
-    conf.register_opts([cfg.StrOpt("transport_url"), cfg.StrOpt("host")])
+    conf.register_opts([cfg.StrOpt("transport_url"), *DEFAULT_OPTIONS])
     try:
         _load(conf, path)
+        return {"transport_url": conf.transport_url, "host": conf.host}
     except cfg.Error as error:
-        raise Failure(f"--config-file {path}: {error}", "give a readable one", ExitStatus.USAGE) from None
-    return {"transport_url": conf.transport_url, "host": conf.host}
+        raise Failure(f"--config-file {path}: {error}", "correct it, or name another", ExitStatus.USAGE) from None
 
 
 def _load(conf: cfg.ConfigOpts, path: Path | None) -> None:

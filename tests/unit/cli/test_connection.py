@@ -55,7 +55,7 @@ def test_no_broker_is_named(shell: Shell, tmp_path: Path) -> None:
     assert "--transport-url" in run.advice
 
 
-@pytest.mark.parametrize("content", [None, "no section\n"])
+@pytest.mark.parametrize("content", [None, "no section\n", "[DEFAULT]\nhost = not a host name\n"])
 def test_a_configuration_file_that_cannot_be_used(shell: Shell, tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "bad.conf"
     if content is not None:
