@@ -62,7 +62,8 @@ class OvsPortDriver:
         refuse_taken(names)
         # What an agent left that was killed half way. The switch must let go of it before the new taps exist:
         # else it takes a tap that is back under its name for the old one, and hears nothing from it.
-        self._ovsdb.ask(await_applied(self._remove(names, deadline)), deadline)
+        if leftover := self._remove(names, deadline):
+            self._ovsdb.ask(await_applied(leftover), deadline)
         nics = open_nics(requests, self._settings.vhost_net)
         try:
             self._connect(rows, deadline)

@@ -30,9 +30,10 @@ class Errand(ABC, Generic[T]):
     """Something asked of the switch."""
 
     @abstractmethod
-    def write(self, switch: Switch) -> None:
+    def write(self, switch: Switch) -> bool:
         """Add to the transaction under way what the database lacks; asked again when a transaction was lost.
 
+        :return: whether that was anything.
         :raises NetworkError: refused, and nothing was added.
         """
 
@@ -50,8 +51,9 @@ class Look(Errand[T]):
     def __init__(self, read: Callable[[Switch], T | Pending]) -> None:
         self._read = read
 
-    def write(self, switch: Switch) -> None:
+    def write(self, switch: Switch) -> bool:
         """Nothing."""
+        return False
 
     def outcome(self, switch: Switch, configuration: int) -> T | Pending:
         """What `read` found."""
@@ -71,13 +73,17 @@ class RemovePorts(Errand[int]):
         self._host = host
         self._wrote = False
 
-    def write(self, switch: Switch) -> None:
+    def write(self, switch: Switch) -> bool:
         """Nothing for a port that is not there, or is not ours."""
-        for name in self._names:
-            interface = switch.interface(name)
-            if interface is not None and is_marked(interface, self._host):
-                switch.remove(name)
-                self._wrote = True
+        ours = [name for name in self._names if self._is_ours(switch, name)]
+        for name in ours:
+            switch.remove(name)
+        self._wrote = self._wrote or bool(ours)
+        return bool(ours)
+
+    def _is_ours(self, switch: Switch, name: str) -> bool:
+        interface = switch.interface(name)
+        return interface is not None and is_marked(interface, self._host)
 
     def outcome(self, switch: Switch, configuration: int) -> int:
         """The number of the configuration without them; 0 if none was there."""
@@ -91,11 +97,12 @@ class AddPorts(Errand[None]):
         self._ports = ports
         self._host = host
 
-    def write(self, switch: Switch) -> None:
+    def write(self, switch: Switch) -> bool:
         """A row with our mark is from this very errand: its commit was thought lost, and was not."""
         missing = [port for port in self._ports if not self._is_there(switch, port)]
         for port in missing:
             switch.add(port)
+        return bool(missing)
 
     def _is_there(self, switch: Switch, port: PortRow) -> bool:
         switch.bridge(port.bridge)

@@ -78,9 +78,7 @@ class Follower:
         batch = self._next_batch()
         if batch:
             self._transaction = self._switch.begin()
-            for request in batch:
-                request.write(self._switch)
-            self._batch = [request for request in batch if not request.is_answered]
+            self._batch = [request for request in batch if request.write(self._switch)]
             self._advance_transaction()
 
     def _next_batch(self) -> list[Request]:
@@ -102,20 +100,18 @@ class Follower:
 
     def _conclude(self, transaction: Transaction, status: str) -> None:
         if status == Transaction.SUCCESS:
-            self._committed(transaction.get_increment_new_value())
-        elif status == Transaction.UNCHANGED:
-            self._committed(self._switch.wanted)
+            for request in self._batch:
+                request.configuration = transaction.get_increment_new_value()
         elif status == Transaction.TRY_AGAIN:
             LOG.info("A change of the switch's database was lost, or was not: looking again when connected")
-        elif len(self._batch) == 1 and not self._batch[0].is_answered:
-            self._batch[0].fail(NetworkError(f"the switch's database refused it: {transaction.get_error()}"))
-        else:
-            for request in self._batch:
-                request.alone = True
+        elif status != Transaction.UNCHANGED:
+            self._refused(f"the switch's database refused it: {transaction.get_error()}")
 
-    def _committed(self, configuration: int) -> None:
+    def _refused(self, reason: str) -> None:
         for request in self._batch:
-            request.configuration = configuration
+            if len(self._batch) == 1:
+                request.fail(NetworkError(reason))
+            request.alone = True
 
     def _give_up(self) -> None:
         for request in self._requests:

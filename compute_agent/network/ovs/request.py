@@ -40,12 +40,16 @@ class Request:
         """Answer with an error."""
         self.future.set_exception(error)
 
-    def write(self, switch: Switch) -> None:
-        """Add what it needs to the transaction under way; a refusal is its answer."""
+    def write(self, switch: Switch) -> bool:
+        """Add what it needs to the transaction under way; whether there was anything to add, and it must wait."""
         try:
-            self.errand.write(switch)
+            wrote = self.errand.write(switch)
         except NetworkError as error:
             self.fail(error)
+            return False
+        if not wrote:
+            self.configuration = switch.wanted
+        return wrote
 
     def settle(self, switch: Switch) -> None:
         """Answer if it was committed and has come true, or never will."""

@@ -13,8 +13,8 @@ _OPTIONAL_TEXT = {"type": {"key": "string", "min": 0, "max": 1}}
 _TEXT_MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
 
 
-def _references(table: str) -> dict[str, object]:
-    return {"type": {"key": {"type": "uuid", "refTable": table}, "min": 0, "max": "unlimited"}}
+def _references(table: str, at_least: int) -> dict[str, object]:
+    return {"type": {"key": {"type": "uuid", "refTable": table}, "min": at_least, "max": "unlimited"}}
 
 
 def vswitch_schema() -> dict[str, object]:
@@ -23,8 +23,8 @@ def vswitch_schema() -> dict[str, object]:
         "name": "Open_vSwitch",
         "tables": {
             "Open_vSwitch": {"isRoot": True, "maxRows": 1, "columns": {"cur_cfg": _INTEGER, "next_cfg": _INTEGER}},
-            "Bridge": {"columns": {"name": _NAME, "ports": _references("Port")}},
-            "Port": {"columns": {"name": _NAME, "interfaces": _references("Interface"), "tag": _OPTIONAL_INTEGER}},
+            "Bridge": {"columns": {"name": _NAME, "ports": _references("Port", 0)}},
+            "Port": {"columns": {"name": _NAME, "interfaces": _references("Interface", 1), "tag": _OPTIONAL_INTEGER}},
             "Interface": {
                 "columns": {
                     "name": _NAME,
