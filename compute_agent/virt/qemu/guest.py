@@ -159,10 +159,15 @@ class QemuGuest:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "SHUTDOWN" and event["data"]["guest"]:
-            self._off.set()
-            self._tell("powered_off", f"the guest powered itself off ({event['data']['reason']})")
+            self._powered_off(event["data"]["reason"])
         elif event["event"] == "BLOCK_IO_ERROR":
             LOG.warning("Guest %s: %s", self.instance_uuid, event["data"])
+
+    def _powered_off(self, reason: str) -> None:
+        # A vCPU that asks again before it has been stopped makes a second event: it is no news.
+        if not self._off.is_set():
+            self._off.set()
+            self._tell("powered_off", f"the guest powered itself off ({reason})")
 
     def _tell(self, reason: Literal["powered_off", "crashed"], detail: str) -> None:
         self._announce(GuestExit(instance_uuid=self.instance_uuid, reason=reason, detail=detail))
