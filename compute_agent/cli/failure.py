@@ -45,7 +45,7 @@ class Circumstances:
 
 _ADVICE: dict[type[errors.ComputeAgentError], str] = {
     errors.InvalidConfiguration: "correct it, or see: computectl help",
-    errors.InvalidImage: "check the image, its format and its checksum: qemu-img info",
+    errors.InvalidImage: "check where the image is, its format (qemu-img info) and its checksum",
     errors.InvalidInput: "correct the field; the messages are described in docs/rpc.md",
     errors.InstanceNotFound: "computectl list",
     errors.OperationNotFound: "computectl operation list",

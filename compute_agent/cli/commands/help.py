@@ -29,5 +29,6 @@ class Complete(ComputeCommand, CompleteCommand):
 
     examples = (
         "  source <(computectl complete)                                             # this shell\n"
-        "  computectl complete > /usr/share/bash-completion/completions/computectl   # every shell from now on"
+        "  computectl complete > /usr/share/bash-completion/completions/computectl   # every shell from now on\n\n"
+        "Both need the package bash-completion."
     )
