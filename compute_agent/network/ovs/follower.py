@@ -61,8 +61,7 @@ class Follower:
         """Leave the server; those who still wait, and those who have just asked, get `error`."""
         self._switch.close()
         for request in (*self._requests, *asked):
-            if not request.is_answered:
-                request.fail(error)
+            request.fail(error)
 
     def _watch_connection(self) -> None:
         if self._switch.in_step and self._away_since is not None:

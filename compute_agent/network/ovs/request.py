@@ -37,8 +37,9 @@ class Request:
         return self.future.done()
 
     def fail(self, error: ComputeAgentError) -> None:
-        """Answer with an error."""
-        self.future.set_exception(error)
+        """Answer with an error; nothing happens to one that was given up, and is still under way."""
+        if not self.is_answered:
+            self.future.set_exception(error)
 
     def write(self, switch: Switch) -> bool:
         """Add what it needs to the transaction under way; whether there was anything to add, and it must wait."""
@@ -65,8 +66,6 @@ class Request:
 
     def give_up(self, switch: Switch, connection: str) -> None:
         """Answer with what is known."""
-        if self.is_answered:
-            return
         if self.configuration is not None and switch.in_step:
             at = f"it is at configuration {switch.applied}, and should be at {self.configuration}"
             self.fail(NetworkError(f"ovs-vswitchd does not answer: {at}"))

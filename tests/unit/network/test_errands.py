@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from compute_agent.errors import NetworkError
+from compute_agent.errors import DeadlineExceeded, NetworkError
 from compute_agent.network.ovs.errand import AddPorts, await_applied
 from compute_agent.network.ovs.ovsdb import Ovsdb
 from compute_agent.network.ovs.request import Request
@@ -139,3 +139,15 @@ def test_one_that_the_server_refuses_does_not_take_others_with_it(server: Switch
     assert good.future.result(0) is None
     assert "the switch's database refused it: " in str(bad.future.exception(0))
     assert server.ports() == ["tap1"]
+
+
+def test_a_refusal_that_comes_after_the_deadline_hurts_nobody(server: SwitchServer, vswitchd: StandIn) -> None:
+    bad = Request(AddPorts([row("tap2", vlan=5000)], HOST), soon(0.05))
+    good = Request(AddPorts([row("tap1")], HOST), soon())
+    with following(server) as follower:
+        server.freeze()
+        finish(follower, [bad])
+        server.thaw()
+        finish(follower, [good])
+    assert isinstance(bad.future.exception(0), DeadlineExceeded)
+    assert good.future.result(0) is None

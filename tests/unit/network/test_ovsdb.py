@@ -50,7 +50,7 @@ def test_a_server_that_is_not_there_is_named_long_before_the_deadline(absent: tu
 
 
 def test_what_is_not_a_connection_is_refused() -> None:
-    with pytest.raises(InvalidConfiguration, match=r"network\.ovsdb_connection: must begin with unix:"):
+    with pytest.raises(InvalidConfiguration, match=r"network\.ovsdb_connection: must begin with unix: or tcp:"):
         Ovsdb("/run/openvswitch/db.sock")
 
 
