@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from sandbox.notify import ReadySocket, end
+from sandbox.notify import ReadySocket, wait_for_end
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """Not the one in /usr/sbin: that switches user, and takes any argument for a wish to start."""
@@ -63,7 +63,8 @@ class Broker:
     def stop(self) -> None:
         """End it in good order. Nothing happens where it does not run."""
         if self._server is not None:
-            end(self._server, _STOP_TIMEOUT)
+            self._server.terminate()
+            wait_for_end(self._server, _STOP_TIMEOUT)
         self.kill()
 
     def kill(self) -> None:

@@ -31,6 +31,10 @@ class ReadySocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the socket; a service that says more is told that nobody listens."""
         self._socket.close()
         self.path.unlink(missing_ok=True)
 
@@ -56,15 +60,14 @@ def tail(log: Path, lines: int = 30) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
 
 
-def end(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Ask a process to end (SIGTERM) and wait for it.
+def wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """The exit status of a process that has been told to end.
 
     :raises SandboxError: it did not; it has been killed.
     """
-    process.terminate()
     try:
-        process.wait(seconds)
+        return process.wait(seconds)
     except subprocess.TimeoutExpired as error:
         process.kill()
         process.wait()
-        raise SandboxError(f"process {process.pid} did not end within {seconds:g} s of SIGTERM") from error
+        raise SandboxError(f"process {process.pid} did not end within {seconds:g} s of being told to") from error

@@ -40,7 +40,7 @@ class Switch:
         self.stop()
 
     def start(self) -> None:
-        """Return when database and daemon answer.
+        """Return when database and daemon answer; also after one of them was killed.
 
         :raises SandboxError: nothing is left running.
         """
@@ -73,6 +73,10 @@ class Switch:
             run("ip", "address", "replace", address, "dev", name)
             run("ip", "link", "set", name, "up")
 
+    def ports(self, bridge: str) -> list[str]:
+        """The ports of a bridge, without its own."""
+        return self.vsctl("list-ports", bridge).split()
+
     def vsctl(self, *arguments: str) -> str:
         """What ``ovs-vsctl`` says.
 
@@ -81,11 +85,11 @@ class Switch:
         return run("ovs-vsctl", f"--db={self.connection}", f"--timeout={_COMMAND_TIMEOUT}", *arguments)
 
     def start_ovsdb(self) -> None:
-        """Return when the database takes connections."""
+        """Return when the database takes connections. Nothing happens where it runs."""
         self._start("ovsdb-server", f"--remote=punix:{self._directory / 'db.sock'}", str(self._database))
 
     def start_vswitchd(self) -> None:
-        """Return when the daemon has put the database into effect."""
+        """Return when the daemon has put the database into effect. Nothing happens where it runs."""
         self._start("ovs-vswitchd", self.connection)
 
     def kill_ovsdb(self) -> None:
@@ -102,6 +106,8 @@ class Switch:
 
     def _start(self, daemon: str, *arguments: str) -> None:
         """`--detach` is the event: the command returns when the daemon serves."""
+        if self._pid(daemon) is not None:
+            return
         run(
             daemon,
             *arguments,

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
@@ -35,18 +36,15 @@ def built(name: str, recipe: Sequence[Path], build: Callable[[Path], None]) -> P
 
 
 def checksum(path: Path) -> str:
-    """``sha256:…`` of a file; kept beside it, as hashing an image takes a while."""
-    kept = path.with_name(path.name + ".sha256")
-    if not kept.exists() or kept.stat().st_mtime_ns < path.stat().st_mtime_ns:
-        unfinished = kept.with_name(f"{kept.name}.{os.getpid()}")
-        unfinished.write_text(f"sha256:{_digest(path)}")
-        unfinished.replace(kept)
-    return kept.read_text()
+    """``sha256:…`` of a file; remembered, as hashing an image takes a while."""
+    status = path.stat()
+    return _checksum(path, status.st_mtime_ns, status.st_size)
 
 
-def _digest(path: Path) -> str:
+@cache
+def _checksum(path: Path, _changed_at: int, _size: int) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _key(recipe: Sequence[Path]) -> str:

@@ -1,0 +1,55 @@
+"""What the agent could have left on the machine, found by looking at the machine and not by asking the agent."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from sandbox.node import Node
+from sandbox.switch import Switch
+
+_TAP = "tap"
+"""What the names of the guests' taps and ports begin with."""
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_GUESTS_DESCRIPTORS = re.compile(r"/dev/net/tun|/dev/vhost-net|pidfd|memfd:|\(deleted\)")
+"""What the agent has open for a guest and for nothing else."""
+
+
+def leftovers(node: Node, switch: Switch) -> list[str]:
+    """In words, all that belongs to guests; to be empty when every instance of the node has been terminated."""
+    return [*_processes(node), *_taps(), *_ports(switch), *_files(node), *_descriptors(node)]
+
+
+def _processes(node: Node) -> Iterator[str]:
+    for pid in node.qemu_pids():
+        yield f"process {pid}: QEMU"
+
+
+def _taps() -> Iterator[str]:
+    for _, name in socket.if_nameindex():
+        if name.startswith(_TAP):
+            yield f"interface {name}"
+
+
+def _ports(switch: Switch) -> Iterator[str]:
+    for bridge in switch.vsctl("list-br").split():
+        for port in switch.ports(bridge):
+            if port.startswith(_TAP):
+                yield f"port {port} on {bridge}"
+
+
+def _files(node: Node) -> Iterator[str]:
+    """Files and directories that are called after an instance; sockets too."""
+    for place in ("state", "run"):
+        for path in (node.directory / place).rglob("*"):
+            if _UUID.search(path.name):
+                yield f"file {path}"
+
+
+def _descriptors(node: Node) -> Iterator[str]:
+    for descriptor in Path(f"/proc/{node.pid}/fd").iterdir() if node.pid else ():
+        target = str(descriptor.readlink())
+        if _GUESTS_DESCRIPTORS.search(target):
+            yield f"descriptor {descriptor.name} of the agent: {target}"

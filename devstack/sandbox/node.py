@@ -1,0 +1,158 @@
+"""A compute node: the real agent with a configuration, directories and a client of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from compute_agent.cli.threads import forbid_eventlet
+
+forbid_eventlet()  # before oslo.messaging, which the next two bring along, is imported
+
+from compute_agent.rpc.client import ComputeClient  # noqa: E402
+from compute_agent.rpc.transport import connect  # noqa: E402
+from sandbox.commands import SandboxError  # noqa: E402
+from sandbox.images import cache_directory  # noqa: E402
+from sandbox.notify import ReadySocket, wait_for_end  # noqa: E402
+
+_AGENT = Path(sys.executable).with_name("compute-agent")
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 30.0
+
+_CONFIGURATION = """\
+[DEFAULT]
+host = {host}
+transport_url = {transport_url}
+debug = true
+
+[agent]
+state_dir = {directory}/state
+run_dir = {directory}/run
+
+[network]
+ovsdb_connection = {switch}
+
+[storage]
+image_sources = {cache},{image_source}
+"""
+
+
+class Node:
+    """One agent. Guests outlive it, as everywhere; but not the end of the ``with`` block."""
+
+    def __init__(self, directory: Path, transport_url: str, switch: str, host: str = "node1") -> None:
+        """`directory` must be short (40 bytes), because sockets are made in it; `switch` is OVSDB's connection."""
+        self.directory = directory
+        self.host = host
+        self.image_source = directory / "source"
+        """From here, and from the cache of `sandbox.images`, the agent takes images."""
+        self.config_file = directory / "compute-agent.conf"
+        self.log = directory / "agent.log"
+        self._transport_url = transport_url
+        self._switch = switch
+        self._process: subprocess.Popen[bytes] | None = None
+        self._notify: ReadySocket | None = None
+
+    def __enter__(self) -> Node:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        if self._process is not None:
+            self.stop()
+        for pid in self.qemu_pids():
+            os.kill(pid, signal.SIGKILL)
+
+    @cached_property
+    def client(self) -> ComputeClient:
+        """A controller's view of this node."""
+        return ComputeClient(connect(self._transport_url), self.host)
+
+    @property
+    def pid(self) -> int | None:
+        """The agent's, while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Return when the agent says that it serves.
+
+        :raises SandboxError: with the end of its log.
+        """
+        self._write_configuration()
+        self._notify = ready = ReadySocket(self.directory / "notify")  # to the agent's end, as systemd's
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_AGENT, "--config-file", self.config_file],
+                env=os.environ | {"NOTIFY_SOCKET": str(ready.path)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        ready.wait(self._process, _START_TIMEOUT, self.log)
+
+    def stop(self) -> int:
+        """Ask the agent to end (SIGTERM); its exit status.
+
+        :raises SandboxError: it did not end in time; it has been killed.
+        """
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL the agent."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop and start the agent."""
+        self.stop()
+        self.start()
+
+    def qemu_pids(self) -> list[int]:
+        """The processes of this node's guests, whoever started them."""
+        mark = bytes(self.directory / "run") + b"/"
+        return [
+            pid for pid, arguments in _processes() if b"qemu-system" in arguments[0] and mark in b"\0".join(arguments)
+        ]
+
+    def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None or self._notify is None:
+            raise SandboxError("the agent was not started")
+        process.send_signal(number)
+        try:
+            return wait_for_end(process, _STOP_TIMEOUT)
+        finally:
+            self._notify.close()
+
+    def _write_configuration(self) -> None:
+        self.image_source.mkdir(parents=True, exist_ok=True)
+        text = _CONFIGURATION.format(
+            host=self.host,
+            transport_url=self._transport_url,
+            directory=self.directory,
+            switch=self._switch,
+            cache=cache_directory(),
+            image_source=self.image_source,
+        )
+        self.config_file.write_text(text)
+
+
+def _processes() -> list[tuple[int, list[bytes]]]:
+    """Every process with its arguments; those without any (kernel threads, zombies) are left out."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (directory / "cmdline").read_bytes().rstrip(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if arguments:
+            found.append((int(directory.name), arguments.split(b"\0")))
+    return found
