@@ -52,7 +52,7 @@ def test_a_guest_that_is_killed_is_seen_at_once(guests: Guests) -> None:
     view = guests.view(instance.uuid)
     assert view.power_state is PowerState.CRASHED
     assert view.fault is not None
-    assert "signal 9" in view.fault.message
+    assert "SIGKILL" in view.fault.message
     guests.finish(guests.client.start_instance(instance.uuid))
     assert guests.view(instance.uuid).fault is None
 

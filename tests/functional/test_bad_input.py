@@ -72,29 +72,28 @@ BAD_FIELDS = [
 def test_a_bad_field_is_named(
     guests: Guests, call: Callable[..., Any], path: PathOfField, value: object, field: str
 ) -> None:
-    with pytest.raises(oslo_messaging.RemoteError) as caught:
+    with pytest.raises(errors.InvalidMessage) as caught:
         call("build_and_run_instance", **set_in(a_message(), path, value))
-    assert caught.value.exc_type == "InvalidMessage"
-    assert f"{field}:" in str(caught.value)
+    assert caught.value.args[0] == field
     assert guests.client.list_instances() == []
 
 
 def test_a_missing_field_is_named(guests: Guests, call: Callable[..., Any]) -> None:
     message = a_message()
     del message["instance"]["flavor"]
-    with pytest.raises(oslo_messaging.RemoteError, match=r"instance\.flavor"):
+    with pytest.raises(errors.InvalidMessage, match=r"instance\.flavor"):
         call("build_and_run_instance", **message)
 
 
 def test_a_wrong_version_is_refused(node: Node) -> None:
     target = oslo_messaging.Target(exchange="compute_agent", topic="compute", server=node.host, version="2.0")
     raw = oslo_messaging.get_rpc_client(node.client.transport, target, timeout=10)
-    with pytest.raises(oslo_messaging.RemoteError, match=r"2\.0"):
+    with pytest.raises(errors.InvalidMessage, match=r"version: .*2\.0"):
         raw.call({}, "list_instances")
 
 
 def test_an_unknown_verb_is_refused(call: Callable[..., Any]) -> None:
-    with pytest.raises(oslo_messaging.RemoteError, match="make_coffee"):
+    with pytest.raises(errors.InvalidMessage, match="make_coffee"):
         call("make_coffee")
 
 
@@ -192,7 +191,7 @@ BAD_IMAGES = [
     (with_data_file, "InvalidImage", "data"),
     (with_wrong_checksum, "InvalidImage", "checksum"),
     (with_wrong_format, "InvalidImage", "raw"),
-    (that_does_not_fit, "InvalidImage", "GiB"),
+    (that_does_not_fit, "InvalidImage", "does not fit"),
     (that_is_not_there, "StorageError", "qcow2"),
     (from_where_it_must_not_read, "InvalidImage", "/etc/passwd"),
 ]
@@ -227,6 +226,7 @@ def test_no_space(guests: Guests, node: Node) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(2**60))
             self.end_headers()
+            self.wfile.write(b"the first of many")
 
     with serving(Huge) as url:
         order = image_order(a_good_image(node.image_source), url=f"{url}/huge.qcow2", checksum="sha256:" + "1" * 64)

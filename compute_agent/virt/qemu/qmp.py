@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakMethod
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
@@ -54,6 +55,12 @@ async def _cancel_the_others() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
+def _tell(on_event: WeakMethod[OnEvent], event: Mapping[str, Any]) -> None:
+    """A call of its own, so that nothing of the guest stays in the frame of the one that listens."""
+    if (tell := on_event()) is not None:
+        tell(event)
+
+
 async def _hear(end: socket.socket) -> None:
     """Wait for QEMU's first byte: one that dies before resets the connection, which the library takes for its bug."""
     loop = asyncio.get_running_loop()
@@ -70,13 +77,13 @@ async def _hear(end: socket.socket) -> None:
 class _Connection:
     """One connection, from QEMU's greeting until either side closes it."""
 
-    def __init__(self, client: QMPClient, end: socket.socket, on_event: OnEvent) -> None:
+    def __init__(self, client: QMPClient, end: socket.socket, on_event: WeakMethod[OnEvent]) -> None:
         self.client = client
         self._socket = end
         self._listening = asyncio.create_task(self._listen(on_event))
 
     @classmethod
-    async def open(cls, path: Path, on_event: OnEvent) -> _Connection:
+    async def open(cls, path: Path, on_event: WeakMethod[OnEvent]) -> _Connection:
         client, end = QMPClient(), socket.socket(socket.AF_UNIX)
         try:
             end.setblocking(False)
@@ -100,22 +107,23 @@ class _Connection:
                 self._socket.shutdown(socket.SHUT_RDWR)
             await self.client.disconnect()
 
-    async def _listen(self, on_event: OnEvent) -> None:
+    async def _listen(self, on_event: WeakMethod[OnEvent]) -> None:
         async for event in self.client.events:
-            on_event(event)
+            _tell(on_event, event)
 
 
 class Monitor:
     """One guest's monitor: connected at its first use, and again after the connection was lost.
 
-    `on_event` is called in the loop's thread and must not wait for anything.
+    `on_event`, a method, is called in the loop's thread and must not wait for anything. It is held weakly: what
+    asyncio keeps of a connection that broke would keep the guest with it, and its process's descriptor open.
     """
 
     def __init__(self, loop: MonitorLoop, path: Path, process: Process, on_event: OnEvent) -> None:
         self._loop = loop
         self._path = path
         self._process = process
-        self._on_event = on_event
+        self._on_event = WeakMethod(on_event)
         self._opening: asyncio.Task[_Connection] | None = None
         self._unanswered: set[Future[Any]] = set()
 
