@@ -33,6 +33,7 @@ def register(conf: cfg.ConfigOpts) -> None:
     log.register_options(conf)
     conf.set_default("logging_default_format_string", LOG_FORMAT)
     conf.set_default("logging_context_format_string", LOG_FORMAT)
+    conf.set_default("use_stderr", True)
     set_defaults(conf)
 
 

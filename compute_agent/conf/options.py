@@ -24,13 +24,13 @@ def list_opts() -> list[tuple[cfg.OptGroup | str | None, list[cfg.Opt]]]:
     return [(None, agent.DEFAULT_OPTIONS), *ours, *libraries.options_for_the_sample()]
 
 
-def known_names() -> dict[str, set[str]]:
-    """The names of all options, by section; with those that a library calls deprecated."""
-    known: dict[str, set[str]] = {}
-    listed = [(None, agent.DEFAULT_OPTIONS), *((section.GROUP.name, section.OPTIONS) for section in SECTIONS)]
-    for group, options in [*listed, *libraries.every_option()]:
+def known_options() -> dict[str, dict[str, cfg.Opt]]:
+    """All options by section and name, also by the names that a library calls deprecated."""
+    known: dict[str, dict[str, cfg.Opt]] = {}
+    ours = [(section.GROUP.name, section.OPTIONS) for section in SECTIONS]
+    for group, options in [(None, agent.DEFAULT_OPTIONS), *ours, *libraries.every_option()]:
         for option in options:
-            known.setdefault(str(group or "DEFAULT"), set()).add(option.dest)
+            known.setdefault(str(group or "DEFAULT"), {})[option.dest] = option
             for old in option.deprecated_opts:
-                known.setdefault(str(old.group or group or "DEFAULT"), set()).add(old.name.replace("-", "_"))
+                known.setdefault(str(old.group or group or "DEFAULT"), {})[old.name.replace("-", "_")] = option
     return known

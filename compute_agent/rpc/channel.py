@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -61,10 +62,9 @@ class Channel:
             if self._connected:
                 return
             nobody = self._client.prepare(topic=f"{TOPIC}-probe", server=None)
-            try:
+            with suppress(oslo_messaging.MessageUndeliverable):
                 nobody.cast({}, "probe")
-            except oslo_messaging.MessageUndeliverable:
-                self._connected = True
+            self._connected = True
 
 
 def _as_raised(error: ComputeAgentError) -> ComputeAgentError:

@@ -56,8 +56,8 @@ def _explain(text: str, arguments: Mapping[str, object]) -> InvalidMessage:
 
 
 def _find(message: object, path: str) -> object:
-    """What stands at ``.instance.ports[0].mtu``; None where nothing does."""
-    for name, index in _STEP.findall(path):
+    """What stands at ``.instance.ports[0].mtu``; None where nothing does, the object itself for ``[...]``."""
+    for name, index in _STEP.findall(path.replace("[...]", "")):
         if name and isinstance(message, Mapping):
             message = message.get(name)
         elif index and isinstance(message, list) and int(index) < len(message):

@@ -1,0 +1,86 @@
+"""compute-agent.conf, looked at before oslo.config reads it.
+
+oslo.config ignores options that it does not know, and finds a bad value when it is first used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oslo_config import cfg
+
+from compute_agent.conf.options import known_options
+from compute_agent.errors import InvalidConfiguration
+
+_SECRET = {"transport_url"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One option as it stands in the file."""
+
+    section: str
+    name: str
+    value: str
+
+    @property
+    def refers(self) -> bool:
+        """The value has parts that other options fill in."""
+        return "$" in self.value
+
+    def refused(self, reason: str) -> InvalidConfiguration:
+        """The error that says so; without the value, where that is a secret."""
+        secret = self.name in _SECRET or "password" in self.name
+        value = "a value that is not shown" if secret else self.value
+        return InvalidConfiguration(f"{self.section}.{self.name}", value, reason)
+
+
+def read(path: str) -> list[Entry]:
+    """All entries of the file.
+
+    :raises InvalidConfiguration: the file cannot be read.
+    """
+    sections: dict[str, dict[str, list[str]]] = {}
+    try:
+        cfg.ConfigParser(path, sections).parse()
+    except OSError as error:
+        raise InvalidConfiguration("--config-file", path, error.strerror or str(error)) from None
+    except (cfg.ParseError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration("--config-file", path, str(error)) from None
+    return [
+        Entry(section if section == "DEFAULT" else section.lower(), name.replace("-", "_"), value)
+        for section, found in sections.items()
+        for name, values in found.items()
+        for value in values
+    ]
+
+
+def check(entries: list[Entry]) -> None:
+    """Refuse what no option is, and what no option may be.
+
+    :raises InvalidConfiguration: names the option, its value and what is wrong.
+    """
+    known = known_options()
+    for entry in entries:
+        if entry.section not in known:
+            raise entry.refused(f"there is no section [{entry.section}]")
+        if entry.name not in known[entry.section]:
+            raise entry.refused("there is no such option")
+        if not entry.refers:
+            try:
+                known[entry.section][entry.name].type(entry.value)
+            except ValueError as error:
+                raise entry.refused(str(error)) from None
+
+
+def check_references(entries: list[Entry], conf: cfg.ConfigOpts) -> None:
+    """Refuse values that refer to what is not there, once `conf` has read the file.
+
+    :raises InvalidConfiguration: names the option, its value and what is wrong.
+    """
+    for entry in entries:
+        if entry.refers:
+            try:
+                _ = conf[entry.name] if entry.section == "DEFAULT" else conf[entry.section][entry.name]
+            except (cfg.Error, ValueError) as error:
+                raise entry.refused(str(error)) from None
