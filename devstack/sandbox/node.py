@@ -28,7 +28,6 @@ _CONFIGURATION = """\
 [DEFAULT]
 host = {host}
 transport_url = {transport_url}
-debug = true
 
 [agent]
 state_dir = {directory}/state

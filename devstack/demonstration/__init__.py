@@ -1,0 +1,1 @@
+"""The parts of `demo.py`: how it talks, its guests, and what it shows."""
