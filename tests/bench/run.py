@@ -23,7 +23,7 @@ def main() -> None:
         for comparison in plug.run(switch.connection, "br-int"):
             print(comparison, flush=True)
         with Node(Path(path) / "node", broker.transport_url, switch.connection, host="bench") as node:
-            for comparison in life.run(node, switch, Path(path) / "hand"):
+            for comparison in life.run(node, broker, switch, Path(path) / "hand"):
                 print(comparison, flush=True)
 
 
