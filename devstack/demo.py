@@ -35,6 +35,9 @@ def main() -> int:
         narrator.chapter("The demo failed")
         narrator.quote(str(error))
         return 1
+    except KeyboardInterrupt:
+        narrator.chapter("Interrupted; everything has been taken down")
+        return 130
     narrator.chapter(f"All was well, in {narrator.seconds:.0f} s")
     return 0
 
