@@ -16,7 +16,7 @@ demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to termi
 
 test: lint unit functional  ## everything that must hold
 
-unit: $(VENV)/ready  ## logic and golden files: no root, no services
+unit: packages $(VENV)/ready  ## logic and golden files: no root, no services
 	$(PYTEST) tests/unit
 
 functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU

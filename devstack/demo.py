@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from compute_agent.errors import ComputeAgentError
 from demonstration.acts import Demo
 from demonstration.guest import HOST_ADDRESS, Guest, make_keys
 from demonstration.narrator import Narrator
-
-from compute_agent.errors import ComputeAgentError
 from sandbox.broker import Broker
 from sandbox.commands import SandboxError
 from sandbox.images import debian_image

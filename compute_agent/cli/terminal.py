@@ -17,8 +17,10 @@ ESCAPE = b"\x1d"
 
 _CONNECT_SECONDS = 5.0
 _CHUNK = 4096
-_MOST_UNSENT = 64 * 1024
-"""Bytes typed that a guest did not take; what is typed beyond is lost, as on a real line."""
+_SURE_TO_FIT = 512
+"""Bytes that a writable terminal takes without blocking."""
+_MOST_WAITING = 64 * 1024
+"""Bytes that either side did not take; what comes beyond is lost, as on a real line."""
 
 
 _UNWANTED = re.compile(r"(\x1b\[[0-9;]*m)|\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -47,37 +49,56 @@ def connect_console(path: Path) -> socket.socket:
 
 def converse(console: socket.socket, keyboard: int, screen: int) -> bool:
     """Pass on what is typed and what the guest writes: True when the person left, False when the guest did."""
-    unsent = b""
-    guest = console.fileno()
     with _raw(keyboard):
-        while True:
-            readable, writable, _ = select.select([keyboard, guest], [guest] if unsent else [], [])
-            if keyboard in readable:
-                typed = os.read(keyboard, _CHUNK)
-                if not typed or ESCAPE in typed:
+        return _Conversation(console, keyboard, screen).run()
+
+
+class _Conversation:
+    """The guest is always read, also when the screen takes nothing (a terminal that hangs): it would be held up."""
+
+    def __init__(self, console: socket.socket, keyboard: int, screen: int) -> None:
+        self._console = console
+        self._keyboard = keyboard
+        self._screen = screen
+        self._typed = b""
+        self._written = b""
+
+    def run(self) -> bool:
+        guest = self._console.fileno()
+        try:
+            while True:
+                waiting = [guest] * bool(self._typed) + [self._screen] * bool(self._written)
+                readable, writable, _ = select.select([self._keyboard, guest], waiting, [])
+                if self._keyboard in readable and not self._read_keyboard():
                     return True
-                unsent = (unsent + typed)[:_MOST_UNSENT]
-            try:
-                if writable:
-                    unsent = unsent[console.send(unsent) :]
-                written = console.recv(_CHUNK) if guest in readable else None
-            except ConnectionError:
-                return False
-            if written == b"":
-                return False
-            _write(screen, written or b"")
+                if guest in readable and not self._read_guest():
+                    return False
+                self._pass_on(writable)
+        except ConnectionError:
+            return False
 
+    def _read_keyboard(self) -> bool:
+        keys = os.read(self._keyboard, _CHUNK)
+        self._typed = (self._typed + keys)[:_MOST_WAITING]
+        return bool(keys) and ESCAPE not in keys
 
-def _write(screen: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(screen, data) :]
+    def _read_guest(self) -> bool:
+        output = self._console.recv(_CHUNK)
+        self._written = (self._written + output)[-_MOST_WAITING:]
+        return bool(output)
+
+    def _pass_on(self, writable: list[int]) -> None:
+        if self._console.fileno() in writable:
+            self._typed = self._typed[self._console.send(self._typed) :]
+        if self._screen in writable:
+            self._written = self._written[os.write(self._screen, self._written[:_SURE_TO_FIT]) :]
 
 
 @contextmanager
 def _raw(keyboard: int) -> Iterator[None]:
     """Every key goes to the guest, Ctrl-C too."""
     before = termios.tcgetattr(keyboard)
-    tty.setraw(keyboard)
+    tty.setraw(keyboard, termios.TCSADRAIN)  # what was typed meanwhile is kept
     try:
         yield
     finally:

@@ -66,7 +66,9 @@ def _ethernet(port: Port) -> Mapping[str, object]:
         if fixed_ip.subnet.gateway_ip:
             link.setdefault(_GATEWAY_KEYS[network.version], fixed_ip.subnet.gateway_ip)
     servers = dict.fromkeys(server for fixed_ip in port.fixed_ips for server in fixed_ip.subnet.dns_nameservers)
-    return link | {"addresses": addresses, "nameservers": {"addresses": list(servers)}}
+    if servers:  # cloud-init complains about an empty list
+        link["nameservers"] = {"addresses": list(servers)}
+    return link | {"addresses": addresses}
 
 
 def _encode(value: object) -> bytes:
