@@ -30,6 +30,9 @@ from compute_agent.virt.qemu.driver import QemuHypervisor
 
 LOG = logging.getLogger(__name__)
 
+FIRST_CONNECTION = 3.0
+"""Seconds that a broker gets before the service counts as started without it."""
+
 LAST_ANSWERS = 3.0
 """Seconds that calls under way get at the end."""
 
@@ -55,7 +58,9 @@ def _serve(configuration: Configuration, stop: Event) -> None:
     manager = _open_manager(configuration, transport)
     server = RpcServer(transport, host, manager)
     server.start()
-    notify_systemd("READY=1")  # also without a broker: guests are looked after, and systemd must not start us anew
+    if not server.wait_until_serving(FIRST_CONNECTION):
+        LOG.warning("The broker is not there yet; guests are looked after meanwhile")
+    notify_systemd("READY=1")  # also without a broker: systemd must not start us anew for that
     stop.wait()
     LOG.info("Stopping; guests run on")
     notify_systemd("STOPPING=1")

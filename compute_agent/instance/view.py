@@ -15,7 +15,7 @@ from compute_agent.instance.state import PowerState, VmState
 
 
 class OperationState(StrEnum):
-    """Where a request stands; the last three are final."""
+    """Where a request stands; the last two are final."""
 
     ACCEPTED = "accepted"
     RUNNING = "running"

@@ -70,7 +70,7 @@ class ComputeClient:
         reboot_type: Literal["SOFT", "HARD"] = "SOFT",
         timeout: float | None = None,
     ) -> Accepted:
-        """SOFT asks the guest, and turns into HARD after `timeout` seconds; HARD makes its process anew."""
+        """SOFT asks the guest to shut down, and resets it after `timeout` seconds; HARD makes its process anew."""
         return self._change(
             "reboot_instance", request_id, instance_uuid=instance_uuid, reboot_type=reboot_type, timeout=timeout
         )

@@ -51,7 +51,7 @@ class StopInstance(_InstanceChange, frozen=True):
 
 
 class RebootInstance(_InstanceChange, frozen=True):
-    """SOFT asks the guest, and turns into HARD after `timeout`; HARD makes its process anew."""
+    """SOFT asks the guest to shut down, and resets it after `timeout`; HARD makes its process anew."""
 
     reboot_type: Literal["SOFT", "HARD"] = "SOFT"
     timeout: Seconds | None = None

@@ -30,11 +30,16 @@ class RpcServer:
         self._target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=host, version=RPC_VERSION)
         self._dispatcher = Dispatcher(api)
         self._stopping = Event()
+        self._serving = Event()
         self._server: RPCServer | None = None
 
     def start(self) -> None:
         """Begin; returns at once, whether or not the broker is there."""
         Thread(target=self._start, name="rpc-start", daemon=True).start()
+
+    def wait_until_serving(self, seconds: float) -> bool:
+        """Whether the broker passes on calls to us; False: not yet after `seconds`."""
+        return self._serving.wait(seconds)
 
     def stop(self, seconds: float) -> bool:
         """Take no more calls, and wait for those under way; False if they were not over after `seconds`."""
@@ -54,6 +59,7 @@ class RpcServer:
                 self._stopping.wait(PAUSE)
             else:
                 LOG.info("Serving RPC %s on %s", RPC_VERSION, self._target)
+                self._serving.set()
                 break
         if self._stopping.is_set():  # it was too early for `stop` to see the server
             self._stop()
