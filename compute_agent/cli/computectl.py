@@ -19,8 +19,9 @@ from cliff.help import HelpExit
 from compute_agent import __version__
 from compute_agent.cli.arguments import seconds
 from compute_agent.cli.commands import COMMANDS
-from compute_agent.cli.connection import DEFAULT_CONFIG_FILE, VARIABLE, Connection, connect
+from compute_agent.cli.connection import VARIABLE, Connection, connect
 from compute_agent.cli.failure import ExitStatus, Failure
+from compute_agent.conf import DEFAULT_CONFIG_FILE
 
 if TYPE_CHECKING:
     from compute_agent.rpc.client import ComputeClient

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 
 from compute_agent.cli.failure import ExitStatus, Failure
 from compute_agent.cli.threads import forbid_eventlet
+from compute_agent.conf import DEFAULT_CONFIG_FILE
 
 if TYPE_CHECKING:
     from oslo_config import cfg
 
     from compute_agent.rpc.client import ComputeClient
 
-DEFAULT_CONFIG_FILE = Path("/etc/compute-agent/compute-agent.conf")
 VARIABLE = "COMPUTECTL_TRANSPORT_URL"
 
 
@@ -41,7 +41,7 @@ class Connection:
 
         :raises Failure: the file cannot be used, or nothing names a broker.
         """
-        path = options.config_file or DEFAULT_CONFIG_FILE
+        path = options.config_file or Path(DEFAULT_CONFIG_FILE)
         config_file = path if options.config_file or path.exists() else None
         configured = _read(config_file) if config_file else {}
         transport_url, named_in = _broker(options.transport_url, configured, path)

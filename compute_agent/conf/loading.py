@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from compute_agent import __version__
 from compute_agent.agent.settings import AgentSettings
-from compute_agent.conf import file, options
+from compute_agent.conf import DEFAULT_CONFIG_FILE, file, options
 from compute_agent.conf.agent import agent_settings
 from compute_agent.conf.directories import check_directories
 from compute_agent.conf.network import network_settings
@@ -19,8 +19,6 @@ from compute_agent.conf.virt import virt_settings
 from compute_agent.network.settings import NetworkSettings
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.virt.settings import VirtSettings
-
-DEFAULT_CONFIG_FILE = "/etc/compute-agent/compute-agent.conf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

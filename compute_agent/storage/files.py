@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compute_agent.errors import InsufficientResources, InvalidConfiguration, StorageError
+from compute_agent.host.durable import publish
 
 PART_SUFFIX = ".part"
 """Ends the name of a file that is being written. A crash may leave one; nobody ever reads it."""
@@ -70,13 +71,6 @@ def write_complete(path: Path, write: Callable[[Path], None]) -> None:
     publish(part, path)
 
 
-def publish(part: Path, path: Path) -> None:
-    """Give a finished file its name, so that even a power failure leaves all of it or nothing."""
-    _sync(part)
-    part.rename(path)
-    _sync(path.parent)
-
-
 def remove_tree(directory: Path) -> None:
     """Remove a directory and what is in it. Nothing happens where there is none."""
     try:
@@ -93,14 +87,6 @@ def storage_errors(directory: Path) -> Iterator[None]:
     except OSError as error:
         kind = InsufficientResources if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
         raise kind(f"{error.filename or directory}: {error.strerror or error}") from error
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _mib(size: int) -> str:

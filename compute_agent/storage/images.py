@@ -10,10 +10,11 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
+from compute_agent.host.durable import publish
 from compute_agent.instance.model import SourceFile
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.fetch import download
-from compute_agent.storage.files import PART_SUFFIX, publish
+from compute_agent.storage.files import PART_SUFFIX
 from compute_agent.storage.inspection import Kind, inspect
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.settings import StorageSettings

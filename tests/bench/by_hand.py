@@ -24,7 +24,7 @@ def arguments_of(pid: int) -> list[str]:
 
 
 class GuestByHand:
-    """One guest with one blank disk and one port."""
+    """One guest with one disk on an image, and one port."""
 
     def __init__(self, model: list[str], directory: Path, connection: str, bridge: str) -> None:
         """`model` are the arguments of a guest of the agent."""
@@ -35,12 +35,13 @@ class GuestByHand:
         self._disk = self._directory / "disk0.qcow2"
         self._monitor = self._directory / "monitor.sock"
         self._command = self._by_name(model)
+        (self._image,) = set(re.findall(r'"filename":"([^"]*\.raw)"', "".join(model)))
         self._process: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
         """On return it runs."""
         self._directory.mkdir(parents=True)
-        _run("qemu-img", "create", "-q", "-f", "qcow2", str(self._disk), "1G")
+        _run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self._image, str(self._disk), "1G")
         _run("ip", "tuntap", "add", self._tap, "mode", "tap", "vnet_hdr")
         _run("ip", "link", "set", self._tap, "mtu", "1500", "up")
         interface = ["--", "set", "interface", self._tap, f"external_ids:iface-id={uuid.uuid4()}"]

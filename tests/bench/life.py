@@ -13,11 +13,12 @@ from queue import SimpleQueue
 
 import msgspec
 
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import BlockDevice, Image, Instance
 from compute_agent.instance.view import Accepted, Notification
 from compute_agent.rpc.notifications import listen
 from compute_agent.rpc.transport import connect
 from sandbox.broker import Broker
+from sandbox.images import checksum
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.bench.by_hand import GuestByHand, arguments_of
@@ -37,6 +38,7 @@ class ByAgent:
 
     def __init__(self, node: Node, transport_url: str) -> None:
         self._client = node.client
+        self._image = halting_image(node.image_source)
         self._ended: defaultdict[str, SimpleQueue[str]] = defaultdict(SimpleQueue)
         self._listener = listen(connect(transport_url), self._hear)
 
@@ -46,8 +48,9 @@ class ByAgent:
         self._listener.wait()
 
     def order(self) -> Instance:
-        """What `GuestByHand` makes: one blank disk, one port, a kernel that is in the cache."""
-        return msgspec.structs.replace(an_order(), config_drive=False)
+        """What `GuestByHand` makes: one disk on an image that is in the cache, and one port."""
+        disk = BlockDevice(source_type="image", image=self._image, size_gb=1)
+        return msgspec.structs.replace(an_order(), block_devices=[disk], direct_boot=None, config_drive=False)
 
     def create(self, order: Instance) -> None:
         """On return it runs."""
@@ -75,6 +78,13 @@ class ByAgent:
     def _finish(self, accepted: Accepted) -> None:
         assert self._ended[accepted.request_id].get(timeout=PATIENCE) == "end"
         del self._ended[accepted.request_id]
+
+
+def halting_image(directory: Path) -> Image:
+    """A boot sector that stops its CPU: thirty guests that boot for real would be what is measured."""
+    path = directory / "halt.raw"
+    path.write_bytes(bytes.fromhex("faf4ebfc").ljust(510, b"\0") + b"\x55\xaa")  # cli; hlt; jmp to the hlt
+    return Image(url=f"file://{path}", checksum=checksum(path), disk_format="raw")
 
 
 def _seconds(call: Callable[[], object]) -> float:

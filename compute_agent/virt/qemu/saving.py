@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compute_agent.errors import MonitorError
+from compute_agent.host.durable import publish
 
 Execute = Callable[..., Any]
 """``execute(command, arguments, fd=…)``, with a deadline of its own."""
@@ -39,9 +40,7 @@ def _save(execute: Execute, path: Path, part: Path, seconds: float) -> None:
         _abandon(execute)
         _write(execute, part, seconds)
     if part.exists():
-        _sync(part)
-        part.rename(path)
-        _sync(path.parent)
+        publish(part, path)
     elif not path.exists():
         raise MonitorError(f"the guest's memory was saved before, but {path} is not there any more")
 
@@ -81,11 +80,3 @@ def _wait_while(execute: Execute, states: Sequence[str], seconds: float) -> dict
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
     return dict(state)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
