@@ -17,7 +17,7 @@ demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to termi
 test: lint unit functional  ## everything that must hold
 
 unit: packages $(VENV)/ready  ## logic and golden files: no root, no services
-	$(PYTEST) tests/unit
+	$(PYTEST) --numprocesses 4 tests/unit
 
 functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU
 	$(SANDBOX) $(PYTEST) tests/functional
