@@ -15,8 +15,8 @@ OPTIONS = [
     cfg.StrOpt(
         "ovsdb_connection",
         default=_DEFAULTS["ovsdb_connection"],
-        regex=r"^(unix|tcp|ssl):",
-        help="Where ovsdb-server listens: unix:PATH, tcp:ADDRESS:PORT or ssl:ADDRESS:PORT.",
+        regex=r"^(unix|tcp):",
+        help="Where ovsdb-server listens: unix:PATH or tcp:ADDRESS:PORT.",
     ),
     cfg.StrOpt(
         "vhost_net",
