@@ -22,7 +22,11 @@ def kernel_tree() -> Path:
 
 
 def _unpack(directory: Path) -> None:
-    run_with_internet("apt-get", "download", "-q", _image_package(), cwd=directory, seconds=_DOWNLOAD_TIMEOUT)
+    try:
+        _download(directory)
+    except SandboxError:  # the lists are missing, or older than what the archive has now
+        run_with_internet("apt-get", "update", "-q", seconds=_DOWNLOAD_TIMEOUT)
+        _download(directory)
     (package,) = directory.glob("*.deb")
     root = directory / "root"
     run("dpkg-deb", "--extract", package, root)
@@ -32,9 +36,13 @@ def _unpack(directory: Path) -> None:
     run("depmod", "--basedir", root, image.name.removeprefix("vmlinuz-"))
 
 
+def _download(directory: Path) -> None:
+    run_with_internet("apt-get", "download", "-q", _image_package(), cwd=directory, seconds=_DOWNLOAD_TIMEOUT)
+
+
 def _image_package() -> str:
     for line in run("apt-cache", "depends", _METAPACKAGE).splitlines():
         kind, _, package = line.strip().partition(": ")
         if kind == "Depends" and package.startswith("linux-image-"):
             return package
-    raise SandboxError(f"{_METAPACKAGE}: apt does not know it; run apt-get update")
+    raise SandboxError(f"{_METAPACKAGE}: apt does not know it")
