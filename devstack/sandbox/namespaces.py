@@ -38,7 +38,7 @@ def main(command: list[str]) -> int:
         return 1
     if OUTSIDE_NETWORK in os.environ:
         os.execvp(command[0], command)
-    scratch = tempfile.mkdtemp(prefix="sandbox-")
+    scratch = tempfile.mkdtemp(prefix="sb-")
     try:
         return _run_in_namespaces(command, scratch)
     finally:

@@ -14,7 +14,7 @@ from tests.bench import life, plug
 def main() -> None:
     """One line a comparison."""
     with (
-        tempfile.TemporaryDirectory(prefix="ca-", dir="/tmp") as path,
+        tempfile.TemporaryDirectory(prefix="t") as path,
         Broker(Path(path) / "mq") as broker,
         Switch(Path(path) / "sw") as switch,
     ):

@@ -21,7 +21,7 @@ from tests.functional.guests import Guests
 @pytest.fixture(scope="session")
 def directory() -> Iterator[Path]:
     """A short path: unix sockets have to fit."""
-    with tempfile.TemporaryDirectory(prefix="ca-", dir="/tmp") as path:
+    with tempfile.TemporaryDirectory(prefix="t") as path:
         yield Path(path)
 
 
