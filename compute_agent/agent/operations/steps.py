@@ -51,7 +51,8 @@ def launch(work: Work, saved_state: Path | None = None) -> None:
 
 
 def start_guest(work: Work) -> None:
-    """Start the guest and note the time."""
+    """Start the guest and note the time. Memory that was saved before is void: the disks are about to move on."""
+    work.node.hypervisor.saved_state_path(work.uuid).unlink(missing_ok=True)
     launch(work)
     work.node.journal.set_launched(work.uuid)
 

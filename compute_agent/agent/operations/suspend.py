@@ -17,7 +17,7 @@ from compute_agent.agent.operations.steps import (
     resume_guest,
 )
 from compute_agent.agent.work import Work
-from compute_agent.instance.state import VmState
+from compute_agent.instance.state import PowerState, VmState
 
 
 def save_memory(work: Work) -> None:
@@ -32,14 +32,20 @@ def discard_memory(work: Work) -> None:
 
 def discard_memory_of_living(work: Work) -> None:
     """Remove the file only while the guest it came from is there: else it is all that is left of it."""
-    if work.node.find_guest(work.uuid) is not None:
+    if _is_held(work):
         discard_memory(work)
 
 
 def resume_living(work: Work) -> None:
     """Let the guest go on, if it has not been ended."""
-    if work.node.find_guest(work.uuid) is not None:
+    if _is_held(work):
         resume_guest(work)
+
+
+def _is_held(work: Work) -> bool:
+    """The guest says so itself: one that was sent SIGKILL may still be a process, but it will not come back."""
+    guest = work.node.find_guest(work.uuid)
+    return guest is not None and guest.status() is PowerState.PAUSED
 
 
 def load_memory(work: Work) -> None:

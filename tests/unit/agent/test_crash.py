@@ -180,3 +180,22 @@ def test_a_guest_that_will_not_shut_down_is_forced_off(tmp_path: Path) -> None:
     world.obedient = False
     live(Agent(world), "stop")
     assert world.left_of(UUID) == ["disk"]
+
+
+def test_a_suspended_guest_that_is_slow_to_die_keeps_its_saved_memory(tmp_path: Path) -> None:
+    world = a_life_until(tmp_path, "suspend")
+    world.undying = True
+    agent = Agent(world)
+    live(agent, "suspend")
+    assert world.saved(UUID).exists()
+    assert "resume" not in " ".join(world.touches)
+    assert agent.journal.operations(UUID, 1)[0].state is OperationState.FAILED
+
+
+def test_a_guest_that_starts_anew_leaves_no_memory_behind_that_could_be_loaded_into_it(tmp_path: Path) -> None:
+    world = a_life_until(tmp_path, "stop")
+    agent = Agent(world)
+    live(agent, "stop")
+    world.saved(UUID).touch()
+    live(agent, "start")
+    assert world.left_of(UUID) == RUNNING

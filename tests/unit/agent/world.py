@@ -18,7 +18,7 @@ from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError
+from compute_agent.errors import ComputeAgentError, DeadlineExceeded
 from compute_agent.instance.devices import BootFiles, Disk, Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import BlockDevice, Flavor, Instance, Port
@@ -53,6 +53,8 @@ class World:
     starts: int = 0
     obedient: bool = True
     """Guests shut down when they are asked to."""
+    undying: bool = False
+    """A guest that is killed stays a process for longer than anybody waits."""
     touches: list[str] = field(default_factory=list)
     kill_at: int | None = None
     fail_at: str | None = None
@@ -123,6 +125,9 @@ class FakeGuest:
         self._world.touch("save", path.touch)
 
     def kill(self) -> None:
+        if self._world.undying:
+            self._become(PowerState.UNRESPONSIVE)
+            raise DeadlineExceeded("it has not died of SIGKILL")
         self._world.touch("kill", lambda: self._world.guests.pop(self.instance_uuid, None) and None)
 
     def diagnostics(self) -> Mapping[str, object]:
