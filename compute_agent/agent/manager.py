@@ -32,6 +32,9 @@ from compute_agent.virt.contract import GuestExit, Hypervisor, OnGuestExit
 
 LOG = logging.getLogger(__name__)
 
+PATIENCE = 1.0
+"""Seconds that a question about an instance waits for its guest: the one who asks has other instances too."""
+
 _POWER_WITHOUT_PROCESS = {VmState.SUSPENDED: PowerState.SUSPENDED, VmState.STOPPED: PowerState.SHUTDOWN}
 
 
@@ -146,7 +149,7 @@ class Manager:
 
     def _view(self, row: InstanceRow, unfinished: list[OperationRow]) -> InstanceView:
         guest = self._node.guests.get(row.record.instance.uuid)
-        power = guest.status() if guest else _POWER_WITHOUT_PROCESS.get(row.vm_state, PowerState.NOSTATE)
+        power = guest.status(PATIENCE) if guest else _POWER_WITHOUT_PROCESS.get(row.vm_state, PowerState.NOSTATE)
         crashed = row.fault is not None and row.vm_state is VmState.STOPPED
         return InstanceView(
             instance=row.record.instance,

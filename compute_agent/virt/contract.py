@@ -52,8 +52,11 @@ class Guest(Protocol):
     @property
     def pid(self) -> int: ...
 
-    def status(self) -> PowerState:
+    def status(self, seconds: float | None = None) -> PowerState:
         """What the machine does now; UNRESPONSIVE where the monitor does not answer, never an exception.
+
+        `seconds` is how long it may take (default: as long as any command). A guest that has been silent for
+        longer is not waited for again.
 
         SHUTDOWN means that the guest powered itself off (its process still holds the devices) or is gone.
         """

@@ -66,13 +66,13 @@ class QemuGuest:
     def pid(self) -> int:
         return self.process.pid
 
-    def status(self) -> PowerState:
+    def status(self, seconds: float | None = None) -> PowerState:
         if self.process.has_ended():
             return PowerState.SHUTDOWN
         if self._monitor.is_silent:
             return PowerState.UNRESPONSIVE
         try:
-            return _POWER_STATES.get(self._run_state(), PowerState.PAUSED)
+            return _POWER_STATES.get(self._run_state(seconds), PowerState.PAUSED)
         except GuestGone:
             return PowerState.SHUTDOWN
         except (DeadlineExceeded, MonitorError):
@@ -147,8 +147,9 @@ class QemuGuest:
     def _execute(self, command: str, arguments: Mapping[str, object] | None = None, fd: int | None = None) -> Any:
         return self._monitor.execute(command, arguments, deadline=self._settings.command_timeout, fd=fd)
 
-    def _run_state(self) -> str:
-        return str(self._execute("query-status")["status"])
+    def _run_state(self, seconds: float | None = None) -> str:
+        deadline = self._settings.command_timeout if seconds is None else seconds
+        return str(self._monitor.execute("query-status", deadline=deadline)["status"])
 
     def _wait_while(self, run_states: Sequence[str], seconds: float) -> None:
         end = time.monotonic() + seconds

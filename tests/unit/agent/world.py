@@ -98,7 +98,7 @@ class FakeGuest:
     def _become(self, state: PowerState) -> None:
         self._world.guests[self.instance_uuid] = state
 
-    def status(self) -> PowerState:
+    def status(self, seconds: float | None = None) -> PowerState:
         return self._world.guests.get(self.instance_uuid, PowerState.SHUTDOWN)
 
     def pause(self) -> None:
