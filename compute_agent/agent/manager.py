@@ -72,7 +72,7 @@ class Manager:
     def close(self, seconds: float = 5.0) -> None:
         """Stop within about `seconds`, without touching a guest; what is unfinished is the next agent's."""
         self._lanes.close(seconds)
-        self._reconciler.close()
+        self._reconciler.close(1.0)
         self._outbox.close(1.0)
         self._node.hypervisor.close()
         self._node.network.close()

@@ -38,9 +38,10 @@ class Reconciler:
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop looking."""
+    def close(self, seconds: float) -> None:
+        """Stop looking; a look that is under way has `seconds` to end."""
         self._closed.set()
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while not self._closed.is_set():

@@ -95,9 +95,15 @@ class Database:
                 raise HostError("the journal cannot be written", str(error)) from error
 
     def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
-        """The rows of one query."""
-        with self._lock:
-            return self._connection.execute(query, parameters).fetchall()
+        """The rows of one query.
+
+        :raises HostError: the file cannot be read, or has been closed.
+        """
+        try:
+            with self._lock:
+                return self._connection.execute(query, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise HostError("the journal cannot be read", str(error)) from error
 
     def close(self) -> None:
         """Close the file; committed work is safe with or without it."""

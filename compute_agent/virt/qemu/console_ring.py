@@ -9,6 +9,7 @@ What has been taken is overwritten with zeros, so the next agent can tell what h
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -86,6 +87,7 @@ class ConsoleRing:
 
 def _number_in(pid: int) -> int:
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if str(entry.readlink()).startswith(f"/memfd:{_NAME} "):
-            return int(entry.name)
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed: QEMU goes on while we look
+            if str(entry.readlink()).startswith(f"/memfd:{_NAME} "):
+                return int(entry.name)
     raise FileNotFoundError(f"process {pid} has no console log of ours")

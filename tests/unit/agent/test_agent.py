@@ -138,7 +138,7 @@ def test_only_what_was_unwanted_twice_is_removed(world: World, agent: Agent) -> 
     live(agent, "boot")
     agent.journal.remove_instance(UUID)
     reconciler = Reconciler(agent.node, interval=3600)
-    reconciler.close()
+    reconciler.close(5)
     reconciler.look()
     reconciler.look()
     assert world.left_of(UUID) == []
@@ -147,7 +147,7 @@ def test_only_what_was_unwanted_twice_is_removed(world: World, agent: Agent) -> 
 def test_a_port_of_a_stopped_instance_is_a_leftover_and_one_of_a_running_is_not(world: World, agent: Agent) -> None:
     live(agent, "boot")
     reconciler = Reconciler(agent.node, interval=3600)
-    reconciler.close()
+    reconciler.close(5)
     for _ in range(3):
         reconciler.look()
     assert world.left_of(UUID) == ["disk", "port", "guest"]
