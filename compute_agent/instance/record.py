@@ -12,6 +12,7 @@ import msgspec
 from compute_agent.errors import RecordTooNew
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
+from compute_agent.instance.preparation import prepare
 
 VERSION = 1
 
@@ -44,3 +45,6 @@ def decode_record(data: bytes) -> InstanceRecord:
     if version > VERSION:
         raise RecordTooNew(f"instance record has version {version}, this agent knows up to {VERSION}")
     return msgspec.json.decode(data, type=InstanceRecord)
+
+
+prepare(_Versioned, InstanceRecord)

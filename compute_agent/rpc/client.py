@@ -24,8 +24,11 @@ from oslo_messaging.transport import RPCTransport
 
 from compute_agent.errors import DeadlineExceeded
 from compute_agent.instance.model import Instance
+from compute_agent.instance.preparation import prepare
 from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
 from compute_agent.rpc.channel import Channel
+
+prepare(Accepted, InstanceView, OperationView)
 
 T = TypeVar("T")
 

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 import msgspec
 
 from compute_agent.errors import InvalidMessage
+from compute_agent.instance.preparation import prepare
 from compute_agent.rpc.messages import VERBS, Message
+
+prepare(*VERBS.values())
 
 MAX_SIZE = 1024 * 1024
 """Bytes of JSON. Eight times the largest user data; enough for any instance."""

@@ -8,9 +8,20 @@ from dataclasses import dataclass
 import msgspec
 
 from compute_agent.agent.request import Request
+from compute_agent.instance.preparation import prepare
 from compute_agent.instance.record import InstanceRecord, decode_record
 from compute_agent.instance.state import VmState
-from compute_agent.instance.view import Accepted, Fault, OperationState, OperationView, StepState, StepView
+from compute_agent.instance.view import (
+    Accepted,
+    Fault,
+    Notification,
+    OperationState,
+    OperationView,
+    StepState,
+    StepView,
+)
+
+prepare(Request, Fault, Notification)
 
 
 @dataclass(frozen=True, slots=True)
