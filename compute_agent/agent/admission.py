@@ -8,6 +8,7 @@ from compute_agent.agent.operations import operation_of
 from compute_agent.agent.request import Request
 from compute_agent.errors import InstanceExists, InsufficientResources, RequestMismatch
 from compute_agent.host.resources import cpu_count, memory_mb
+from compute_agent.instance.extra_specs import read_extra_specs
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.instance.record import InstanceRecord
 
@@ -53,6 +54,7 @@ def _check_flavor(flavor: Flavor) -> None:
         raise InsufficientResources(
             f"instance.flavor.memory_mb: {flavor.memory_mb} MiB wanted, this host has {memory_mb()} MiB"
         )
+    read_extra_specs(flavor.extra_specs)
 
 
 def _add_instance(node: Node, instance: Instance) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
 from compute_agent.instance.devices import Nic
+from compute_agent.instance.extra_specs import read_extra_specs
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.record import InstanceRecord
@@ -67,10 +68,16 @@ class Work:
         return self._nics
 
     def _port_requests(self) -> list[PortRequest]:
+        queues = self._queues()
         return [
-            PortRequest(instance_uuid=self.uuid, name=f"net{index}", port=port)
+            PortRequest(instance_uuid=self.uuid, name=f"net{index}", port=port, queues=queues)
             for index, port in enumerate(self.instance.ports)
         ]
+
+    def _queues(self) -> int:
+        """Queue pairs of each NIC. The kernel's tap takes 256, and no flavor has more than 255 vCPUs."""
+        flavor = self.instance.flavor
+        return flavor.vcpus if read_extra_specs(flavor.extra_specs).multiqueue else 1
 
     def close(self) -> None:
         """Let go of what was handed over; a guest that was started has its own descriptors."""

@@ -19,6 +19,7 @@ class PortRequest:
     """``net0``, ``net1``, …: the NIC's name in the machine."""
     port: Port
     queues: int = 1
+    """Queue pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
