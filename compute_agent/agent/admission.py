@@ -45,6 +45,7 @@ def _check_order(node: Node, instance: Instance) -> None:
     _check_flavor(instance.flavor)
     node.storage.check(instance)
     node.network.check(instance.ports)
+    node.hypervisor.check(instance)
 
 
 def _check_flavor(flavor: Flavor) -> None:

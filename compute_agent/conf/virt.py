@@ -7,7 +7,7 @@ from pathlib import Path
 from oslo_config import cfg
 
 from compute_agent.conf.defaults import defaults_of
-from compute_agent.virt.settings import VirtSettings
+from compute_agent.virt.settings import GUEST_UIDS, VirtSettings
 
 _DEFAULTS = defaults_of(VirtSettings)
 
@@ -24,6 +24,25 @@ OPTIONS = [
         "run_dir",
         default="${agent.run_dir}/guests",
         help="Sockets, one directory a guest. An absolute path, at most 60 bytes long or so.",
+    ),
+    cfg.BoolOpt(
+        "confine_guests",
+        default=_DEFAULTS["confine_guests"],
+        help="Run each guest's process as a user of its own, without privileges, in namespaces and limits of its own. "
+        "Needs root. False is for development.",
+    ),
+    cfg.IntOpt(
+        "guest_uid_base",
+        default=_DEFAULTS["guest_uid_base"],
+        min=1000,
+        max=2**31 - 1 - GUEST_UIDS,
+        help=f"The first of {GUEST_UIDS} user and group numbers for guests, which nobody else on this host may have.",
+    ),
+    cfg.StrOpt(
+        "cgroup_dir",
+        default=str(_DEFAULTS["cgroup_dir"]),
+        help="The control group that holds those of the guests: one level below the root of a cgroup v2 file system. "
+        "Where there is none, guests have no limits, and flavors that ask for some are refused.",
     ),
     cfg.StrOpt(
         "accelerator",
@@ -81,5 +100,5 @@ def virt_settings(conf: cfg.ConfigOpts) -> VirtSettings:
     return VirtSettings(
         state_dir=Path(conf.virt.state_dir),
         run_dir=Path(conf.virt.run_dir),
-        **{name: conf.virt[name] for name in _DEFAULTS},
+        **{name: conf.virt[name] for name in _DEFAULTS} | {"cgroup_dir": Path(conf.virt.cgroup_dir)},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -26,15 +27,43 @@ def resident_bytes(pid: int) -> int:
     return int(_stat(pid)[_RESIDENT_PAGES]) * _PAGE_SIZE
 
 
-def thread_cpu_time(pid: int, thread: int) -> float:
-    """Seconds of CPU that one thread has used."""
-    fields = _stat(pid, thread)
+def thread_cpu_times(pid: int) -> dict[int, float]:
+    """Seconds of CPU that each thread has used, by the number that the process itself knows the thread by."""
+    times = {}
+    for entry in _entries(Path(f"/proc/{pid}/task")):
+        with contextlib.suppress(ProcessLookupError):  # a thread that has ended since they were listed
+            times[_own_number(entry)] = _cpu_time(_fields(entry / "stat"))
+    return times
+
+
+def _own_number(thread: Path) -> int:
+    """Its number in the innermost PID namespace, the last that NSpid lists."""
+    status = _read(thread / "status")
+    (numbers,) = (line for line in status.splitlines() if line.startswith("NSpid:"))
+    return int(numbers.split()[-1])
+
+
+def _cpu_time(fields: list[str]) -> float:
     return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_PER_SECOND
 
 
-def _stat(pid: int, thread: int | None = None) -> list[str]:
-    path = Path(f"/proc/{pid}/stat" if thread is None else f"/proc/{pid}/task/{thread}/stat")
+def _stat(pid: int) -> list[str]:
+    return _fields(Path(f"/proc/{pid}/stat"))
+
+
+def _fields(stat: Path) -> list[str]:
+    return _read(stat).rpartition(")")[2].split()
+
+
+def _read(path: Path) -> str:
     try:
-        return path.read_text().rpartition(")")[2].split()
+        return path.read_text()
     except FileNotFoundError as error:
-        raise ProcessLookupError(f"process {pid} is gone") from error
+        raise ProcessLookupError(f"{path} is gone") from error
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError as error:
+        raise ProcessLookupError(f"{directory} is gone") from error

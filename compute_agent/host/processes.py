@@ -12,25 +12,54 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 _SYS_PIDFD_GETFD = 438
 """The number is the same on every architecture; Python has no wrapper for it."""
 
 
+class Child(Protocol):
+    """Whose exit status can be had, once."""
+
+    returncode: int | None
+
+    def wait(self) -> int: ...
+
+
+class ForkedChild:
+    """A child of ours that `subprocess` has not started."""
+
+    def __init__(self, pid: int) -> None:
+        self.returncode: int | None = None
+        self._pid = pid
+        self._lock = threading.Lock()
+
+    def wait(self) -> int:
+        """Reap it, and remember its exit status (below 0: the signal that ended it)."""
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            return self.returncode
+
+
 class Process:
     """One process, our child or not. Its pidfd is closed with the last reference, never under a user's feet."""
 
-    def __init__(self, pid: int, pidfd: int, child: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, pid: int, pidfd: int, child: Child | None = None) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._child = child
         weakref.finalize(self, os.close, pidfd)
 
     @classmethod
-    def spawn(cls, arguments: Sequence[str], *, pass_fds: Sequence[int], log_fd: int) -> Process:
+    def spawn(
+        cls, arguments: Sequence[str], environment: Mapping[str, str], *, pass_fds: Sequence[int], log_fd: int
+    ) -> Process:
         """Start a program in a session of its own: neither our death nor our terminal's signals reach it.
 
         :raises OSError: the program cannot be executed.
@@ -41,6 +70,7 @@ class Process:
             stdout=log_fd,
             stderr=log_fd,
             cwd="/",
+            env=environment,
             start_new_session=True,
             pass_fds=pass_fds,
         )
@@ -87,35 +117,51 @@ class Process:
         return int(copy)
 
 
-def find_processes(recognise: Callable[[list[str]], str | None]) -> dict[str, Process]:
-    """Every process of our user whose arguments `recognise` gives a key to, by that key.
+@dataclass(frozen=True, slots=True)
+class ProcessEntry:
+    """A process in /proc, looked at without holding it: it may end, and its number pass on, at any time."""
 
-    Anybody may run a program under arguments that look like ours; nobody else may run it as our user.
-    """
+    pid: int
+
+    @property
+    def uid(self) -> int | None:
+        """Its user; None where it has ended."""
+        try:
+            return self._path.stat().st_uid
+        except OSError:
+            return None
+
+    def variable(self, name: str) -> str | None:
+        """From the environment that its program was started with; None where it has none of that name, or has ended."""
+        try:
+            variables = os.fsdecode((self._path / "environ").read_bytes()).split("\0")
+        except OSError:
+            return None
+        found = (value.removeprefix(f"{name}=") for value in variables if value.startswith(f"{name}="))
+        return next(found, None)
+
+    @property
+    def _path(self) -> Path:
+        return Path("/proc") / str(self.pid)
+
+
+def find_processes(recognise: Callable[[ProcessEntry], str | None]) -> dict[str, Process]:
+    """Every process that `recognise` gives a key to, by that key."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            key = recognise(_arguments(entry))
-            process = _hold(entry, key, recognise) if key else None
+            candidate = ProcessEntry(int(entry.name))
+            key = recognise(candidate)
+            process = _hold(candidate, key, recognise) if key else None
             if key and process:
                 found[key] = process
     return found
 
 
-def _hold(entry: Path, key: str, recognise: Callable[[list[str]], str | None]) -> Process | None:
+def _hold(entry: ProcessEntry, key: str, recognise: Callable[[ProcessEntry], str | None]) -> Process | None:
     """Take the pidfd, then look again: the number may have passed to another process in between."""
-    pid = int(entry.name)
     try:
-        process = Process(pid, os.pidfd_open(pid))
+        process = Process(entry.pid, os.pidfd_open(entry.pid))
     except ProcessLookupError:
         return None
-    same = recognise(_arguments(entry)) == key and not process.has_ended()
-    return process if same else None
-
-
-def _arguments(entry: Path) -> list[str]:
-    try:
-        ours = entry.stat().st_uid == os.geteuid()
-        return os.fsdecode((entry / "cmdline").read_bytes()).split("\0")[:-1] if ours else []
-    except OSError:
-        return []
+    return process if recognise(entry) == key and not process.has_ended() else None

@@ -20,6 +20,9 @@ from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.single_flight import SingleFlight
 
+_READABLE = 0o444
+"""Kernels are opened by a guest's process itself, which is a user of its own; the directory is closed to others."""
+
 _BLOCK = 512
 """Bytes that `st_blocks` counts in."""
 
@@ -66,6 +69,7 @@ class ImageCache:
         try:
             download(source, part, self._settings, progress)
             inspect(part, source, kind, self._qemu_img)
+            part.chmod(_READABLE)
             publish(part, path)
         finally:
             part.unlink(missing_ok=True)

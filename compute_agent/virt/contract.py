@@ -98,6 +98,12 @@ class Hypervisor(Protocol):
     def describe(self) -> Mapping[str, object]:
         """What this hypervisor is and can do here, for `get_host`: name, version, accelerator and why."""
 
+    def check(self, instance: Instance) -> None:
+        """Refuse early what this host cannot give a guest; changes nothing.
+
+        :raises HostError: names what the flavor wants and the host has not.
+        """
+
     def design(self, instance: Instance) -> Machine:
         """Decide the machine for a new instance; pure, apart from what the host has been found to be.
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+GUEST_UIDS = 65536
+"""As many guests can run at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtSettings:
@@ -15,6 +18,12 @@ class VirtSettings:
     """Survives a reboot of the host: console logs, QEMU's own logs, saved memory, one directory a guest."""
     run_dir: Path
     """Does not: sockets, one directory a guest."""
+    confine_guests: bool = True
+    """Each guest's process becomes a user of its own, without privileges and with namespaces and limits; needs root."""
+    guest_uid_base: int = 1_900_000_000
+    """The first of `GUEST_UIDS` user and group numbers that nobody else on this host may have."""
+    cgroup_dir: Path = Path("/sys/fs/cgroup/compute-agent")
+    """Holds the guests' control groups; its parent is the root of a cgroup v2 file system, where there is one."""
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     qemu_binary: str = "qemu-system-x86_64"
     console_log_size: int = 1024 * 1024

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +18,7 @@ forbid_eventlet()  # before oslo.messaging, which the next two bring along, is i
 
 from compute_agent.rpc.client import ComputeClient  # noqa: E402
 from compute_agent.rpc.transport import connect  # noqa: E402
+from compute_agent.virt.settings import GUEST_UIDS  # noqa: E402
 from sandbox.commands import SandboxError  # noqa: E402
 from sandbox.images import cache_directory  # noqa: E402
 from sandbox.notify import ReadySocket, wait_for_end  # noqa: E402
@@ -23,6 +26,9 @@ from sandbox.notify import ReadySocket, wait_for_end  # noqa: E402
 _AGENT = Path(sys.executable).with_name("compute-agent")
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 30.0
+
+_uid_bases = count(1_900_000_000, GUEST_UIDS)
+"""Two agents on one machine must not share users: a guest's process is known by its own."""
 
 _CONFIGURATION = """\
 [DEFAULT]
@@ -32,6 +38,10 @@ transport_url = {transport_url}
 [agent]
 state_dir = {directory}/state
 run_dir = {directory}/run
+
+[virt]
+guest_uid_base = {guest_uid_base}
+cgroup_dir = /sys/fs/cgroup/{host}
 
 [network]
 ovsdb_connection = {switch}
@@ -54,6 +64,7 @@ class Node:
         self.log = directory / "agent.log"
         self._transport_url = transport_url
         self._switch = switch
+        self._guest_uid_base = next(_uid_bases)
         self._process: subprocess.Popen[bytes] | None = None
         self._notify: ReadySocket | None = None
 
@@ -116,10 +127,8 @@ class Node:
 
     def qemu_pids(self) -> list[int]:
         """The processes of this node's guests, whoever started them."""
-        mark = bytes(self.directory / "run") + b"/"
-        return [
-            pid for pid, arguments in _processes() if b"qemu-system" in arguments[0] and mark in b"\0".join(arguments)
-        ]
+        mark = b"COMPUTE_AGENT_GUEST=" + bytes(self.directory / "run") + b"/"
+        return [pid for pid in _processes() if any(variable.startswith(mark) for variable in _environment(pid))]
 
     def _end(self, number: signal.Signals) -> int:
         process, self._process = self._process, None
@@ -138,20 +147,20 @@ class Node:
             transport_url=self._transport_url,
             directory=self.directory,
             switch=self._switch,
+            guest_uid_base=self._guest_uid_base,
             cache=cache_directory(),
             image_source=self.image_source,
         )
         self.config_file.write_text(text)
 
 
-def _processes() -> list[tuple[int, list[bytes]]]:
-    """Every process with its arguments; those without any (kernel threads, zombies) are left out."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (directory / "cmdline").read_bytes().rstrip(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if arguments:
-            found.append((int(directory.name), arguments.split(b"\0")))
-    return found
+def _processes() -> Iterator[int]:
+    return (int(directory.name) for directory in Path("/proc").glob("[0-9]*"))
+
+
+def _environment(pid: int) -> list[bytes]:
+    """That which its program was started with; empty for kernel threads, zombies and processes that have ended."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []

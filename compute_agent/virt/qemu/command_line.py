@@ -7,58 +7,57 @@ commas doubled: it cannot become an option.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 
 from compute_agent.instance.devices import BootFiles
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import UUID_PATTERN
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.devices import Properties, disk_backend, disk_device, nic_backend, nic_device, root_ports
-from compute_agent.virt.qemu.paths import GuestPaths
+
+_CONSOLE_LOG_SET, _FIRST_FILE_SET = 1, 2
+"""Numbers of QEMU's sets of descriptors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestDescriptors:
-    """Open descriptors that QEMU inherits under the same numbers."""
+    """Open descriptors that QEMU inherits under the same numbers: all that it has of the host."""
 
     monitor: int
     """The listening socket of its monitor."""
     console: int
-    """What its console log is written to."""
+    """That of its serial console."""
+    guest_agent: int
+    """That of the guest agent's channel."""
+    console_log: int
+    files: Mapping[str, int]
+    """Those of the disks, by the names of their block nodes."""
+    kernel: int | None = None
+    ramdisk: int | None = None
     saved_state: int | None = None
     """Memory to load before the guest may run."""
 
+    def all(self) -> list[int]:
+        """In no particular order."""
+        single = (getattr(self, field.name) for field in fields(self) if field.name != "files")
+        return [*(fd for fd in single if fd is not None), *self.files.values()]
 
-def command_line(binary: str, request: StartRequest, paths: GuestPaths, fds: GuestDescriptors) -> list[str]:
+
+def command_line(binary: str, request: StartRequest, fds: GuestDescriptors) -> list[str]:
     """All arguments, the program first. The machine starts stopped: `cont` lets it run."""
     return [
         binary,
-        *_process(request, paths),
+        *_process(request),
         *_machine(request),
-        *_channels(paths, fds),
+        *_channels(fds),
         *_fixed_devices(),
-        *_plugged_devices(request),
-        *_boot(request.boot),
+        *_plugged_devices(request, fds.files),
+        *_boot(request.boot, fds),
         *(("-incoming", f"fd:{fds.saved_state}") if fds.saved_state is not None else ()),
     ]
 
 
-def instance_of(arguments: list[str], run_dir: Path) -> str | None:
-    """The instance's uuid, where these are the arguments of a guest whose sockets are under `run_dir`.
-
-    It holds on to no more than it must: guests of an older agent have to be recognised too.
-    """
-    if "-uuid" not in arguments[:-1]:
-        return None
-    uuid = arguments[arguments.index("-uuid") + 1]
-    ours = f"path={_escape(str(run_dir / uuid))}/"
-    return uuid if re.match(UUID_PATTERN, uuid) and any(ours in argument for argument in arguments) else None
-
-
-def _process(request: StartRequest, paths: GuestPaths) -> list[str]:
+def _process(request: StartRequest) -> list[str]:
     name = f"guest={_escape(request.instance.name)},debug-threads=on"
     # A guest that powers itself off leaves a paused process: whoever looks later can tell it from a crash.
     stay = "reboot=reset,shutdown=pause,panic=pause"
@@ -66,6 +65,7 @@ def _process(request: StartRequest, paths: GuestPaths) -> list[str]:
         *("-name", name, "-uuid", request.instance.uuid),
         *("-no-user-config", "-nodefaults", "-display", "none", "-vga", "none"),
         *("-msg", "timestamp=on", "-action", stay, "-S"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     ]
 
 
@@ -80,19 +80,24 @@ def _machine(request: StartRequest) -> list[str]:
     ]
 
 
-def _channels(paths: GuestPaths, fds: GuestDescriptors) -> list[str]:
-    agent_socket = _escape(str(paths.guest_agent_socket))
+def _channels(fds: GuestDescriptors) -> list[str]:
+    log = f"logfile={_descriptor_set(_CONSOLE_LOG_SET)},logappend=on"
     return [
         *("-chardev", f"socket,id=monitor,fd={fds.monitor},server=on,wait=off"),
         *("-mon", "chardev=monitor,mode=control"),
-        *("-add-fd", f"fd={fds.console},set=1", "-chardev", _console_backend(paths)),
-        *("-chardev", f"socket,id=guest-agent,path={agent_socket},server=on,wait=off"),
+        *_add_descriptor(fds.console_log, _CONSOLE_LOG_SET),
+        *("-chardev", f"socket,id=console,fd={fds.console},server=on,wait=off,{log}"),
+        *("-chardev", f"socket,id=guest-agent,fd={fds.guest_agent},server=on,wait=off"),
     ]
 
 
-def _console_backend(paths: GuestPaths) -> str:
-    path = _escape(str(paths.console_socket))
-    return f"socket,id=console,path={path},server=on,wait=off,logfile=/dev/fdset/1,logappend=on"
+def _add_descriptor(fd: int, number: int) -> tuple[str, str]:
+    return "-add-fd", f"fd={fd},set={number}"
+
+
+def _descriptor_set(number: int) -> str:
+    """What QEMU opens in place of a file: the descriptor that it was given under this number."""
+    return f"/dev/fdset/{number}"
 
 
 def _fixed_devices() -> Iterator[str]:
@@ -112,11 +117,14 @@ def _on_root_bus(driver: str, name: str, address: str) -> Properties:
     return {"driver": driver, "id": name, "bus": "pcie.0", "addr": address, "disable-legacy": "on"}
 
 
-def _plugged_devices(request: StartRequest) -> Iterator[str]:
+def _plugged_devices(request: StartRequest, files: Mapping[str, int]) -> Iterator[str]:
     for port in root_ports(request.machine.root_ports):
         yield from _json("-device", port)
+    sets = {node: _FIRST_FILE_SET + index for index, node in enumerate(files)}
+    for node, fd in files.items():
+        yield from _add_descriptor(fd, sets[node])
     for disk in request.disks:
-        yield from _json("-blockdev", disk_backend(disk))
+        yield from _json("-blockdev", disk_backend(disk, lambda node: _descriptor_set(sets[node])))
         device = disk_device(disk, bootable=request.boot is None)
         yield from _json("-device", device | _slot(request.machine, disk.name))
     for nic in request.nics:
@@ -128,11 +136,16 @@ def _slot(machine: Machine, device: str) -> Properties:
     return {"bus": f"rp{machine.slots[device]}"}
 
 
-def _boot(boot: BootFiles | None) -> list[str]:
+def _boot(boot: BootFiles | None, fds: GuestDescriptors) -> list[str]:
     if boot is None:
         return []
-    ramdisk = ("-initrd", str(boot.ramdisk)) if boot.ramdisk else ()
-    return ["-kernel", str(boot.kernel), *ramdisk, "-append", boot.command_line]
+    ramdisk = () if fds.ramdisk is None else ("-initrd", _own_descriptor(fds.ramdisk))
+    return ["-kernel", _own_descriptor(fds.kernel), *ramdisk, "-append", boot.command_line]
+
+
+def _own_descriptor(fd: int | None) -> str:
+    """A name for those parts of QEMU that know names only; it opens the file anew."""
+    return f"/proc/self/fd/{fd}"
 
 
 def _json(option: str, properties: Properties) -> tuple[str, str]:

@@ -5,7 +5,7 @@ A device is named as in the instance's machine (``disk0``, ``net0``); block node
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from compute_agent.instance.devices import Disk, Nic
 
@@ -24,18 +24,17 @@ def root_ports(count: int) -> Iterator[Properties]:
         yield port | {"chassis": index + 1, "multifunction": function == 0}
 
 
-def disk_backend(disk: Disk) -> Properties:
-    """The block node of a disk with all that it stands on; formats are told, never probed."""
-    return _node(disk, disk.name)
+def disk_backend(disk: Disk, file_name: Callable[[str], str]) -> Properties:
+    """The block node of a disk with all that it stands on; formats are told, never probed.
 
-
-def _node(disk: Disk, name: str) -> Properties:
-    node = _common(disk.format, name, disk.read_only)
+    `file_name` says what QEMU opens for a block node.
+    """
+    node = _common(disk.format, disk.name, disk.read_only)
     if disk.format == "qcow2":
         # An explicit null: whatever the header names as backing file is not opened.
-        node["backing"] = _node(disk.backing, f"{name}-base") if disk.backing else None
-    storage: Properties = {"filename": str(disk.path), "locking": "on"}
-    return node | {"file": _common("file", f"{name}-file", disk.read_only) | storage}
+        node["backing"] = disk_backend(disk.backing, file_name) if disk.backing else None
+    storage: Properties = {"filename": file_name(disk.name), "locking": "on"}
+    return node | {"file": _common("file", f"{disk.name}-file", disk.read_only) | storage}
 
 
 def _common(driver: str, name: str, read_only: bool) -> Properties:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compute_agent.errors import GuestGone
-from compute_agent.host.process_usage import resident_bytes, thread_cpu_time, uptime
+from compute_agent.host.process_usage import resident_bytes, thread_cpu_times, uptime
 
 _DISK_COUNTERS = {
     "rd_bytes": "read_bytes",
@@ -26,11 +26,12 @@ def diagnostics(execute: Callable[[str], Any], pid: int) -> Mapping[str, object]
     :raises GuestGone: the process has ended.
     """
     try:
+        times = thread_cpu_times(pid)
         return {
             "driver": "qemu",
             "state": execute("query-status")["status"],
             "uptime": round(uptime(pid), 1),
-            "cpus": [_cpu(pid, cpu) for cpu in execute("query-cpus-fast")],
+            "cpus": [_cpu(cpu, times) for cpu in execute("query-cpus-fast")],
             "memory": {"balloon": execute("query-balloon")["actual"], "resident": resident_bytes(pid)},
             "disks": {disk["qdev"].split("/")[-2]: _disk(disk["stats"]) for disk in _disks(execute)},
         }
@@ -38,8 +39,8 @@ def diagnostics(execute: Callable[[str], Any], pid: int) -> Mapping[str, object]
         raise GuestGone(str(error)) from error
 
 
-def _cpu(pid: int, cpu: Mapping[str, Any]) -> dict[str, object]:
-    return {"id": cpu["cpu-index"], "time": thread_cpu_time(pid, cpu["thread-id"])}
+def _cpu(cpu: Mapping[str, Any], times: Mapping[int, float]) -> dict[str, object]:
+    return {"id": cpu["cpu-index"], "time": times[cpu["thread-id"]]}
 
 
 def _disks(execute: Callable[[str], Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -19,7 +20,8 @@ from compute_agent.virt.qemu.console_ring import ConsoleRing
 from compute_agent.virt.qemu.design import design_machine
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.keeper import GuestKeeper
-from compute_agent.virt.qemu.launch import launch
+from compute_agent.virt.qemu.launch import Launch
+from compute_agent.virt.qemu.limits import check_quota
 from compute_agent.virt.qemu.paths import GuestPaths, check_directories
 from compute_agent.virt.qemu.qemu_log import last_lines
 from compute_agent.virt.settings import VirtSettings
@@ -31,14 +33,18 @@ class QemuHypervisor:
     `on_exit` is called from a thread of its own. A guest that powers itself off is always reported, also
     after its power button was pressed: only the caller knows whether it still waits for that.
 
-    :raises InvalidConfiguration: a directory or the QEMU binary cannot be used.
+    :raises InvalidConfiguration: a directory or the QEMU binary cannot be used, or only root could do what is wanted.
+    :raises HostError: control groups cannot be used, or an earlier agent has not come to its end.
     """
 
     def __init__(self, settings: VirtSettings, on_exit: OnGuestExit) -> None:
         check_directories(settings)
         if shutil.which(settings.qemu_binary) is None:
             raise InvalidConfiguration("virt.qemu_binary", settings.qemu_binary, "there is no such program")
+        if settings.confine_guests and os.geteuid() != 0:
+            raise InvalidConfiguration("virt.confine_guests", True, "only root can do that")
         self._settings = settings
+        self._launch = Launch(settings)
         self._keeper = GuestKeeper(settings, on_exit)
         self._capabilities: Capabilities | None = None
         self._capabilities_lock = threading.Lock()
@@ -52,6 +58,9 @@ class QemuHypervisor:
             "accelerator": found.accelerator.name,
             "accelerator_reason": found.accelerator.reason,
         }
+
+    def check(self, instance: Instance) -> None:
+        check_quota(instance, self._launch.cgroups.controllers if self._launch.cgroups else frozenset())
 
     def design(self, instance: Instance) -> Machine:
         found = self._find_capabilities()
@@ -81,15 +90,20 @@ class QemuHypervisor:
         return self._paths(instance_uuid).saved_state
 
     def forget(self, instance_uuid: str) -> None:
+        if self._launch.cgroups is not None:
+            self._launch.cgroups.remove(instance_uuid)
         self._paths(instance_uuid).remove()
 
     def inspect(self) -> set[str]:
         directories = (self._settings.state_dir, self._settings.run_dir)
         names = {entry.name for directory in directories for entry in directory.iterdir()}
+        if self._launch.cgroups is not None:
+            names |= self._launch.cgroups.names()
         return {name for name in names if re.fullmatch(UUID_PATTERN, name)} | self._keeper.uuids()
 
     def close(self) -> None:
         self._keeper.close()
+        self._launch.close()
 
     def _paths(self, instance_uuid: str) -> GuestPaths:
         return GuestPaths.of(self._settings, instance_uuid)
@@ -101,7 +115,7 @@ class QemuHypervisor:
             return self._capabilities
 
     def _start_anew(self, request: StartRequest) -> QemuGuest:
-        guest = self._launch(request)
+        guest = self._start_process(request)
         try:
             guest.wait_until_made()
             guest.begin(from_saved_state=request.saved_state is not None)
@@ -113,12 +127,11 @@ class QemuHypervisor:
             raise self._failed(request, error) from error
         return guest
 
-    def _launch(self, request: StartRequest) -> QemuGuest:
+    def _start_process(self, request: StartRequest) -> QemuGuest:
         paths = self._paths(request.instance.uuid)
-        paths.create()
         ring = ConsoleRing.create()
         try:
-            process = launch(self._settings.qemu_binary, request, paths, ring)
+            process = self._launch.start(request, paths, ring)
         except GuestStartFailed:
             ring.close()
             raise

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from compute_agent.host.process_watch import ProcessWatch
-from compute_agent.host.processes import Process, find_processes
+from compute_agent.host.processes import Process
 from compute_agent.virt.contract import GuestExit, OnGuestExit
-from compute_agent.virt.qemu.command_line import instance_of
 from compute_agent.virt.qemu.console import Console, ConsoleDrain
 from compute_agent.virt.qemu.console_log import ConsoleLog
 from compute_agent.virt.qemu.console_ring import ConsoleRing
 from compute_agent.virt.qemu.guest import Common, QemuGuest
+from compute_agent.virt.qemu.identity import find_guests
 from compute_agent.virt.qemu.paths import GuestPaths
 from compute_agent.virt.qemu.qmp import MonitorLoop
 from compute_agent.virt.settings import VirtSettings
@@ -69,7 +69,7 @@ class GuestKeeper:
 
     def _predecessors(self) -> dict[str, Process]:
         if self._left_behind is None:
-            self._left_behind = find_processes(lambda arguments: instance_of(arguments, self._settings.run_dir))
+            self._left_behind = find_guests(self._settings.run_dir)
         return self._left_behind
 
     def _adopt(self, instance_uuid: str, process: Process) -> None:

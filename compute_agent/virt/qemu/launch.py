@@ -3,59 +3,124 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from compute_agent.errors import GuestStartFailed
+from compute_agent.errors import GuestStartFailed, HostError
+from compute_agent.host.cgroups import CgroupParent
+from compute_agent.host.confinement.launcher import Confinement, Launcher
 from compute_agent.host.processes import Process
+from compute_agent.instance.devices import Disk
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.command_line import GuestDescriptors, command_line
 from compute_agent.virt.qemu.console_ring import ConsoleRing
+from compute_agent.virt.qemu.identity import claim_user, environment_of
+from compute_agent.virt.qemu.limits import limits_of
 from compute_agent.virt.qemu.paths import GuestPaths
 from compute_agent.virt.qemu.qemu_log import open_log
+from compute_agent.virt.settings import VirtSettings
+
+_LOCK = "fork-server.lock"
 
 
-def launch(binary: str, request: StartRequest, paths: GuestPaths, ring: ConsoleRing) -> Process:
-    """A process of its own for the guest; its machine is being made, and its vCPUs do not run yet.
+class Launch:
+    """Starts processes: confined ones, or (where the settings say so) ordinary ones of the agent's own user.
 
-    The monitor's socket listens before QEMU runs, so one can connect at once and need not try again.
-
-    :raises GuestStartFailed: the program or a file cannot be opened; nothing runs.
+    :raises HostError: cgroups cannot be used, or an earlier agent has not come to its end.
     """
-    try:
-        with ExitStack() as opened:
-            listener = opened.enter_context(_listen(paths.monitor_socket))
-            log = _until_closed(opened, open_log(paths.qemu_log))
-            fds = GuestDescriptors(
-                monitor=listener.fileno(), console=ring.shared, saved_state=_open_saved_state(opened, request)
-            )
-            arguments = command_line(binary, request, paths, fds)
-            return Process.spawn(arguments, pass_fds=_inherited(fds, request), log_fd=log)
-    except OSError as error:
-        raise GuestStartFailed(f"QEMU cannot be started: {error}") from error
+
+    def __init__(self, settings: VirtSettings) -> None:
+        self._settings = settings
+        self._binary = shutil.which(settings.qemu_binary) or settings.qemu_binary
+        self.cgroups = CgroupParent(settings.cgroup_dir) if settings.confine_guests else None
+        self._launcher = self._make_launcher() if settings.confine_guests else None
+
+    def start(self, request: StartRequest, paths: GuestPaths, ring: ConsoleRing) -> Process:
+        """A process of its own for the guest; its machine is being made, and its vCPUs do not run yet.
+
+        The monitor's socket listens before QEMU runs, so one can connect at once and need not try again.
+
+        :raises GuestStartFailed: a file cannot be opened, or the process cannot be made; nothing runs.
+        """
+        try:
+            with ExitStack() as opened:
+                uid = claim_user(self._settings, paths)
+                fds = _open_all(opened, request, paths, ring)
+                log = _until_closed(opened, open_log(paths.qemu_log))
+                nics = [fd for nic in request.nics for fd in (*nic.tap_fds, *nic.vhost_fds)]
+                arguments = command_line(self._binary, request, fds)
+                environment, pass_fds = environment_of(paths), [*fds.all(), *nics]
+                if self._launcher is None:
+                    return Process.spawn(arguments, environment, pass_fds=pass_fds, log_fd=log)
+                return self._launcher.spawn(
+                    arguments,
+                    environment,
+                    pass_fds=pass_fds,
+                    log_fd=log,
+                    confinement=self._confinement(opened, uid, request),
+                )
+        except (OSError, HostError) as error:
+            raise GuestStartFailed(f"QEMU cannot be started: {error}") from error
+
+    def close(self) -> None:
+        """Guests go on."""
+        if self._launcher is not None:
+            self._launcher.close()
+
+    def _make_launcher(self) -> Launcher:
+        # Besides /usr, the whole of where the program was installed: it finds its firmware and modules there.
+        tree = Path(self._binary).resolve().parent.parent
+        trees = [] if tree in (Path("/"), Path("/usr")) else [str(tree)]
+        return Launcher(self._settings.run_dir / _LOCK, trees)
+
+    def _confinement(self, opened: ExitStack, uid: int, request: StartRequest) -> Confinement:
+        cgroups = []
+        if self.cgroups is not None and self.cgroups.controllers:
+            limits = limits_of(request, self.cgroups.controllers)
+            cgroups.append(_until_closed(opened, self.cgroups.create(request.instance.uuid, limits)))
+        devices = ["kvm"] if request.machine.accelerator == "kvm" else []
+        return Confinement(uid=uid, devices=devices, cgroups=cgroups)
 
 
-def _listen(path: Path) -> socket.socket:
+def _open_all(opened: ExitStack, request: StartRequest, paths: GuestPaths, ring: ConsoleRing) -> GuestDescriptors:
+    boot = request.boot
+    return GuestDescriptors(
+        monitor=_listen(opened, paths.monitor_socket),
+        console=_listen(opened, paths.console_socket),
+        guest_agent=_listen(opened, paths.guest_agent_socket),
+        console_log=ring.shared,
+        files={
+            layer.name: _open(opened, layer.path, os.O_RDONLY if layer.read_only else os.O_RDWR)
+            for disk in request.disks
+            for layer in _layers(disk)
+        },
+        kernel=_open(opened, boot.kernel) if boot else None,
+        ramdisk=_open(opened, boot.ramdisk) if boot and boot.ramdisk else None,
+        saved_state=_open(opened, request.saved_state) if request.saved_state else None,
+    )
+
+
+def _layers(disk: Disk) -> Iterator[Disk]:
+    yield disk
+    if disk.backing is not None:
+        yield from _layers(disk.backing)
+
+
+def _listen(opened: ExitStack, path: Path) -> int:
     path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     listener.bind(bytes(path))
     listener.listen(1)
-    return listener
+    return listener.fileno()
 
 
-def _open_saved_state(opened: ExitStack, request: StartRequest) -> int | None:
-    if request.saved_state is None:
-        return None
-    return _until_closed(opened, os.open(request.saved_state, os.O_RDONLY | os.O_CLOEXEC))
+def _open(opened: ExitStack, path: Path, mode: int = os.O_RDONLY) -> int:
+    return _until_closed(opened, os.open(path, mode | os.O_CLOEXEC))
 
 
 def _until_closed(opened: ExitStack, fd: int) -> int:
     opened.callback(os.close, fd)
     return fd
-
-
-def _inherited(fds: GuestDescriptors, request: StartRequest) -> list[int]:
-    nics = [fd for nic in request.nics for fd in (*nic.tap_fds, *nic.vhost_fds)]
-    own = [fds.monitor, fds.console] + ([] if fds.saved_state is None else [fds.saved_state])
-    return own + nics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,11 @@ class GuestPaths:
     def guest_agent_socket(self) -> Path:
         return self.run / "qga.sock"
 
-    def create(self) -> None:
-        """Make both directories, for our eyes only."""
+    def create(self, uid: int) -> None:
+        """Make both directories, for our eyes only. That of sockets shows whose process the guest is: `uid`'s."""
         for directory in (self.state, self.run):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(self.run, uid, -1)
 
     def remove(self) -> None:
         """Remove both with all that is in them. Nothing happens where they are not."""

@@ -143,6 +143,9 @@ class FakeHypervisor:
     def describe(self) -> Mapping[str, object]:
         return {"name": "fake"}
 
+    def check(self, instance: Instance) -> None:
+        """Any host is good enough."""
+
     def design(self, instance: Instance) -> Machine:
         return Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="tcg", cpu="max", slots={})
 

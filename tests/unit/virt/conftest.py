@@ -33,7 +33,9 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(directory: Path) -> VirtSettings:
-    return VirtSettings(state_dir=directory / "state", run_dir=directory / "run", accelerator="tcg")
+    return VirtSettings(
+        state_dir=directory / "state", run_dir=directory / "run", accelerator="tcg", confine_guests=False
+    )
 
 
 @pytest.fixture

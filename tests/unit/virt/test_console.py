@@ -68,7 +68,7 @@ def test_keeps_what_is_written_while_it_starts_over(ring: ConsoleRing, monkeypat
 
 def test_next_agent_takes_only_what_the_first_has_not(ring: ConsoleRing) -> None:
     log = os.open("/dev/null", os.O_WRONLY)
-    process = Process.spawn(["sleep", "60"], pass_fds=[ring.shared], log_fd=log)
+    process = Process.spawn(["sleep", "60"], {"PATH": "/bin"}, pass_fds=[ring.shared], log_fd=log)
     os.close(log)
     try:
         os.write(ring.shared, b"taken")

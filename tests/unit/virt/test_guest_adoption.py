@@ -29,7 +29,9 @@ from compute_agent.virt.settings import VirtSettings
 from tests.unit.virt.conftest import UUID, tiny_request
 from tests.unit.virt.waiting import until_said
 directory = Path(sys.argv[1])
-settings = VirtSettings(state_dir=directory / "state", run_dir=directory / "run", accelerator="tcg")
+settings = VirtSettings(
+    state_dir=directory / "state", run_dir=directory / "run", accelerator="tcg", confine_guests=False
+)
 hypervisor = QemuHypervisor(settings, print)
 guest = hypervisor.start(tiny_request(hypervisor, directory))
 until_said(hypervisor, UUID, b">")
@@ -62,7 +64,7 @@ def test_start_completes_what_a_killed_agent_began(
     hypervisor: QemuHypervisor, request_: StartRequest, make_hypervisor: MakeHypervisor
 ) -> None:
     """The vCPUs do not run yet, and QEMU's console is still as QEMU opened it."""
-    pid = hypervisor._launch(request_).pid
+    pid = hypervisor._start_process(request_).pid
     successor = make_hypervisor()
     guest = successor.start(request_)
     assert (guest.pid, guest.status()) == (pid, PowerState.RUNNING)

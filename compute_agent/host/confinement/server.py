@@ -1,0 +1,108 @@
+"""The fork server: ``python -m compute_agent.host.confinement.server CONTROL LOCK TREE...``.
+
+It has no threads, holds no secret, and sees no file but programs from early on. Its children are the agent's: it forks
+them off as its own parent's. When the agent hangs up it ends; the lock, which each child holds until its program runs,
+tells the next agent that nothing more will come.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+from compute_agent.host.confinement.kernel import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    fork_for_parent,
+    setns,
+    unshare,
+)
+from compute_agent.host.confinement.order import Order, receive_order
+from compute_agent.host.confinement.privileges import drop_privileges
+from compute_agent.host.confinement.room import furnish_room, prepare_room
+from compute_agent.host.confinement.system_calls import refuse_system_calls
+
+_OWN_NAMESPACES = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+_HOSTNAME = "guest"
+
+READY = b"ready"
+"""Its first message."""
+
+
+class ForkServer:
+    """Starts what the agent orders, one process after the other."""
+
+    def __init__(self, control: socket.socket, lock: int) -> None:
+        for fd in (control.fileno(), lock):
+            os.set_inheritable(fd, False)
+        self._control = control
+        self._lock = lock
+        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
+
+    def serve(self) -> None:
+        """Until the agent hangs up."""
+        self._control.send(READY)
+        while (received := receive_order(self._control)) is not None:
+            order, descriptors = received
+            self._control.send(str(self._start(order, descriptors)).encode())
+            for fd in descriptors:
+                os.close(fd)
+
+    def _start(self, order: Order, descriptors: Sequence[int]) -> int:
+        unshare(CLONE_NEWPID)
+        pid = fork_for_parent()
+        if pid == 0:
+            self._become(order, descriptors)
+        setns(self._own_pids)  # or the next one could not get a namespace of its own
+        return pid
+
+    def _become(self, order: Order, descriptors: Sequence[int]) -> None:
+        """Never returns: the program runs, or the status pipe says why not."""
+        beyond = max(order.numbers, default=2) + 1
+        _, status, log, *others = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for fd in (self._lock, *descriptors))
+        try:
+            _leave_the_host(order, others[: order.cgroups])
+            _hand_over(log, others[order.cgroups :], order.numbers)
+            drop_privileges(order.uid)
+            refuse_system_calls()
+            os.execvpe(order.arguments[0], list(order.arguments), dict(order.environment))
+        except OSError as error:
+            os.write(status, str(error).encode())
+        finally:
+            os._exit(1)
+
+
+def _leave_the_host(order: Order, cgroups: Sequence[int]) -> None:
+    os.setsid()
+    os.umask(0o077)
+    for procs in cgroups:
+        os.write(procs, b"0")
+    unshare(_OWN_NAMESPACES)
+    socket.sethostname(_HOSTNAME)
+    furnish_room(order.uid, order.devices)
+
+
+def _hand_over(log: int, descriptors: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give them their numbers, which none of them has yet."""
+    silence = os.open("/dev/null", os.O_RDONLY)
+    for fd, number in zip((silence, log, log, *descriptors), (0, 1, 2, *numbers), strict=True):
+        os.dup2(fd, number)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve the agent that is at the other end of the socket."""
+    control, lock, *trees = arguments
+    own = ForkServer(socket.socket(fileno=int(control)), int(lock))
+    prepare_room(trees)
+    own.serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

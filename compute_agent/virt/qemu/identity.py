@@ -1,0 +1,80 @@
+"""Whose process is whose guest.
+
+The owner of a guest's run directory is the user that its process runs as. A confined guest has a user of its own, so
+whatever it becomes, its process cannot pass for another guest's, nor hide. A guest of the agent's own user (where
+guests are not confined) is told by a variable of its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from pathlib import Path
+
+from compute_agent.errors import InsufficientResources
+from compute_agent.host.processes import Process, ProcessEntry, find_processes
+from compute_agent.instance.model import UUID_PATTERN
+from compute_agent.virt.qemu.paths import GuestPaths
+from compute_agent.virt.settings import GUEST_UIDS, VirtSettings
+
+_VARIABLE = "COMPUTE_AGENT_GUEST"
+
+_allocation = threading.Lock()
+
+
+def claim_user(settings: VirtSettings, paths: GuestPaths) -> int:
+    """Make the guest's directories and give it its user, the one it has or else one that is free.
+
+    :raises InsufficientResources: all are taken.
+    """
+    with _allocation:
+        uid = _user_of(settings, paths)
+        paths.create(uid)
+        return uid
+
+
+def environment_of(paths: GuestPaths) -> dict[str, str]:
+    """All that the guest's process finds in its environment."""
+    return {_VARIABLE: str(paths.run)}
+
+
+def find_guests(run_dir: Path) -> dict[str, Process]:
+    """The processes of all guests whose run directories are in `run_dir`, by instance uuid."""
+    ourselves = os.geteuid()
+    owners = {uid: uuid for uuid, uid in _owners(run_dir).items() if uid != ourselves}
+
+    def recognise(entry: ProcessEntry) -> str | None:
+        return _marked(entry, run_dir) if entry.uid == ourselves else owners.get(entry.uid or 0)
+
+    return find_processes(recognise)
+
+
+def _user_of(settings: VirtSettings, paths: GuestPaths) -> int:
+    if not settings.confine_guests:
+        return os.geteuid()
+    owners = _owners(settings.run_dir)
+    ours = range(settings.guest_uid_base, settings.guest_uid_base + GUEST_UIDS)
+    former = owners.get(paths.run.name)
+    if former is not None and former in ours:
+        return former
+    taken = set(owners.values())
+    uid = next((uid for uid in ours if uid not in taken), None)
+    if uid is None:
+        raise InsufficientResources(f"all {GUEST_UIDS} users for guests are taken")
+    return uid
+
+
+def _owners(run_dir: Path) -> dict[str, int]:
+    owners = {}
+    for entry in run_dir.iterdir():
+        if re.fullmatch(UUID_PATTERN, entry.name):
+            with contextlib.suppress(FileNotFoundError):  # forgotten since it was listed
+                owners[entry.name] = entry.stat().st_uid
+    return owners
+
+
+def _marked(entry: ProcessEntry, run_dir: Path) -> str | None:
+    mark = Path(entry.variable(_VARIABLE) or "/")
+    return mark.name if mark.parent == run_dir and re.fullmatch(UUID_PATTERN, mark.name) else None
