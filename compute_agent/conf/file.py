@@ -5,6 +5,7 @@ oslo.config ignores options that it does not know, and finds a bad value when it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oslo_config import cfg
@@ -60,17 +61,8 @@ def check(entries: list[Entry]) -> None:
 
     :raises InvalidConfiguration: names the option, its value and what is wrong.
     """
-    known = known_options()
-    for entry in entries:
-        if entry.section not in known:
-            raise entry.refused(f"there is no section [{entry.section}]")
-        if entry.name not in known[entry.section]:
-            raise entry.refused("there is no such option")
-        if not entry.refers:
-            try:
-                known[entry.section][entry.name].type(entry.value)
-            except ValueError as error:
-                raise entry.refused(str(error)) from None
+    for _, mistake in mistakes(entries):
+        raise mistake
 
 
 def check_references(entries: list[Entry], conf: cfg.ConfigOpts) -> None:
@@ -78,9 +70,30 @@ def check_references(entries: list[Entry], conf: cfg.ConfigOpts) -> None:
 
     :raises InvalidConfiguration: names the option, its value and what is wrong.
     """
+    for _, mistake in mistaken_references(entries, conf):
+        raise mistake
+
+
+def mistakes(entries: list[Entry]) -> Iterator[tuple[Entry, InvalidConfiguration]]:
+    """All that no option is, and that no option may be."""
+    known = known_options()
+    for entry in entries:
+        if entry.section not in known:
+            yield entry, entry.refused(f"there is no section [{entry.section}]")
+        elif entry.name not in known[entry.section]:
+            yield entry, entry.refused("there is no such option")
+        elif not entry.refers:
+            try:
+                known[entry.section][entry.name].type(entry.value)
+            except ValueError as error:
+                yield entry, entry.refused(str(error))
+
+
+def mistaken_references(entries: list[Entry], conf: cfg.ConfigOpts) -> Iterator[tuple[Entry, InvalidConfiguration]]:
+    """All that refer to what is not there, once `conf` has read the file."""
     for entry in entries:
         if entry.refers:
             try:
                 _ = conf[entry.name] if entry.section == "DEFAULT" else conf[entry.section][entry.name]
             except (cfg.Error, ValueError) as error:
-                raise entry.refused(str(error)) from None
+                yield entry, entry.refused(str(error))

@@ -41,23 +41,33 @@ def load(argv: Sequence[str], conf: cfg.ConfigOpts = cfg.CONF) -> Configuration:
     options.register(conf)
     entries = [entry for path in _files(argv) for entry in file.read(path)]
     file.check(entries)
+    parse(argv, conf)
+    file.check_references(entries, conf)
+    configuration = settings_of(conf)
+    check_directories(conf)
+    return configuration
+
+
+def parse(argv: Sequence[str], conf: cfg.ConfigOpts, default_config_file: str = DEFAULT_CONFIG_FILE) -> None:
+    """Have oslo.config read the command line, and the files that it names."""
     conf(
         list(argv),
         project="compute-agent",
         version=__version__,
-        default_config_files=[DEFAULT_CONFIG_FILE],
+        default_config_files=[default_config_file] if default_config_file else [],
         default_config_dirs=[],
     )
-    file.check_references(entries, conf)
+
+
+def settings_of(conf: cfg.ConfigOpts) -> Configuration:
+    """Each room's settings."""
     agent = agent_settings(conf)
-    configuration = Configuration(
+    return Configuration(
         agent=agent,
         virt=virt_settings(conf),
         network=network_settings(conf, agent.host),
         storage=storage_settings(conf),
     )
-    check_directories(conf)
-    return configuration
 
 
 def _files(argv: Sequence[str]) -> list[str]:

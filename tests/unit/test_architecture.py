@@ -15,10 +15,11 @@ LOWEST = {"errors", "instance", "host"}
 
 # room -> the rooms that it may import besides itself
 ARROWS = {
-    "cli": {"rpc", "conf", "agent", "virt", "network", "storage", *LOWEST},
-    "conf": {"rpc", "agent", "virt", "network", "storage", *LOWEST},
+    "cli": {"rpc", "conf", "doctor", "agent", "virt", "network", "storage", *LOWEST},
+    "conf": {"rpc", "agent", "doctor", "virt", "network", "storage", *LOWEST},
     "rpc": {"agent", *LOWEST},
     "agent": {"virt", "network", "storage", *LOWEST},
+    "doctor": {"virt", "network", "storage", *LOWEST},
     "virt": LOWEST,
     "network": LOWEST,
     "storage": LOWEST,

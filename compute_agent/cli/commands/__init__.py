@@ -4,6 +4,7 @@ from cliff.command import Command
 
 from compute_agent.cli.commands.boot import Boot
 from compute_agent.cli.commands.console import Console
+from compute_agent.cli.commands.doctor import Doctor
 from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
 from compute_agent.cli.commands.instances import Diagnostics, List, Show
@@ -26,7 +27,12 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "console": Console,
         "diagnostics": Diagnostics,
     },
-    "Host": {"host show": HostShow, "operation list": OperationList, "operation show": OperationShow},
+    "Host": {
+        "host show": HostShow,
+        "operation list": OperationList,
+        "operation show": OperationShow,
+        "doctor": Doctor,
+    },
     "This tool": {"help": Help, "complete": Complete},
 }
 """By heading, in the order of help."""
