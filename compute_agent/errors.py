@@ -16,6 +16,7 @@
      │    └── RequestMismatch          the request id was used before for something else
      ├── HostError                     this node cannot do it now; the step's undo puts things back
      │    ├── InsufficientResources    memory, CPUs or disk space
+     │    ├── KvmError                 /dev/kvm is not there, refuses something, or does not run a guest
      │    ├── NetworkError             a bridge that is not there, a switch that does not answer
      │    └── StorageError             a download, a disk or its directory
      ├── GuestError
@@ -129,6 +130,10 @@ class HostError(ComputeAgentError):
 
 class InsufficientResources(HostError):
     """Not enough memory, CPUs or disk space."""
+
+
+class KvmError(HostError):
+    """KVM is not there, refuses something, or does not run a guest."""
 
 
 class NetworkError(HostError):
