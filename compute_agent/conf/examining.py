@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from oslo_config import cfg
 
 from compute_agent.conf import file, options
+from compute_agent.conf.broker import broker_settings
 from compute_agent.conf.loading import Configuration, parse, settings_of
+from compute_agent.doctor.settings import BrokerSettings
 from compute_agent.errors import InvalidConfiguration
 
 
-def examine(path: Path, conf: cfg.ConfigOpts) -> tuple[Configuration, list[InvalidConfiguration]]:
-    """The settings, with the defaults in place of what cannot be used, and what that is.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a file says; in place of what cannot be used, the defaults."""
 
-    :param conf: fresh; knows all options and the file afterwards.
-    """
+    configuration: Configuration
+    broker: BrokerSettings | None
+    """None: the file does not name one that could be used."""
+    mistakes: list[InvalidConfiguration]
+
+
+def examine(path: Path) -> Examined:
+    """Read the file, whatever is wrong with it."""
+    conf = cfg.ConfigOpts()
     options.register(conf)
     try:
         entries = file.read(str(path))
     except InvalidConfiguration as mistake:
-        parse([], conf, default_config_file="")
-        return settings_of(conf), [mistake]
+        parse([], conf, default_config_file=None)
+        return _read(conf, [mistake])
     parse([], conf, default_config_file=str(path))
-    mistakes = [*_put_right(list(file.mistakes(entries)), conf)]
-    mistakes += _put_right(list(file.mistaken_references(entries, conf)), conf)
-    return settings_of(conf), mistakes
+    with ExitStack() as overrides:
+        wrong = list(file.mistakes(entries))
+        _set_defaults(conf, (entry for entry, _ in wrong), overrides)
+        wrong_references = list(file.mistaken_references(entries, conf))
+        _set_defaults(conf, (entry for entry, _ in wrong_references), overrides)
+        return _read(conf, [mistake for _, mistake in wrong + wrong_references])
 
 
-def _put_right(
-    mistakes: list[tuple[file.Entry, InvalidConfiguration]], conf: cfg.ConfigOpts
-) -> list[InvalidConfiguration]:
-    known = options.known_options()
-    for entry, _ in mistakes:
-        option = known.get(entry.section, {}).get(entry.name)
+def _read(conf: cfg.ConfigOpts, mistakes: list[InvalidConfiguration]) -> Examined:
+    try:
+        return Examined(settings_of(conf), broker_settings(conf), mistakes)
+    except InvalidConfiguration as mistake:
+        return Examined(settings_of(conf), None, [*mistakes, mistake])
+
+
+def _set_defaults(conf: cfg.ConfigOpts, entries: Iterable[file.Entry], overrides: ExitStack) -> None:
+    """Until `overrides` ends: oslo.config keeps them where the next reader of a file would find them."""
+    for entry in entries:
+        group = None if entry.section == "DEFAULT" else entry.section
+        option = options.known_options().get(entry.section, {}).get(entry.name)
         if option is not None:
-            group = None if entry.section == "DEFAULT" else entry.section
-            with suppress(cfg.NoSuchOptError, cfg.NoSuchGroupError):  # a deprecated name of another option
-                conf.set_override(option.dest, option.default, group)
-    return [mistake for _, mistake in mistakes]
+            conf.set_override(option.dest, option.default, group)
+            overrides.callback(conf.clear_override, option.dest, group)

@@ -48,7 +48,7 @@ def load(argv: Sequence[str], conf: cfg.ConfigOpts = cfg.CONF) -> Configuration:
     return configuration
 
 
-def parse(argv: Sequence[str], conf: cfg.ConfigOpts, default_config_file: str = DEFAULT_CONFIG_FILE) -> None:
+def parse(argv: Sequence[str], conf: cfg.ConfigOpts, default_config_file: str | None = DEFAULT_CONFIG_FILE) -> None:
     """Have oslo.config read the command line, and the files that it names."""
     conf(
         list(argv),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from compute_agent.doctor import broker, clock, kernel, memory, network, qemu, storage, switch
+from compute_agent.doctor import broker, clock, isolation, kernel, kvm, memory, network, qemu, storage, switch
 from compute_agent.doctor.examination import Check
 from compute_agent.doctor.settings import BrokerSettings
 from compute_agent.doctor.storage import Directory, Use
@@ -34,10 +34,11 @@ class NodeSettings:
 def checks_of(node: NodeSettings) -> Iterator[Check]:
     """They do not depend on each other."""
     yield Check("kernel", kernel.check_kernel)
-    yield Check("isolation", kernel.check_isolation)
+    yield Check("isolation", partial(isolation.check_isolation, node.virt))
     yield Check("cgroup", partial(kernel.check_cgroups, node.virt.cgroup_dir.parent), remedy_of_silence=_HUNG)
     yield Check("open-files", memory.check_open_files)
     yield Check("clock", clock.check_clock)
+    yield Check("kvm", kvm.check_kvm, kvm.DEADLINE, first=True)
     yield Check("qemu", partial(qemu.check_qemu, node.virt), qemu.DEADLINE)
     yield Check("hugepages", memory.check_hugepages)
     yield Check("iommu", kernel.check_iommu)

@@ -24,13 +24,22 @@ class Check:
     """Seconds."""
     remedy_of_silence: str = "dmesg | tail"
     """What helps where it does not come to an end."""
+    first: bool = False
+    """It measures times: the others begin when it is done."""
 
 
 def examine(checks: Iterable[Check]) -> list[Finding]:
     """Run them all; one that breaks, or takes longer than it may, is a failure."""
+    checks = list(checks)
+    found = _examine([check for check in checks if check.first])
+    found |= _examine([check for check in checks if not check.first])
+    return [finding for check in checks for finding in found[check]]
+
+
+def _examine(checks: Iterable[Check]) -> dict[Check, Sequence[Finding]]:
     begun = time.monotonic()
     running = [(check, _begin(check)) for check in checks]
-    return [finding for check, future in running for finding in _findings(check, future, begun)]
+    return {check: _findings(check, future, begun) for check, future in running}
 
 
 def _begin(check: Check) -> Future[Sequence[Finding]]:
@@ -46,7 +55,7 @@ def _run(check: Check, future: Future[Sequence[Finding]]) -> None:
     except Exception as error:
         # The outermost edge of this thread: the other checks are to be reported.
         LOG.debug("check %s broke", check.name, exc_info=True)
-        found = f"cannot be looked at: {error or type(error).__name__}"
+        found = f"cannot be looked at: {type(error).__name__}: {error}"
         future.set_result([failure(check.name, found, "computectl --debug doctor")])
 
 

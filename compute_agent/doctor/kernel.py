@@ -1,11 +1,9 @@
-"""The kernel: its version, the clock, what guests' processes are kept apart and limited with, the IOMMU."""
+"""The kernel: its version, what guests' processes are limited with, the IOMMU."""
 
 from __future__ import annotations
 
-import os
 import platform
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +14,6 @@ from compute_agent.host.cgroups import CONTROLLERS
 OLDEST_KERNEL = (5, 10)
 """The oldest with long-term support that has all of pidfd_getfd(2), close_range(2) and a /proc of processes only."""
 
-_NAMESPACES = ("--mount", "--net", "--ipc", "--uts", "--cgroup", "--pid", "--fork")
-_UNSHARE_DEADLINE = 5.0
 _V2_ONLY = "kernel argument systemd.unified_cgroup_hierarchy=1 in GRUB_CMDLINE_LINUX, then update-grub and reboot"
 
 
@@ -36,21 +32,6 @@ def judge_kernel(release: str, machine: str) -> Finding:
         oldest = ".".join(str(number) for number in OLDEST_KERNEL)
         return failure("kernel", f"{found}: older than {oldest}", "apt install linux-image-amd64, then reboot")
     return ok("kernel", found)
-
-
-def check_isolation() -> list[Finding]:
-    """May this user make what a guest's process is kept apart with?"""
-    if os.geteuid() != 0:
-        return [failure("isolation", f"user {os.geteuid()} is not root; the agent has to be", "sudo computectl doctor")]
-    command = ["unshare", *_NAMESPACES, "true"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_UNSHARE_DEADLINE)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return [failure("isolation", f"namespaces cannot be tried: {error}", "apt install util-linux")]
-    if done.returncode != 0:
-        remedy = "sysctl -a | grep max_.*_namespaces; run the agent on the host, not in a container"
-        return [failure("isolation", f"no namespaces: {done.stderr.strip()}", remedy)]
-    return [ok("isolation", "root; mount, pid, net, ipc, uts and cgroup namespaces can be made")]
 
 
 def check_cgroups(parent: Path) -> list[Finding]:
