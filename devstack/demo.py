@@ -15,10 +15,10 @@ from pathlib import Path
 from compute_agent.errors import ComputeAgentError
 from demonstration.acts import Demo
 from demonstration.guest import HOST_ADDRESS, Guest, make_keys
-from demonstration.narrator import Narrator
 from sandbox.broker import Broker
 from sandbox.commands import SandboxError
 from sandbox.images import debian_image
+from sandbox.narrator import Narrator
 from sandbox.node import Node
 from sandbox.notify import tail
 from sandbox.switch import Switch

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from compute_agent.instance.view import OperationView
 from demonstration.guest import Guest
-from demonstration.narrator import Narrator
 from sandbox import audit
 from sandbox.commands import SandboxError, run
+from sandbox.narrator import Narrator
 from sandbox.node import Node
 from sandbox.switch import Switch
 

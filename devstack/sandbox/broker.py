@@ -1,4 +1,4 @@
-"""A private RabbitMQ: its own node name, ports and directories, on the loopback only."""
+"""A private RabbitMQ: its own node name, ports and directories, on the loopback or another address of the sandbox."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from sandbox.commands import run
 from sandbox.notify import ReadySocket, wait_for_end
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """Not the one in /usr/sbin: that switches user, and takes any argument for a wish to start."""
+_CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 30.0
 
@@ -20,8 +22,9 @@ _STOP_TIMEOUT = 30.0
 class Broker:
     """RabbitMQ in a directory; queues and messages outlive `kill` and `restart`. A context manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
         self._directory = directory
+        self._address = address
         self._port, self._epmd_port, self._distribution_port = _free_ports(3)
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -30,11 +33,11 @@ class Broker:
     @property
     def transport_url(self) -> str:
         """For oslo.messaging."""
-        return f"rabbit://guest:guest@127.0.0.1:{self._port}//"
+        return f"rabbit://guest:guest@{self._address}:{self._port}//"
 
     @property
     def port(self) -> int:
-        """AMQP, on 127.0.0.1."""
+        """AMQP."""
         return self._port
 
     def __enter__(self) -> Broker:
@@ -80,10 +83,20 @@ class Broker:
         self.stop()
         self.start()
 
+    def control(self, *words: str) -> str:
+        """What ``rabbitmqctl`` says, some 2 s later.
+
+        :raises SandboxError: it refused.
+        """
+        return run(_CONTROL, "--quiet", *words, environment=self._environment())
+
     def _prepare(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         (self._directory / "rabbitmq.conf").write_text(
-            f"listeners.tcp.default = 127.0.0.1:{self._port}\nlog.file.level = warning\nlog.console = false\n"
+            f"listeners.tcp.default = {self._address}:{self._port}\n"
+            "loopback_users = none\n"
+            "log.file.level = warning\n"
+            "log.console = false\n"
         )
         (self._directory / "enabled_plugins").write_text("[].\n")
 

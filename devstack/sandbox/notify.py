@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from sandbox.commands import SandboxError
 
@@ -16,16 +17,13 @@ _LOOK_AGAIN = 0.2
 """Seconds between looks at whether the process is still there."""
 
 
-class ReadySocket:
-    """The socket that a service finds in NOTIFY_SOCKET."""
+class Readiness:
+    """A datagram socket on which a service says ``READY=1``."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
+    def __init__(self, listener: socket.socket) -> None:
+        self._socket = listener
 
-    def __enter__(self) -> ReadySocket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -34,9 +32,8 @@ class ReadySocket:
         self.close()
 
     def close(self) -> None:
-        """Remove the socket; a service that says more is told that nobody listens."""
+        """A service that says more is told that nobody listens."""
         self._socket.close()
-        self.path.unlink(missing_ok=True)
 
     def wait(self, process: subprocess.Popen[bytes], seconds: float, log: Path) -> None:
         """Return as soon as `process` is ready.
@@ -53,6 +50,30 @@ class ReadySocket:
     def _told_ready(self) -> bool:
         readable, _, _ = select.select([self._socket], [], [], _LOOK_AGAIN)
         return bool(readable) and b"READY=1" in self._socket.recv(_LONGEST_MESSAGE).splitlines()
+
+
+class ReadySocket(Readiness):
+    """The one that a service finds in NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.unlink(missing_ok=True)
+        super().__init__(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._socket.bind(str(path))
+
+    def close(self) -> None:
+        """Remove the socket, too."""
+        super().close()
+        self.path.unlink(missing_ok=True)
+
+
+class ReadyPort(Readiness):
+    """For a service on another machine: a UDP port."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._socket.bind((address, 0))
+        self.port: int = self._socket.getsockname()[1]
 
 
 def tail(log: Path, lines: int = 30) -> str:

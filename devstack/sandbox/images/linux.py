@@ -1,32 +1,42 @@
-"""Debian's kernel for clouds: unpacked from its package, never installed."""
+"""Debian's kernels: unpacked from their packages, never installed."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from sandbox.commands import SandboxError, run, run_with_internet
 from sandbox.images.cache import built
 
-_METAPACKAGE = "linux-image-cloud-amd64"
+CLOUD = "linux-image-cloud-amd64"
+"""For guests: small."""
+STOCK = "linux-image-amd64"
+"""For hosts: it has KVM, vhost-net, Open vSwitch, VFIO."""
 _DOWNLOAD_TIMEOUT = 300.0
 
 
 def kernel() -> Path:
-    """The kernel itself, for a direct boot."""
-    return kernel_tree() / "vmlinuz"
+    """The kernel itself, for a guest's direct boot."""
+    return kernel_tree(CLOUD) / "vmlinuz"
 
 
-def kernel_tree() -> Path:
+def kernel_tree(metapackage: str) -> Path:
     """A directory with ``vmlinuz`` and, below ``root/lib/modules``, the modules of one version."""
-    return built("kernel", [Path(__file__)], _unpack)
+    return built(metapackage, [Path(__file__)], partial(_unpack, metapackage))
 
 
-def _unpack(directory: Path) -> None:
+def version(tree: Path) -> str:
+    """Of the kernel in a `kernel_tree`, as uname says it."""
+    (modules,) = (tree / "root/lib/modules").iterdir()
+    return modules.name
+
+
+def _unpack(metapackage: str, directory: Path) -> None:
     try:
-        _download(directory)
+        _download(metapackage, directory)
     except SandboxError:  # the lists are missing, or older than what the archive has now
         run_with_internet("apt-get", "update", "-q", seconds=_DOWNLOAD_TIMEOUT)
-        _download(directory)
+        _download(metapackage, directory)
     (package,) = directory.glob("*.deb")
     root = directory / "root"
     run("dpkg-deb", "--extract", package, root)
@@ -36,13 +46,14 @@ def _unpack(directory: Path) -> None:
     run("depmod", "--basedir", root, image.name.removeprefix("vmlinuz-"))
 
 
-def _download(directory: Path) -> None:
-    run_with_internet("apt-get", "download", "-q", _image_package(), cwd=directory, seconds=_DOWNLOAD_TIMEOUT)
+def _download(metapackage: str, directory: Path) -> None:
+    package = _image_package(metapackage)
+    run_with_internet("apt-get", "download", "-q", package, cwd=directory, seconds=_DOWNLOAD_TIMEOUT)
 
 
-def _image_package() -> str:
-    for line in run("apt-cache", "depends", _METAPACKAGE).splitlines():
+def _image_package(metapackage: str) -> str:
+    for line in run("apt-cache", "depends", metapackage).splitlines():
         kind, _, package = line.strip().partition(": ")
         if kind == "Depends" and package.startswith("linux-image-"):
             return package
-    raise SandboxError(f"{_METAPACKAGE}: apt does not know it")
+    raise SandboxError(f"{metapackage}: apt does not know it")

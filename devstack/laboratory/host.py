@@ -1,0 +1,102 @@
+"""A virtual host, as tests and the command know it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from compute_agent.rpc.client import ComputeClient
+from compute_agent.rpc.transport import connect
+from laboratory import ssh
+from laboratory.machine import Machine
+from laboratory.provision import write_files
+from laboratory.settings import GATEWAY, Site, host_address, host_name
+from sandbox.commands import SandboxError, run
+from sandbox.notify import ReadyPort
+
+_AGENT_PIDFILE = "/run/compute-agent.pid"
+_AGENT_LOG = "/var/log/compute-agent.log"
+_AGENT_START_TIMEOUT = 180
+_AGENT_STOP_TIMEOUT = 30
+
+
+class VirtualHost:
+    """One of a laboratory's; its state directory survives when its power is cut."""
+
+    def __init__(self, site: Site, number: int) -> None:
+        self.name = host_name(number)
+        self.address = host_address(number)
+        """On the hosts' network."""
+        self._site = site
+        self._number = number
+        self._machine = Machine(site, number)
+
+    @property
+    def console_log(self) -> Path:
+        """All that its console ever said."""
+        return self._machine.console_log
+
+    @cached_property
+    def client(self) -> ComputeClient:
+        """A controller's view of its agent."""
+        return ComputeClient(connect(self._site.transport_url), self.name)
+
+    def start(self) -> None:
+        """Return when all is up but the agent.
+
+        :raises SandboxError: it is off again; with the end of its console.
+        """
+        with ReadyPort(GATEWAY) as ready:
+            write_files(self._site, self._number, ready.port)
+            self._machine.start(ready)
+
+    def kill(self) -> None:
+        """Cut its power. Nothing happens where it is off."""
+        ssh.disconnect(self._site.directory, self.name)
+        self._machine.kill()
+
+    def run(self, *command: str, seconds: float = 60.0, stdin: str | None = None) -> str:
+        """What a command printed in the host.
+
+        :raises SandboxError: it failed or took longer than `seconds`; with its exit status and all that it wrote.
+        """
+        return run(*ssh.command_line(self._site.directory, self.name, command), seconds=seconds, stdin=stdin)
+
+    def start_agent(self) -> None:
+        """Return when the agent says that it serves.
+
+        :raises SandboxError: it does not; with the end of its log.
+        """
+        try:
+            self.run(
+                *("start-stop-daemon", "--start", "--background", "--make-pidfile", "--pidfile", _AGENT_PIDFILE),
+                *("--notify-await", "--notify-timeout", str(_AGENT_START_TIMEOUT), "--output", _AGENT_LOG),
+                *("--startas", "/usr/bin/env", "--", "compute-agent"),
+                seconds=_AGENT_START_TIMEOUT + 10,
+            )
+        except SandboxError as error:
+            raise SandboxError(f"{error}\n{self.agent_log()}") from error
+
+    def stop_agent(self) -> None:
+        """Ask the agent to end, and wait until it has.
+
+        :raises SandboxError: it does not run, or does not end.
+        """
+        self._end_agent(f"TERM/{_AGENT_STOP_TIMEOUT}")
+
+    def kill_agent(self) -> None:
+        """SIGKILL the agent, and wait until it is gone.
+
+        :raises SandboxError: it does not run.
+        """
+        self._end_agent(f"KILL/{_AGENT_STOP_TIMEOUT}")
+
+    def agent_log(self) -> str:
+        """The end of it."""
+        return self.run("tail", "-n", "30", _AGENT_LOG)
+
+    def _end_agent(self, schedule: str) -> None:
+        self.run(
+            *("start-stop-daemon", "--stop", "--pidfile", _AGENT_PIDFILE, "--remove-pidfile", "--retry", schedule),
+            seconds=_AGENT_STOP_TIMEOUT + 10,
+        )

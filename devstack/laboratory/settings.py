@@ -1,0 +1,52 @@
+"""What the hosts of a lab are like, and the addresses that they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+GATEWAY = "10.78.0.1"
+"""The sandbox itself on the hosts' network: broker and controllers."""
+PREFIX = 24
+MTU = 9000
+"""Of the hosts' network, so that guests' full-size packets fit into VXLAN."""
+MOST_HOSTS = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """One virtual machine."""
+
+    cpus: int = 1
+    memory_mib: int = 1400
+    qemu_arguments: tuple[str, ...] = ()
+    """More devices, or whatever QEMU takes."""
+    kernel_arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What all hosts of a lab have in common."""
+
+    directory: Path
+    hosts: int
+    """How many."""
+    transport_url: str
+    shared: Path | None
+    """The directory that they all have at ``/shared``, if they have one."""
+    settings: HostSettings
+
+
+def host_name(number: int) -> str:
+    """Hosts are counted from 1."""
+    return f"host{number}"
+
+
+def host_address(number: int) -> str:
+    """On the hosts' network, the underlay of VXLAN."""
+    return f"10.78.0.{10 + number}"
+
+
+def guests_address(number: int) -> str:
+    """The host's own on its br-int, among the guests."""
+    return f"10.77.0.{number}"

@@ -1,0 +1,60 @@
+"""Two virtual hosts for all tests here: their kernel is Debian's own, with KVM, vhost-net and Open vSwitch's datapath.
+
+Run inside `devstack/sandbox/enter`: a network and a process namespace of their own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from laboratory.host import VirtualHost
+from laboratory.laboratory import Laboratory
+from sandbox.narrator import Narrator
+from tests.functional.guests import Guests
+
+
+@pytest.fixture(scope="session")
+def directory() -> Iterator[Path]:
+    """A short path: unix sockets have to fit."""
+    with tempfile.TemporaryDirectory(prefix="t") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def lab(directory: Path) -> Iterator[Laboratory]:
+    with Laboratory(directory / "lab", hosts=2, say=Narrator().say) as lab:
+        yield lab
+
+
+@pytest.fixture
+def host(lab: Laboratory) -> VirtualHost:
+    """The first."""
+    return lab.hosts[0]
+
+
+@pytest.fixture
+def other_host(lab: Laboratory) -> VirtualHost:
+    """The second."""
+    return lab.hosts[1]
+
+
+@pytest.fixture
+def guests(host: VirtualHost) -> Iterator[Guests]:
+    """Boots tiny guests on the first host and terminates them after the test."""
+    yield from _guests(host)
+
+
+@pytest.fixture
+def other_guests(other_host: VirtualHost) -> Iterator[Guests]:
+    """The same on the second."""
+    yield from _guests(other_host)
+
+
+def _guests(host: VirtualHost) -> Iterator[Guests]:
+    guests = Guests(host)
+    yield guests
+    guests.terminate_all()
