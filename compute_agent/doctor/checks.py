@@ -34,12 +34,12 @@ class NodeSettings:
 def checks_of(node: NodeSettings) -> Iterator[Check]:
     """They do not depend on each other."""
     yield Check("kernel", kernel.check_kernel)
-    yield Check("isolation", partial(isolation.check_isolation, node.virt))
+    yield Check("isolation", partial(isolation.check_isolation, node.virt), isolation.DEADLINE, alone=True)
     yield Check("cgroup", partial(kernel.check_cgroups, node.virt.cgroup_dir.parent), remedy_of_silence=_HUNG)
     yield Check("open-files", memory.check_open_files)
     yield Check("clock", clock.check_clock)
-    yield Check("kvm", kvm.check_kvm, kvm.DEADLINE, first=True)
-    yield Check("qemu", partial(qemu.check_qemu, node.virt), qemu.DEADLINE)
+    yield Check("kvm", kvm.check_kvm, kvm.DEADLINE, alone=True)
+    yield Check("qemu", partial(qemu.check_qemu, node.virt), qemu.DEADLINE, alone=True)
     yield Check("hugepages", memory.check_hugepages)
     yield Check("iommu", kernel.check_iommu)
     yield Check("tun", network.check_tap)

@@ -1,4 +1,4 @@
-"""Runs checks side by side, each with a deadline; the findings come in the order of the checks."""
+"""Runs checks, most of them side by side, each with a deadline; the findings come in the order of the checks."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ class Check:
     """Seconds."""
     remedy_of_silence: str = "dmesg | tail"
     """What helps where it does not come to an end."""
-    first: bool = False
-    """It measures times: the others begin when it is done."""
+    alone: bool = False
+    """It measures times, or needs all of the processors: nothing runs beside it."""
 
 
 def examine(checks: Iterable[Check]) -> list[Finding]:
     """Run them all; one that breaks, or takes longer than it may, is a failure."""
     checks = list(checks)
-    found = _examine([check for check in checks if check.first])
-    found |= _examine([check for check in checks if not check.first])
+    found: dict[Check, Sequence[Finding]] = {}
+    for group in [*([check] for check in checks if check.alone), [check for check in checks if not check.alone]]:
+        found |= _side_by_side(group)
     return [finding for check in checks for finding in found[check]]
 
 
-def _examine(checks: Iterable[Check]) -> dict[Check, Sequence[Finding]]:
+def _side_by_side(checks: Iterable[Check]) -> dict[Check, Sequence[Finding]]:
     begun = time.monotonic()
     running = [(check, _begin(check)) for check in checks]
     return {check: _findings(check, future, begun) for check, future in running}

@@ -30,7 +30,7 @@ def check_open_files() -> list[Finding]:
 def judge_open_files(limit: int) -> Finding:
     """`limit` is what a process may raise its own to."""
     if limit != resource.RLIM_INFINITY and limit < _GUESTS * _DESCRIPTORS_A_GUEST:
-        found = f"at most {limit} a process: enough for some {limit // _DESCRIPTORS_A_GUEST} guests"
+        found = f"at most {limit} a process of this shell: enough for some {limit // _DESCRIPTORS_A_GUEST} guests"
         return warning("open-files", found, "ulimit -n 1048576; for the service: LimitNOFILE=1048576 in its unit")
     return ok("open-files", f"at most {limit if limit != resource.RLIM_INFINITY else 'any number of'} a process")
 

@@ -57,6 +57,6 @@ def test_the_others_wait_for_what_is_measured() -> None:
         order.append(name)
         return [ok(name, "")]
 
-    checks = [Check("a", lambda: note("a")), Check("timed", lambda: note("timed"), first=True)]
+    checks = [Check("a", lambda: note("a")), Check("timed", lambda: note("timed"), alone=True)]
     assert [finding.check for finding in examine(checks)] == ["a", "timed"]
     assert order == ["timed", "a"]
