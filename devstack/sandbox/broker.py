@@ -88,7 +88,8 @@ class Broker:
 
         :raises SandboxError: it refused.
         """
-        return run(_CONTROL, "--quiet", *words, environment=self._environment())
+        environment = [f"{name}={value}" for name, value in self.environment.items()]
+        return run("env", "--ignore-environment", *environment, _CONTROL, "--quiet", *words)
 
     def _prepare(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -104,14 +105,16 @@ class Broker:
         with (self._directory / "output.log").open("ab") as output:
             return subprocess.Popen(
                 command,
-                env=self._environment() | environment,
+                env=self.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
 
-    def _environment(self) -> dict[str, str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its own programs need, ``/usr/lib/rabbitmq/bin/rabbitmqctl`` too."""
         home = str(self._directory)
         return {
             "PATH": os.environ["PATH"],
