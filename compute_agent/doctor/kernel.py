@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from compute_agent.doctor.cpu import is_intel
 from compute_agent.doctor.finding import Finding, failure, ok, warning
 from compute_agent.host.cgroups import CONTROLLERS
+from compute_agent.host.cpu import read_processor
 
 OLDEST_KERNEL = (5, 10)
 """The oldest with long-term support that has all of pidfd_getfd(2), close_range(2) and a /proc of processes only."""
@@ -58,7 +58,7 @@ def check_iommu(root: Path = Path("/")) -> list[Finding]:
     groups = _entries(root / "sys/kernel/iommu_groups")
     if groups:
         return [ok("iommu", f"{len(groups)} groups")]
-    intel = is_intel(root)
+    intel = read_processor(root).vendor == "Intel"
     technology, argument = ("VT-d", "intel_iommu=on iommu=pt") if intel else ("AMD-Vi", "amd_iommu=on iommu=pt")
     kernel = f"kernel argument {argument} in GRUB_CMDLINE_LINUX, then update-grub and reboot"
     described = (root / "sys/firmware/acpi/tables" / ("DMAR" if intel else "IVRS")).exists()
