@@ -30,9 +30,10 @@ lint: $(VENV)/ready  ## ruff and mypy --strict
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run
 
-generate: $(VENV)/ready  ## write docs/rpc.md and etc/compute-agent.conf anew from the code
+generate: $(VENV)/ready  ## write docs/rpc.md, etc/compute-agent.conf and the binding to KVM anew from the code
 	$(BIN)/python -m compute_agent.rpc.reference > docs/rpc.md
 	$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
+	$(BIN)/python -m compute_agent.virt.kvm.definitions
 
 packages: $(VENV)/ready
 	tools/install-packages $(BIN)/bindep

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compute_agent.errors import HostError
+from compute_agent.virt.kvm.capabilities import KvmCapabilities
+from compute_agent.virt.kvm.capabilities import find_capabilities as find_kvm_capabilities
 from compute_agent.virt.qemu.accelerator import Accelerator, choose_accelerator
 from compute_agent.virt.settings import VirtSettings
 
@@ -26,6 +28,7 @@ class Capabilities:
     machine_type: str
     """The newest versioned q35."""
     accelerator: Accelerator
+    kvm: KvmCapabilities
 
 
 def find_capabilities(settings: VirtSettings) -> Capabilities:
@@ -38,6 +41,7 @@ def find_capabilities(settings: VirtSettings) -> Capabilities:
         version="{major}.{minor}.{micro}".format(**version["qemu"]),
         machine_type=newest_q35(machine["name"] for machine in machines),
         accelerator=choose_accelerator(settings),
+        kvm=find_kvm_capabilities(),
     )
 
 

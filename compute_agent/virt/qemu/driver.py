@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from compute_agent.errors import DeadlineExceeded, GuestError, GuestGone, GuestStartFailed, InvalidConfiguration
@@ -57,6 +58,7 @@ class QemuHypervisor:
             "machine_type": found.machine_type,
             "accelerator": found.accelerator.name,
             "accelerator_reason": found.accelerator.reason,
+            "kvm": asdict(found.kvm),
         }
 
     def check(self, instance: Instance) -> None:
