@@ -95,12 +95,26 @@ def outcome_fields(view: OperationView) -> dict[str, object]:
 
 def host_fields(host: dict[str, Any]) -> dict[str, object]:
     """All that a host says about itself."""
-    fields = {name: present(value) for name, value in host.items() if name not in ("agent", "storage")}
-    return fields | {
+    hypervisor = dict(host["hypervisor"])
+    kvm = hypervisor.pop("kvm", None)
+    plain = {name: present(value) for name, value in host.items() if name not in ("agent", "storage")}
+    return {
+        **plain,
+        "hypervisor": Nested(hypervisor),
+        **_kvm_fields(kvm),
         "storage": Sizes(host["storage"]),
         "agent_version": host["agent"]["version"],
         "agent_started_at": Moment(host["agent"]["started_at"]),
     }
+
+
+def _kvm_fields(kvm: dict[str, Any] | None) -> dict[str, object]:
+    """What is a list of its own gets a cell of its own."""
+    if kvm is None:
+        return {}
+    lists = {name: kvm[name] for name in ("extensions", "missing")}
+    rest = {name: value for name, value in kvm.items() if name not in lists}
+    return {"kvm": Nested(rest), **{f"kvm_{name}": Nested(value) for name, value in lists.items()}}
 
 
 def fault_cell(fault: Fault | None) -> Perhaps | Nested:

@@ -42,7 +42,7 @@ class KvmCapabilities:
     max_vcpus: int | None = None
     memory_slots: int | None = None
     """Pieces of memory that one guest can have."""
-    extensions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    extensions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Those of `EXTENSIONS` that are there, by purpose."""
     missing: Mapping[str, str]
     """What is not there, each with why: what keeps it away, or what is lost without it."""
@@ -93,9 +93,9 @@ def _ask(kvm: Device, found: KvmCapabilities) -> KvmCapabilities:
     )
 
 
-def _by_purpose(extensions: Sequence[Extension]) -> dict[str, tuple[str, ...]]:
+def _by_purpose(extensions: Sequence[Extension]) -> dict[str, list[str]]:
     purposes = dict.fromkeys(one.purpose for one in extensions)
-    return {purpose: tuple(one.name for one in extensions if one.purpose == purpose) for purpose in purposes}
+    return {purpose: [one.name for one in extensions if one.purpose == purpose] for purpose in purposes}
 
 
 def _explain(error: KvmError, device: Path, processor: Processor, module: Module | None) -> tuple[str, str]:

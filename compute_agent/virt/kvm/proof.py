@@ -55,7 +55,7 @@ def _run_trial(device: Path, seconds: float, log: int) -> str:
         process = Process.spawn(command, {}, pass_fds=(), log_fd=log)
     except OSError as error:
         raise KvmError("the process that runs the guest cannot be started", error.strerror) from error
-    if process.wait(begun + seconds - time.monotonic()):
+    if process.wait(max(0.0, begun + seconds - time.monotonic())):
         return process.exit_reason()
     process.kill()
     process.wait(_DEATH)

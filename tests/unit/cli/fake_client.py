@@ -146,7 +146,16 @@ class FakeClient:
         return {
             "host": "node1",
             "vcpus": 2,
-            "hypervisor": {"name": "qemu", "accelerator": "tcg"},
+            "hypervisor": {
+                "name": "qemu",
+                "accelerator": "tcg",
+                "kvm": {
+                    "problem": None,
+                    "nested_paging": "NPT",
+                    "extensions": {"interrupts": ["irqfd", "ioeventfd"]},
+                    "missing": {"x86_smm": "no secure boot"},
+                },
+            },
             "agent": {"version": "0.1.0", "started_at": 1.0e9},
             "storage": {"total": 3 * 2**30, "free": 2**29},
         }

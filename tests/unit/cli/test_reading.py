@@ -117,6 +117,13 @@ def test_diagnostics_and_host(shell: Shell) -> None:
     assert "free: 0.5 GiB" in shell("host", "show").stdout
 
 
+def test_what_kvm_is_on_a_host(shell: Shell) -> None:
+    host = shell("host", "show", "-f", "json").json
+    assert host["kvm"] == {"problem": None, "nested_paging": "NPT"}
+    assert host["kvm_missing"] == {"x86_smm": "no secure boot"}
+    assert "interrupts: irqfd, ioeventfd" in shell("host", "show").stdout
+
+
 def test_operations_of_one_instance(shell: Shell) -> None:
     shell("start", "web1")
     run = shell("operation", "list", "--instance", "web1", "--limit", "5", "-f", "json")

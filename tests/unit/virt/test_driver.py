@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from compute_agent.errors import HostError, InvalidConfiguration
+from compute_agent.virt.kvm.capabilities import find_capabilities as find_kvm_capabilities
 from compute_agent.virt.qemu.capabilities import find_capabilities
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.settings import VirtSettings
@@ -22,6 +24,7 @@ def test_describes_itself(hypervisor: QemuHypervisor) -> None:
     assert found["name"] == "qemu"
     assert str(found["machine_type"]).startswith("pc-q35-")
     assert (found["accelerator"], found["accelerator_reason"]) == ("tcg", "configured")
+    assert found["kvm"] == json.loads(json.dumps(asdict(find_kvm_capabilities())))
 
 
 def test_too_long_run_dir_is_refused(settings: VirtSettings, directory: Path) -> None:
