@@ -16,6 +16,7 @@ from sandbox.notify import ReadyPort
 
 _AGENT_PIDFILE = "/run/compute-agent.pid"
 _AGENT_LOG = "/var/log/compute-agent.log"
+_ANSWER_TIMEOUT = 60.0
 _AGENT_START_TIMEOUT = 180
 _AGENT_STOP_TIMEOUT = 30
 
@@ -39,7 +40,7 @@ class VirtualHost:
     @cached_property
     def client(self) -> ComputeClient:
         """A controller's view of its agent."""
-        return ComputeClient(connect(self._site.transport_url), self.name)
+        return ComputeClient(connect(self._site.transport_url), self.name, _ANSWER_TIMEOUT)
 
     def start(self) -> None:
         """Return when all is up but the agent.

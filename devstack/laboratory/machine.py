@@ -66,7 +66,7 @@ class Machine:
             *("-name", host_name(self._number)),
             *("-machine", "q35"),
             *("-accel", "tcg,thread=multi"),
-            *("-cpu", "max"),
+            *("-cpu", "max,la57=off"),
             *("-smp", str(self._settings.cpus)),
             *("-m", str(self._settings.memory_mib)),
             *("-nodefaults", "-no-user-config", "-no-reboot"),

@@ -18,8 +18,8 @@ from compute_agent.rpc.client import ComputeClient
 from sandbox import images
 from sandbox.node import Node
 
-BOOT_SECONDS = 60.0
-"""A tiny guest needs 3 to 6 s on an idle machine."""
+BOOT_SECONDS = 180.0
+"""A tiny guest needs 3 to 6 s on an idle machine, 15 in a virtual host."""
 
 _numbers = count(11)
 
