@@ -22,10 +22,11 @@ unit: packages $(VENV)/ready  ## logic and golden files: no root, no services
 functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU
 	$(SANDBOX) $(PYTEST) tests/functional
 
-lint: $(VENV)/ready  ## ruff and mypy --strict
+lint: packages $(VENV)/ready  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	grep -rlE '^(#!.*[ /](ba)?sh$$|# shellcheck shell=)' .ci devstack tests tools | xargs shellcheck --external-sources --severity=warning --exclude=SC2187
 
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run
