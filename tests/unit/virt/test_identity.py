@@ -1,0 +1,47 @@
+"""Which process is whose guest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compute_agent.virt.qemu.identity import claim_user, environment_of, find_guests
+from compute_agent.virt.qemu.paths import GuestPaths
+from compute_agent.virt.settings import VirtSettings
+from tests.unit.virt.conftest import UUID
+from tests.unit.virt.waiting import until
+
+
+@pytest.fixture
+def paths(settings: VirtSettings) -> GuestPaths:
+    return GuestPaths.of(settings, UUID)
+
+
+@pytest.fixture
+def process(settings: VirtSettings, paths: GuestPaths) -> Iterator[subprocess.Popen[bytes]]:
+    """A guest of the agent's own user, as far as its environment tells."""
+    claim_user(settings, paths)
+    with subprocess.Popen(["/bin/sleep", "60"], env=environment_of(paths)) as process:
+        until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")
+        yield process
+        process.kill()
+
+
+def test_guest_is_found_by_its_mark(settings: VirtSettings, process: subprocess.Popen[bytes]) -> None:
+    found = find_guests(settings.run_dir)
+    assert {uuid: one.pid for uuid, one in found.items()} == {UUID: process.pid}
+
+
+def test_guest_of_another_agent_is_not_ours(directory: Path, process: subprocess.Popen[bytes]) -> None:
+    (directory / "other").mkdir()
+    assert process.poll() is None
+    assert find_guests(directory / "other") == {}
+
+
+def test_unconfined_guest_is_of_our_own_user(settings: VirtSettings, paths: GuestPaths) -> None:
+    assert claim_user(settings, paths) == os.geteuid()
+    assert paths.run.stat().st_mode & 0o777 == 0o700
