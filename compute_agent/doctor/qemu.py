@@ -10,8 +10,8 @@ from compute_agent.virt.qemu.accelerator import probe
 from compute_agent.virt.qemu.capabilities import find_capabilities
 from compute_agent.virt.settings import VirtSettings
 
-DEADLINE = 30.0
-"""Seconds; where the host itself is emulated, QEMU alone takes some to start."""
+DEADLINE = 45.0
+"""Seconds; it takes half of one, or some where the host itself is emulated."""
 
 _ACCEPT_EMULATION = "give the host a KVM that works (see kvm); or set [virt] accelerator = tcg, and accept slow guests"
 

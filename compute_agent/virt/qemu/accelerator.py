@@ -16,8 +16,8 @@ from typing import Literal
 from compute_agent.virt.qemu.probe_program import EXIT_PORT, SUCCESS, probe_rom
 from compute_agent.virt.settings import VirtSettings
 
-PROBE_DEADLINE = 5.0
-"""Seconds; where KVM works it takes a tenth of one, or two where the host itself is emulated."""
+PROBE_DEADLINE = 20.0
+"""Seconds; where KVM works it takes a tenth of one, or some where the host itself is emulated and busy."""
 
 _EXIT_STATUS = SUCCESS << 1 | 1
 """What isa-debug-exit makes of it."""
