@@ -13,7 +13,7 @@ from compute_agent.virt.kvm.abi import ffi
 CData = Any
 """A structure or pointer of cffi's."""
 
-_kernel = ffi.dlopen(None)
+kernel = ffi.dlopen(None)
 
 _IN, _OUT = 1 << 30, 2 << 30
 """The kernel reads, and writes, the structure."""
@@ -69,7 +69,12 @@ class KvmHandle:
         """
         if isinstance(argument, int):
             argument = ffi.cast("void *", argument)
-        answer: int = _kernel.ioctl(self._fd, request, argument)
+        answer: int = kernel.ioctl(self._fd, request, argument)
         if answer < 0:
-            raise KvmError(request.name, os.strerror(ffi.errno))
+            raise refusal(request)
         return answer
+
+
+def refusal(request: Request) -> KvmError:
+    """What the kernel has just said no to, and why."""
+    return KvmError(request.name, os.strerror(ffi.errno))

@@ -11,7 +11,6 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from compute_agent.errors import KvmError
@@ -84,37 +83,33 @@ def program() -> bytes:
 
 
 def _measure(vcpu: Vcpu, memory: GuestMemory) -> dict[str, float]:
-    _count(vcpu, _WARM_UP_TURNS)
-    turn = _count(vcpu, TURNS) / TURNS
-    _expect(vcpu, _EXCHANGED)
+    _start(vcpu, _WARM_UP_TURNS)
+    _run_to(vcpu, _COUNTED)
+    _start(vcpu, TURNS)
+    turn = _run_to(vcpu, _COUNTED) / TURNS
+    _run_to(vcpu, _EXCHANGED)
     if struct.unpack_from("<4Q", memory.content, _SCRATCH) != (computed(TURNS), 0, _MULTIPLIER, 0):
         raise KvmError("the guest computed something wrong")
-    exits = sorted(_time_exits(vcpu))
-    return {"exit_nanoseconds": exits[len(exits) // 2], "exits": len(exits), "turn_nanoseconds": turn}
-
-
-def _count(vcpu: Vcpu, turns: int) -> int:
-    """Start the program from its beginning; nanoseconds until it has counted."""
-    start = {"rax": 1, "rbx": _MULTIPLIER, "rdx": _INCREMENT, "rcx": turns, "rsi": EXITS, "rdi": _SCRATCH}
-    vcpu.set_registers(ffi.new("struct kvm_regs *", {**start, "rip": _CODE, "rflags": 2}))
-    begun = time.perf_counter_ns()
-    _expect(vcpu, _COUNTED)
-    return time.perf_counter_ns() - begun
-
-
-def _time_exits(vcpu: Vcpu) -> Iterator[int]:
-    """Nanoseconds that each took."""
-    for _ in range(EXITS):
-        begun = time.perf_counter_ns()
-        _expect(vcpu, _EXITED)
-        yield time.perf_counter_ns() - begun
+    exits = sorted(_run_to(vcpu, _EXITED) for _ in range(EXITS))
     if vcpu.run() != ExitReason.KVM_EXIT_HLT:
         raise KvmError(describe_exit(vcpu.shared))
+    return {"exit_nanoseconds": exits[EXITS // 2], "exits": EXITS, "turn_nanoseconds": turn}
 
 
-def _expect(vcpu: Vcpu, port: int) -> None:
-    if vcpu.run() != ExitReason.KVM_EXIT_IO or vcpu.shared.io.port != port:
+def _start(vcpu: Vcpu, turns: int) -> None:
+    """Put the guest at the beginning of its program."""
+    registers = {"rax": 1, "rbx": _MULTIPLIER, "rdx": _INCREMENT, "rcx": turns, "rsi": EXITS, "rdi": _SCRATCH}
+    vcpu.set_registers(ffi.new("struct kvm_regs *", {**registers, "rip": _CODE, "rflags": 2}))
+
+
+def _run_to(vcpu: Vcpu, port: int) -> int:
+    """Nanoseconds until the guest writes to the port. :raises KvmError: it does something else."""
+    begun = time.perf_counter_ns()
+    reason = vcpu.run()
+    took = time.perf_counter_ns() - begun
+    if reason != ExitReason.KVM_EXIT_IO or vcpu.shared.io.port != port:
         raise KvmError(describe_exit(vcpu.shared))
+    return took
 
 
 def main(device: str, seconds: str) -> None:
