@@ -8,6 +8,8 @@ from pathlib import Path
 from laboratory.settings import host_address, host_name
 from sandbox.commands import run
 
+FAILED = 255
+"""The status of ssh itself where it could not reach the host."""
 _COMMON = """\
 Host *
     User root
