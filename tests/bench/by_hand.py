@@ -1,7 +1,7 @@
 """The floor: the same QEMU that the agent started, started by hand with the tools that an operator would use.
 
 qemu-img makes the disk, ip the tap, ovs-vsctl the port; QEMU gets the arguments that the agent gave its own,
-with names in place of descriptors; one talks QMP to it over its socket.
+with names in place of descriptors; one talks QMP to it over its socket. It runs as root, confined by nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,18 @@ from pathlib import Path
 
 COMMAND_SECONDS = 30
 
+_DISK_FILES = {2: "/disk0.qcow2", 3: ".raw"}
+"""QEMU's sets of descriptors, and how the file in each is called."""
+
 
 def arguments_of(pid: int) -> list[str]:
-    """The command line of a running process."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    """The command line of a running guest with one disk, and the files' names in place of their descriptors."""
+    text = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    open_files = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    for number, ending in _DISK_FILES.items():
+        (path,) = {path for path in open_files if path.endswith(ending)}
+        text = text.replace(f'"/dev/fdset/{number}"', f'"{path}"')
+    return re.sub(r"-add-fd\0[^\0]*\0", "", text).rstrip("\0").split("\0")
 
 
 class GuestByHand:
@@ -79,10 +87,10 @@ class GuestByHand:
     def _by_name(self, model: list[str]) -> list[str]:
         text = "\0".join(model)
         text = re.sub(r"id=monitor,fd=\d+", "id=monitor,fd=MONITOR", text)
-        text = re.sub(r"-add-fd\0[^\0]*\0", "", text)
+        text = re.sub(r"-sandbox\0[^\0]*\0", "", text)
         text = text.replace("logfile=/dev/fdset/1", f"logfile={self._directory}/console.log")
         text = re.sub(r"(tap,id=[^,\0]*),fds=[\d:]+", rf"\1,ifname={self._tap},script=no,downscript=no", text)
-        text = re.sub(r"path=[^,\0]*/(console|qga)\.sock", rf"path={self._directory}/\1.sock", text)
+        text = re.sub(r"id=(console|guest-agent),fd=\d+", rf"id=\1,path={self._directory}/\1.sock", text)
         text = re.sub(r'"filename":"[^"]*/disk0\.qcow2"', f'"filename":"{self._disk}"', text)
         return text.split("\0")
 
