@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import oslo_messaging
 from oslo_config import cfg
@@ -36,6 +37,7 @@ def broker_settings(conf: cfg.ConfigOpts) -> BrokerSettings:
         durable=rabbit.amqp_durable_queues or rabbit.rabbit_quorum_queue,
         quorum=rabbit.rabbit_quorum_queue,
         queue=TOPIC,
+        queue_arguments=_queue_arguments(rabbit),
     )
 
 
@@ -47,6 +49,18 @@ def _host(host: oslo_messaging.TransportHost) -> BrokerHost:
         user=host.username or "guest",
         password=host.password or "guest",
     )
+
+
+def _queue_arguments(rabbit: Any) -> dict[str, object]:
+    """What oslo.messaging's driver makes of it."""
+    if not rabbit.rabbit_quorum_queue:
+        return {"x-ha-policy": "all"} if rabbit.rabbit_ha_queues else {}
+    limits = {
+        "x-delivery-limit": rabbit.rabbit_quorum_delivery_limit,
+        "x-max-in-memory-length": rabbit.rabbit_quorum_max_memory_length,
+        "x-max-in-memory-bytes": rabbit.rabbit_quorum_max_memory_bytes,
+    }
+    return {"x-queue-type": "quorum"} | {name: limit for name, limit in limits.items() if limit}
 
 
 def _path(value: str) -> Path | None:

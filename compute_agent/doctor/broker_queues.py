@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amqp import Message
-from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NotFound, PreconditionFailed
+from amqp.exceptions import AccessRefused, AMQPError, NotFound, PreconditionFailed
 
 from compute_agent.doctor.finding import Finding, failure, ok, warning
 from compute_agent.doctor.settings import BrokerHost, BrokerSettings
@@ -25,6 +25,10 @@ _LEFTOVER_SECONDS = 60.0
 _CONFIRM_SECONDS = 10.0
 
 _GRANT = "on the broker: rabbitmqctl set_permissions -p '{vhost}' {user} '.*' '.*' '.*'"
+_AGREE = (
+    "the same amqp_durable_queues and rabbit_quorum_queue on all nodes; or on the broker: "
+    "rabbitmqctl delete_queue -p '{vhost}' {queue}"
+)
 _LIMIT = "on the broker: max_message_size = 16777216 in rabbitmq.conf, then systemctl restart rabbitmq-server"
 
 
@@ -59,8 +63,7 @@ def check_rights(bench: Workbench, settings: BrokerSettings, host: BrokerHost) -
             channel.basic_publish_confirm(Message(b"?"), exchange, bench.queue, confirm_timeout=_CONFIRM_SECONDS)
             channel.basic_get(bench.queue, no_ack=True)
     except AccessRefused as error:
-        remedy = _GRANT.format(vhost=settings.virtual_host, user=host.user)
-        return failure("broker-rights", f"user {host.user} may not: {error.reply_text}", remedy)
+        return _without_right("broker-rights", error, settings, host)
     except TimeoutError:
         found = "it takes no messages: it has too little memory or disk space left, or is overloaded"
         return failure("broker-rights", found, "on the broker: rabbitmqctl status (its alarms); free disk space")
@@ -70,11 +73,18 @@ def check_rights(bench: Workbench, settings: BrokerSettings, host: BrokerHost) -
 
 def check_queues(connection: Any, settings: BrokerSettings, host: BrokerHost) -> Finding:
     """Are the agents' queues of the type that this agent will ask for? Would quorum queues be possible?"""
-    if disagreement := _disagreement(connection, settings):
-        vhost = settings.virtual_host
-        remedy = "the same amqp_durable_queues and rabbit_quorum_queue on all nodes; or rabbitmqctl delete_queue -p "
-        return failure("broker-queues", disagreement, f"{remedy}'{vhost}' {settings.queue}")
-    refusal = _refusal_of_quorum(connection)
+    try:
+        disagreement = _disagreement(connection, settings)
+    except AccessRefused as error:
+        return _without_right("broker-queues", error, settings, host)
+    if disagreement:
+        remedy = _AGREE.format(vhost=settings.virtual_host, queue=settings.queue)
+        return failure("broker-queues", disagreement, remedy)
+    return judge_quorum(settings, _refusal_of_quorum(connection))
+
+
+def judge_quorum(settings: BrokerSettings, refusal: str | None) -> Finding:
+    """`refusal` is why a quorum queue could not be made."""
     if settings.quorum and refusal:
         found = f"quorum queues are configured and not possible: {refusal}"
         return failure("broker-queues", found, "set [oslo_messaging_rabbit] rabbit_quorum_queue = false")
@@ -105,14 +115,18 @@ def judge_message_limit(refusal: str, size: int) -> Finding:
     return ok("broker-messages", f"takes at most {limit}")
 
 
+def _without_right(check: str, error: AccessRefused, settings: BrokerSettings, host: BrokerHost) -> Finding:
+    remedy = _GRANT.format(vhost=settings.virtual_host, user=host.user)
+    return failure(check, f"user {host.user} may not: {error.reply_text}", remedy)
+
+
 def _disagreement(connection: Any, settings: BrokerSettings) -> str | None:
     """Asks for the shared queue as the agent does; only if it is there, so that nothing is made."""
     with suppress(NotFound):
         connection.channel().queue_declare(settings.queue, passive=True)
-        arguments = {"x-queue-type": "quorum"} if settings.quorum else {}
         try:
             connection.channel().queue_declare(
-                settings.queue, durable=settings.durable, auto_delete=False, arguments=arguments
+                settings.queue, durable=settings.durable, auto_delete=False, arguments=settings.queue_arguments
             )
         except PreconditionFailed as error:
             return str(error.reply_text)
@@ -126,7 +140,7 @@ def _refusal_of_quorum(connection: Any) -> str | None:
     try:
         channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
         channel.queue_delete(name)
-    except (ChannelError, AMQPError) as error:
+    except AMQPError as error:
         return str(error.reply_text)
     return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from compute_agent.doctor.finding import Finding, failure, ok, warning
@@ -39,13 +38,8 @@ def check_cgroups(parent: Path) -> list[Finding]:
     try:
         offered = (parent / "cgroup.controllers").read_text().split()
     except OSError:
-        return [
-            warning(
-                "cgroup",
-                f"{parent} is no cgroup v2: guests have no limits, and flavors that ask for some are refused",
-                _V2_ONLY,
-            )
-        ]
+        found = f"{parent} is no cgroup v2: guests have no limits, and flavors that ask for some are refused"
+        return [warning("cgroup", found, _V2_ONLY)]
     missing = [name for name in CONTROLLERS if name not in offered]
     if missing:
         found = f"v2 at {parent}, without {', '.join(missing)}: flavors that ask for such limits are refused"
@@ -55,7 +49,7 @@ def check_cgroups(parent: Path) -> list[Finding]:
 
 def check_iommu(root: Path = Path("/")) -> list[Finding]:
     """Could a device of the host be given to a guest?"""
-    groups = _entries(root / "sys/kernel/iommu_groups")
+    groups = list((root / "sys/kernel/iommu_groups").glob("*"))
     if groups:
         return [ok("iommu", f"{len(groups)} groups")]
     intel = read_processor(root).vendor == "Intel"
@@ -66,7 +60,3 @@ def check_iommu(root: Path = Path("/")) -> list[Finding]:
         return [warning("iommu", "off: devices cannot be passed to guests", kernel)]
     found = "the firmware offers none: devices cannot be passed to guests"
     return [warning("iommu", found, f"enable {technology} in the firmware; {kernel}")]
-
-
-def _entries(directory: Path) -> Sequence[Path]:
-    return list(directory.iterdir()) if directory.is_dir() else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,5 +36,7 @@ class BrokerSettings:
     """Whether queues outlive the broker."""
     quorum: bool = False
     """Whether queues are kept on several servers."""
+    queue_arguments: Mapping[str, object] = field(default_factory=dict)
+    """What queues are declared with."""
     queue: str
     """The one that the agents of a virtual host share; its type shows the type of all."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cliff.formatters.base import ListFormatter
 from stevedore import ExtensionManager
@@ -19,9 +17,6 @@ from compute_agent.cli.report import Report
 from compute_agent.cli.threads import forbid_eventlet
 from compute_agent.conf import DEFAULT_CONFIG_FILE
 
-if TYPE_CHECKING:
-    from compute_agent.doctor.finding import Finding
-
 _COLUMNS = ("status", "check", "found", "remedy")
 _REPORT = "report"
 _ENTRY_POINT = EntryPoint(_REPORT, "compute_agent.cli.report:Report", "cliff.formatter.list")
@@ -30,9 +25,10 @@ _ENTRY_POINT = EntryPoint(_REPORT, "compute_agent.cli.report:Report", "cliff.for
 class Doctor(ListCommand):
     """Check this node as one would before production.
 
-    It looks at the machine that it runs on, with the configuration file of its agent; the agent need not run, and
-    nothing is changed. Each line is ok, a warning (guests run, but not as they should) or a failure; the last two
-    say which command or setting mends it. Exit status: 0 no failure, 1 a failure.
+    It looks at the machine that it runs on, with the configuration file of its agent (options that name a broker or
+    a host have no meaning here). The agent need not run, and nothing is changed. Each line is ok, a warning (guests
+    run, but not as they should) or a failure; the last two say which command or setting mends it.
+    Exit status: 0 no failure, 1 a failure.
     """
 
     examples = (
@@ -40,7 +36,7 @@ class Doctor(ListCommand):
         "  computectl --config-file /etc/compute-agent/compute-agent.conf doctor -f json\n"
         "  computectl doctor -f value -c status -c check | grep -v ^ok"
     )
-    _worst = 0
+    _status = 0
 
     @property
     def formatter_default(self) -> str:
@@ -55,7 +51,7 @@ class Doctor(ListCommand):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """The exit status tells whether there is a failure."""
-        return super().run(parsed_args) or self._worst
+        return super().run(parsed_args) or self._status
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[object]]:
         """Examine this machine."""
@@ -64,9 +60,5 @@ class Doctor(ListCommand):
         from compute_agent.cli.examination import examine_node  # noqa: PLC0415
 
         findings = examine_node(Path(self.app.options.config_file or DEFAULT_CONFIG_FILE))
-        self._sum_up(findings)
+        self._status = ExitStatus.FAILED if any(one.status == "failure" for one in findings) else 0
         return _COLUMNS, [(str(one.status), one.check, one.found, one.remedy) for one in findings]
-
-    def _sum_up(self, findings: Sequence[Finding]) -> None:
-        number = Counter(str(finding.status) for finding in findings)
-        self._worst = ExitStatus.FAILED if number["failure"] else 0

@@ -75,7 +75,8 @@ def test_the_broker(tmp_path: Path) -> None:
     assert broker_of(
         tmp_path,
         "[DEFAULT]\ntransport_url = rabbit://u:p%40w@a:5671,v:w@[::1]/cloud\n"
-        "[oslo_messaging_rabbit]\nssl = true\nssl_ca_file = /ca.pem\nrabbit_quorum_queue = true\n",
+        "[oslo_messaging_rabbit]\nssl = true\nssl_ca_file = /ca.pem\nrabbit_quorum_queue = true\n"
+        "rabbit_quorum_delivery_limit = 3\n",
     ) == BrokerSettings(
         hosts=(
             BrokerHost(hostname="a", port=5671, user="u", password="p@w"),
@@ -86,6 +87,7 @@ def test_the_broker(tmp_path: Path) -> None:
         ca_file=Path("/ca.pem"),
         durable=True,
         quorum=True,
+        queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 3},
         queue="compute",
     )
 

@@ -10,7 +10,7 @@ import pytest
 from amqp.exceptions import AccessRefused, NotAllowed
 
 from compute_agent.doctor.broker import judge_refusal, judge_tls
-from compute_agent.doctor.broker_queues import judge_message_limit
+from compute_agent.doctor.broker_queues import judge_message_limit, judge_quorum
 from compute_agent.doctor.finding import Status
 from compute_agent.doctor.qemu import judge_emulation, judge_kvm
 from compute_agent.doctor.settings import BrokerHost, BrokerSettings
@@ -100,6 +100,21 @@ def test_a_password_is_not_in_a_traceback() -> None:
 def test_who_can_read_along(settings: BrokerSettings, hostname: str, status: Status) -> None:
     finding = judge_tls(settings, replace(HOST, hostname=hostname))
     assert (finding.status, "ssl" in finding.remedy) == (status, status is not Status.OK)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refusal", "status"),
+    [
+        (BROKER, None, Status.OK),
+        (BROKER, "no such type", Status.OK),
+        (replace(BROKER, durable=False), None, Status.WARNING),
+        (replace(BROKER, quorum=True), None, Status.OK),
+        (replace(BROKER, quorum=True), "no such type", Status.FAILURE),
+    ],
+)
+def test_the_kind_of_queues(settings: BrokerSettings, refusal: str | None, status: Status) -> None:
+    finding = judge_quorum(settings, refusal)
+    assert (finding.status, "set [oslo_messaging_rabbit]" in finding.remedy) == (status, status is not Status.OK)
 
 
 @pytest.mark.parametrize(
