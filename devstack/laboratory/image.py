@@ -13,7 +13,7 @@ _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 
 def kernel() -> Path:
     """For QEMU's ``-kernel``."""
-    return _tree() / "vmlinuz"
+    return linux.unpacked_kernel(linux.STOCK)
 
 
 def ramdisk() -> Path:
