@@ -6,7 +6,7 @@ SANDBOX := devstack/sandbox/enter
 PYTEST  := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit functional lint bench clean generate packages
+.PHONY: help demo lab test unit functional host lint bench clean generate packages
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -14,13 +14,22 @@ help:  ## what can be made
 demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to terminate
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python devstack/demo.py
 
-test: lint unit functional  ## everything that must hold
+lab: packages $(VENV)/ready  ## two virtual compute hosts, and a shell beside them; they go with the shell
+	devstack/lab up
+	@echo 'computectl --host host1 host show; lab run host1 COMMAND; lab console host1; exit takes all down'
+	-devstack/lab shell
+	devstack/lab down
+
+test: lint unit functional host  ## everything that must hold
 
 unit: packages $(VENV)/ready  ## logic and golden files: no root, no services
 	$(PYTEST) --numprocesses 4 tests/unit
 
 functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU
 	$(SANDBOX) $(PYTEST) tests/functional
+
+host: packages $(VENV)/ready  ## what needs the real kernel parts, in virtual compute hosts
+	$(SANDBOX) $(PYTEST) tests/host
 
 lint: packages $(VENV)/ready  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff check .

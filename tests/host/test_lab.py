@@ -9,7 +9,8 @@ from laboratory.laboratory import Laboratory
 from sandbox.commands import SandboxError
 from tests.functional.guests import Guests
 
-_DESCRIPTORS_OF_QEMU = "readlink /proc/$(pgrep -f ^qemu-system)/fd/*"
+_DESCRIPTORS_OF = "readlink /proc/$(pgrep --full ^/usr/bin/qemu-system.*{})/fd/*"
+"""Of the guest with a uuid."""
 
 
 def test_each_host_has_a_name_and_a_kernel_of_its_own(lab: Laboratory) -> None:
@@ -39,6 +40,16 @@ def test_the_switch_has_the_kernels_datapath(host: VirtualHost) -> None:
 
 def test_a_guest_runs_under_kvm(host: VirtualHost, guests: Guests) -> None:
     assert host.client.get_host()["hypervisor"]["accelerator"] == "kvm"
-    guests.boot()
-    descriptors = host.run("sh", "-c", _DESCRIPTORS_OF_QEMU).splitlines()
+    guest = guests.boot()
+    descriptors = host.run("sh", "-c", _DESCRIPTORS_OF.format(guest.uuid)).splitlines()
     assert {"/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"} <= set(descriptors)
+
+
+def test_a_host_whose_power_is_cut_comes_up_with_its_state(other_host: VirtualHost) -> None:
+    other_host.run("touch", "/var/lib/compute-agent/mark", "/mark")
+    other_host.run("sync")
+    other_host.kill()
+    other_host.start()
+    other_host.start_agent()
+    other_host.run("test", "-e", "/var/lib/compute-agent/mark", "-a", "!", "-e", "/mark")
+    assert other_host.client.list_instances() == []

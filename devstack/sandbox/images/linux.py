@@ -40,9 +40,10 @@ def version(tree: Path) -> str:
 
 
 def _unpack_kernel(packed: Path, directory: Path) -> None:
-    content = packed.read_bytes()
-    unpacked = lzma.LZMADecompressor().decompress(content[content.index(_XZ_MAGIC) :])
-    (directory / "vmlinux").write_bytes(unpacked)
+    loader, mark, rest = packed.read_bytes().partition(_XZ_MAGIC)
+    if not mark:
+        raise SandboxError(f"{packed}: all {len(loader)} bytes, and no beginning of anything packed by xz")
+    (directory / "vmlinux").write_bytes(lzma.LZMADecompressor().decompress(mark + rest))
 
 
 def _unpack(metapackage: str, directory: Path) -> None:
