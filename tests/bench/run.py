@@ -1,30 +1,34 @@
-"""`make bench`: every benchmark in one sandbox. Prints ratios; never fails for a slow one."""
+"""`make bench`: every benchmark, in one sandbox or a virtual host. Prints ratios; never fails for a slow one."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox.broker import Broker
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.bench import life, plug
+from tests.bench import life, plug, vhost
 
 
 def main() -> None:
     """One line a comparison."""
-    with (
-        tempfile.TemporaryDirectory(prefix="t") as path,
-        Broker(Path(path) / "mq") as broker,
-        Switch(Path(path) / "sw") as switch,
-    ):
-        switch.add_bridge("br-int", address="10.77.0.1/24")
+    with tempfile.TemporaryDirectory(prefix="t") as path:
         print("Ratios of medians, measured turn by turn in one run; the guests run under QEMU's TCG.")
-        for comparison in plug.run(switch.connection, "br-int"):
+        for comparison in _in_a_sandbox(Path(path)):
             print(comparison, flush=True)
-        with Node(Path(path) / "node", broker.transport_url, switch.connection, host="bench") as node:
-            for comparison in life.run(node, broker, switch, Path(path) / "hand"):
-                print(comparison, flush=True)
+        print("In a virtual host, with a real kernel and emulated processors; the guests run under its KVM.")
+        for comparison in vhost.run(Path(path) / "lab"):
+            print(comparison, flush=True)
+
+
+def _in_a_sandbox(directory: Path) -> Iterator[object]:
+    with Broker(directory / "mq") as broker, Switch(directory / "sw") as switch:
+        switch.add_bridge("br-int", address="10.77.0.1/24")
+        yield from plug.run(switch.connection, "br-int")
+        with Node(directory / "node", broker.transport_url, switch.connection, host="bench") as node:
+            yield from life.run(node, broker, switch, directory / "hand")
 
 
 if __name__ == "__main__":
