@@ -214,6 +214,17 @@ def test_clean_removes_what_a_killed_agent_left_but_not_the_bridge_of_others(sta
     assert stack.files() - before <= NOT_THE_PLUGINS
 
 
+def test_systemd_accepts_the_services_own_unit(tmp_path: Path) -> None:
+    """Where the program is installed; /usr/local/bin is mounted over, in the sandbox alone."""
+    command = (
+        'mount --bind "$1" /usr/local/bin && ln -s "$2/compute-agent" /usr/local/bin && systemd-analyze verify "$3"'
+    )
+    unit = PROJECT / "etc/systemd/compute-agent.service"
+    words = ["unshare", "--mount", "sh", "-c", command, "sh", tmp_path, PROGRAMS, unit]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_controller_makes_the_virtual_host_only(stack: Stack, broker: Broker) -> None:
     stack.localrc("disable_service compute-agent", "COMPUTE_AGENT_VHOST=controller")
     stack.devstack("stack")
