@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from laboratory import image
-from sandbox.processes import processes
 
 LAB = Path(__file__).parents[2] / "devstack/lab"
+KEEPER = "-m laboratory.keeper"
 UP_SECONDS = 300.0
 
 
@@ -36,9 +36,14 @@ def lab(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 
 def left(directory: Path) -> list[str]:
     """Files and processes of sandboxes made below `directory`."""
-    running = [b" ".join(arguments).decode() for _, arguments in processes()]
-    ours = [words for words in running if f"{directory}/sb-" in words or "laboratory.keeper" in words]
+    ours = [words for words in command_lines().values() if f"{directory}/sb-" in words or KEEPER in words]
     return [*ours, *(str(path) for path in directory.glob("sb-*"))]
+
+
+def command_lines() -> dict[int, str]:
+    """Of all processes, by their id."""
+    listed = subprocess.run(["ps", "-e", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    return {int(pid): words for pid, _, words in (line.strip().partition(" ") for line in listed.splitlines())}
 
 
 def test_it_comes_up_runs_commands_and_goes_down(directory: Path) -> None:
@@ -79,7 +84,7 @@ def test_nothing_is_left_when_its_keeper_is_killed_while_it_starts(directory: Pa
     with subprocess.Popen([LAB, "up", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as up:
         assert up.stdout is not None
         assert any("broker: " in line for line in up.stdout)
-        (keeper,) = (pid for pid, words in processes() if words[1:3] == [b"-m", b"laboratory.keeper"])
+        (keeper,) = (pid for pid, words in command_lines().items() if words.startswith(f"{sys.executable} {KEEPER}"))
         os.kill(keeper, signal.SIGKILL)
         _, errors = up.communicate(timeout=UP_SECONDS)
     assert up.returncode == 1
