@@ -22,7 +22,6 @@ from compute_agent.virt.settings import GUEST_UIDS  # noqa: E402
 from sandbox.commands import SandboxError  # noqa: E402
 from sandbox.images import cache_directory  # noqa: E402
 from sandbox.notify import ReadySocket, wait_for_end  # noqa: E402
-from sandbox.processes import processes  # noqa: E402
 
 _AGENT = Path(sys.executable).with_name("compute-agent")
 _START_TIMEOUT = 60.0
@@ -153,3 +152,15 @@ class Node:
             image_source=self.image_source,
         )
         self.config_file.write_text(text)
+
+
+def _processes() -> Iterator[int]:
+    return (int(directory.name) for directory in Path("/proc").glob("[0-9]*"))
+
+
+def _environment(pid: int) -> list[bytes]:
+    """That which its program was started with; empty for kernel threads, zombies and processes that have ended."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
