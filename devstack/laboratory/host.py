@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from pathlib import Path
 
+from compute_agent.errors import ComputeAgentError
 from compute_agent.rpc.client import ComputeClient
 from compute_agent.rpc.transport import connect
 from laboratory import ssh
@@ -19,6 +21,7 @@ _AGENT_LOG = "/var/log/compute-agent.log"
 _ANSWER_TIMEOUT = 60.0
 _AGENT_START_TIMEOUT = 180
 _AGENT_STOP_TIMEOUT = 30
+_LOOK_AGAIN = 0.2
 
 
 class VirtualHost:
@@ -64,7 +67,7 @@ class VirtualHost:
         return run(*ssh.command_line(self._site.directory, self.name, command), seconds=seconds, stdin=stdin)
 
     def start_agent(self) -> None:
-        """Return when the agent says that it serves.
+        """Return when the agent serves, also over the queue: here it may say so before it has reached the broker.
 
         :raises SandboxError: it does not; with the end of its log.
         """
@@ -75,8 +78,20 @@ class VirtualHost:
                 *("--startas", "/usr/bin/env", "--", "compute-agent"),
                 seconds=_AGENT_START_TIMEOUT + 10,
             )
+            self._await_answer(time.monotonic() + _AGENT_START_TIMEOUT)
         except SandboxError as error:
             raise SandboxError(f"{error}\n{self.agent_log()}") from error
+
+    def _await_answer(self, deadline: float) -> None:
+        while True:
+            try:
+                self.client.list_operations(limit=1)
+            except ComputeAgentError as error:
+                if time.monotonic() > deadline:
+                    raise SandboxError(f"the agent on {self.name} does not answer: {error}") from error
+                time.sleep(_LOOK_AGAIN)
+            else:
+                return
 
     def stop_agent(self) -> None:
         """Ask the agent to end, and wait until it has.
