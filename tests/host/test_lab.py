@@ -9,9 +9,6 @@ from laboratory.laboratory import Laboratory
 from sandbox.commands import SandboxError
 from tests.functional.guests import Guests
 
-_DESCRIPTORS_OF = "readlink /proc/$(pgrep --full ^/usr/bin/qemu-system.*{})/fd/*"
-"""Of the guest with a uuid."""
-
 
 def test_each_host_has_a_name_and_a_kernel_of_its_own(lab: Laboratory) -> None:
     for host in lab.hosts:
@@ -41,7 +38,7 @@ def test_the_switch_has_the_kernels_datapath(host: VirtualHost) -> None:
 def test_a_guest_runs_under_kvm(host: VirtualHost, guests: Guests) -> None:
     assert host.client.get_host()["hypervisor"]["accelerator"] == "kvm"
     guest = guests.boot()
-    descriptors = host.run("sh", "-c", _DESCRIPTORS_OF.format(guest.uuid)).splitlines()
+    descriptors = host.run("sh", "-c", f"readlink /proc/{guests.view(guest.uuid).pid}/fd/*").splitlines()
     assert {"/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"} <= set(descriptors)
 
 
