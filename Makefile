@@ -15,10 +15,10 @@ demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to termi
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python devstack/demo.py
 
 lab: packages $(VENV)/ready  ## two virtual compute hosts, and a shell beside them; they go with the shell
-	devstack/lab up
+	PYTHON=$(BIN)/python devstack/lab up
 	@echo 'computectl --host host1 host show; lab run host1 COMMAND; lab console host1; exit takes all down'
-	-devstack/lab shell
-	devstack/lab down
+	-PYTHON=$(BIN)/python devstack/lab shell
+	PYTHON=$(BIN)/python devstack/lab down
 
 test: lint unit functional host  ## everything that must hold
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+import compute_agent
 from laboratory import image, ssh
 from laboratory.host import VirtualHost
 from laboratory.settings import GATEWAY, HostSettings, Site
 from laboratory.underlay import Underlay
 from sandbox.broker import Broker
+from sandbox.commands import run
 
 
 def _in_silence(_: str) -> None:
@@ -65,7 +68,9 @@ class Laboratory:
         if self.shared:
             self.shared.mkdir()
         ssh.prepare(self.directory, len(self.hosts))
-        self._say(f"kernel: Debian's {image.modules().name}")
+        # What Python has not compiled yet, each host would compile in emulation.
+        run(sys.executable, "-m", "compileall", "-q", Path(compute_agent.__file__).parent)
+        self._say(f"kernel: {image.modules().name}")
         surroundings.enter_context(Underlay(len(self.hosts)))
         with ThreadPoolExecutor() as pool:
             surroundings.callback(self.broker.kill)

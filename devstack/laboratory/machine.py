@@ -9,7 +9,7 @@ from laboratory import image
 from laboratory.settings import MTU, Site, host_name
 from laboratory.underlay import tap_name
 from sandbox.commands import SandboxError, run
-from sandbox.notify import Readiness
+from sandbox.notify import Readiness, tail
 
 _BOOT = Path(__file__).with_name("host-boot")
 _STATE_SIZE = "16G"
@@ -31,18 +31,19 @@ class Machine:
     def start(self, ready: Readiness) -> None:
         """Return when the host has said on `ready` that it is up.
 
-        :raises SandboxError: with the end of its console; it is off.
+        :raises SandboxError: with the end of its console, and what QEMU complains of; it is off.
         """
         self._make_state_disk()
-        with (self._directory / "qemu.log").open("ab") as log:
+        complaints = self._directory / "qemu.log"
+        with complaints.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         try:
             ready.wait(self._process, _START_TIMEOUT, self.console_log)
-        except SandboxError:
+        except SandboxError as error:
             self.kill()
-            raise
+            raise SandboxError(f"{host_name(self._number)}: {error}\n{tail(complaints)}") from error
 
     def kill(self) -> None:
         """Cut its power. Nothing happens where it is off."""

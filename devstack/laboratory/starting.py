@@ -39,9 +39,9 @@ def start(hosts: int, settings: HostSettings, shared: bool, narrator: Narrator) 
 
 def _make_images(narrator: Narrator) -> None:
     """Here, because a keeper that is started in another sandbox has no way to the internet."""
-    narrator.say("kernel: from Debian's packages (the first time takes a minute)")
-    image.ramdisk()
-    narrator.say(f"kernel: {image.modules().name}; for guests: {kernel()}, {ramdisk()}")
+    narrator.say("kernels: from Debian's packages (the first time takes a minute)")
+    for make in (image.kernel, image.ramdisk, kernel, ramdisk):
+        make()
 
 
 @contextmanager
