@@ -15,10 +15,9 @@ demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to termi
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python devstack/demo.py
 
 lab: packages $(VENV)/ready  ## two virtual compute hosts, and a shell beside them; they go with the shell
-	PYTHON=$(BIN)/python devstack/lab up
-	@echo 'computectl --host host1 host show; lab run host1 COMMAND; lab console host1; exit takes all down'
-	-PYTHON=$(BIN)/python devstack/lab shell
-	PYTHON=$(BIN)/python devstack/lab down
+	@export PYTHON=$(BIN)/python; devstack/lab up && trap 'devstack/lab down' EXIT && trap exit HUP && \
+	echo 'Try: computectl --host host1 host show; lab run host2 ovs-vsctl show; lab console host1. Leave: exit.' && \
+	{ devstack/lab shell || true; }
 
 test: lint unit functional host  ## everything that must hold
 
