@@ -64,7 +64,7 @@ def _ask(settings: VirtSettings, *commands: str) -> list[Any]:
             [settings.qemu_binary, *_WITHOUT_A_MACHINE],
             input=batch.encode(),
             capture_output=True,
-            timeout=settings.command_timeout,
+            timeout=settings.start_timeout,
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
