@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from typing import Protocol
 
 _SYS_PIDFD_GETFD = 438
 """The number is the same on every architecture; Python has no wrapper for it."""
+
+
+_EXECUTED_WITHIN = 0.1
+_LOOK_AGAIN = 0.002
+"""Seconds."""
 
 
 class Child(Protocol):
@@ -134,11 +140,19 @@ class ProcessEntry:
     def variable(self, name: str) -> str | None:
         """From the environment that its program was started with; None where it has none of that name, or has ended."""
         try:
-            variables = os.fsdecode((self._path / "environ").read_bytes()).split("\0")
+            variables = os.fsdecode(self._environment()).split("\0")
         except OSError:
             return None
         found = (value.removeprefix(f"{name}=") for value in variables if value.startswith(f"{name}="))
         return next(found, None)
+
+    def _environment(self) -> bytes:
+        """Not there yet in a program that is only just being executed: such a one is looked at again."""
+        deadline = time.monotonic() + _EXECUTED_WITHIN
+        while not (environment := (self._path / "environ").read_bytes()) and time.monotonic() < deadline:
+            (self._path / "exe").readlink()  # a thread of the kernel, which has none, raises OSError
+            time.sleep(_LOOK_AGAIN)
+        return environment
 
     @property
     def _path(self) -> Path:

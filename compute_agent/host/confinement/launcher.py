@@ -27,6 +27,7 @@ _ANSWER = 30.0
 """Seconds; it takes some milliseconds."""
 _LAST_BREATH = 2.0
 _LOOK_AGAIN = 0.01
+_NO_SECRETS = {"PATH": os.defpath}
 _LONGEST_ANSWER = 4096
 
 
@@ -116,7 +117,7 @@ class _ServerProcess:
             fds = [theirs.fileno(), lock]
             command = [sys.executable, "-I", "-m", _MODULE, *map(str, fds), *trees]
             self._process = subprocess.Popen(
-                command, pass_fds=fds, stdin=subprocess.DEVNULL, env={}, start_new_session=True
+                command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_NO_SECRETS, start_new_session=True
             )
 
     def fork(self, order: Order, descriptors: Sequence[int]) -> int:
