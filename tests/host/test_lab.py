@@ -6,6 +6,7 @@ import pytest
 
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
+from laboratory.settings import guests_address
 from sandbox.commands import SandboxError
 from tests.functional.guests import Guests
 
@@ -31,6 +32,10 @@ def test_hosts_reach_each_other_with_large_packets(host: VirtualHost, other_host
     host.run("ping", "-c", "1", "-M", "do", "-s", "8972", other_host.address)
 
 
+def test_their_switches_pass_full_size_packets_on(host: VirtualHost) -> None:
+    host.run("ping", "-c", "1", "-M", "do", "-s", "1472", guests_address(2))
+
+
 def test_the_switch_has_the_kernels_datapath(host: VirtualHost) -> None:
     assert host.run("ovs-dpctl", "show").startswith("system@ovs-system")
 
@@ -42,7 +47,7 @@ def test_a_guest_runs_under_kvm(host: VirtualHost, guests: Guests) -> None:
     assert {"/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"} <= set(descriptors)
 
 
-def test_a_host_whose_power_is_cut_comes_up_with_its_state(other_host: VirtualHost) -> None:
+def test_a_host_whose_power_is_cut_comes_up_with_its_state(host: VirtualHost, other_host: VirtualHost) -> None:
     other_host.run("touch", "/var/lib/compute-agent/mark", "/mark")
     other_host.run("sync")
     other_host.kill()
@@ -50,3 +55,4 @@ def test_a_host_whose_power_is_cut_comes_up_with_its_state(other_host: VirtualHo
     other_host.start_agent()
     other_host.run("test", "-e", "/var/lib/compute-agent/mark", "-a", "!", "-e", "/mark")
     assert other_host.client.list_instances() == []
+    host.run("ping", "-c", "1", guests_address(2))
