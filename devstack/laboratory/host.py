@@ -14,7 +14,7 @@ from laboratory.machine import Machine
 from laboratory.provision import write_files
 from laboratory.settings import GATEWAY, Site, host_address, host_name
 from sandbox.commands import SandboxError, run
-from sandbox.notify import ReadyPort
+from sandbox.notify import ReadyPort, tail
 
 _AGENT_PIDFILE = "/run/compute-agent.pid"
 _AGENT_LOG = "/var/log/compute-agent.log"
@@ -62,9 +62,15 @@ class VirtualHost:
     def run(self, *command: str, seconds: float = 60.0, stdin: str | None = None) -> str:
         """What a command printed in the host.
 
-        :raises SandboxError: it failed or took longer than `seconds`; with its exit status and all that it wrote.
+        :raises SandboxError: it failed or took longer than `seconds`; with its exit status and all that it wrote, or
+            with the end of the host's console where the host itself is lost.
         """
-        return run(*ssh.command_line(self._site.directory, self.name, command), seconds=seconds, stdin=stdin)
+        try:
+            return run(*ssh.command_line(self._site.directory, self.name, command), seconds=seconds, stdin=stdin)
+        except SandboxError as error:
+            if f"exit status {ssh.FAILED}" not in str(error):
+                raise
+            raise SandboxError(f"{error}\n{self.name} is {self._machine.state}\n{tail(self.console_log)}") from error
 
     def start_agent(self) -> None:
         """Return when the agent serves, also over the queue: here it may say so before it has reached the broker.

@@ -52,6 +52,14 @@ class Machine:
             self._process.wait()
         self._process = None
 
+    @property
+    def state(self) -> str:
+        """In a word or two."""
+        if self._process is None:
+            return "off"
+        status = self._process.poll()
+        return "on" if status is None else f"off: QEMU ended with status {status}"
+
     def _make_state_disk(self) -> None:
         """An empty file system in a sparse file, unless it is there."""
         if not self._state_disk.exists():
