@@ -19,8 +19,7 @@ lab: packages $(VENV)/ready  ## two virtual compute hosts, and a shell beside th
 	echo 'Try: computectl --host host1 host show; lab run host2 ovs-vsctl show; lab console host1. Leave: exit.' && \
 	{ devstack/lab shell || true; }
 
-# `host` is not among them yet: now and then an emulated host is lost while KVM in it proves itself.
-test: lint unit functional  ## everything that must hold
+test: lint unit functional host  ## everything that must hold
 
 unit: packages $(VENV)/ready  ## logic and golden files: no root, no services
 	$(PYTEST) --numprocesses 4 tests/unit

@@ -42,15 +42,18 @@ def _known(node: Node, request: Request) -> bool:
 
 def _check_order(node: Node, instance: Instance) -> None:
     """What can be known to be impossible now is refused now, not after a download."""
-    _check_flavor(instance.flavor)
+    _check_flavor(instance.flavor, node.settings.cpu_allocation_ratio)
     node.storage.check(instance)
     node.network.check(instance.ports)
     node.hypervisor.check(instance)
 
 
-def _check_flavor(flavor: Flavor) -> None:
-    if flavor.vcpus > cpu_count():
-        raise InsufficientResources(f"instance.flavor.vcpus: {flavor.vcpus} wanted, this host has {cpu_count()} CPUs")
+def _check_flavor(flavor: Flavor, vcpus_a_cpu: float) -> None:
+    if flavor.vcpus > cpu_count() * vcpus_a_cpu:
+        raise InsufficientResources(
+            f"instance.flavor.vcpus: {flavor.vcpus} wanted, this host has {cpu_count()} CPUs"
+            f" (cpu_allocation_ratio {vcpus_a_cpu:g})"
+        )
     if flavor.memory_mb > memory_mb():
         raise InsufficientResources(
             f"instance.flavor.memory_mb: {flavor.memory_mb} MiB wanted, this host has {memory_mb()} MiB"

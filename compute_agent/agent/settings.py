@@ -17,6 +17,8 @@ class AgentSettings:
     """Operations on different instances that may run at once."""
     shutdown_timeout: float = 60.0
     """How long a guest may take to shut down where the request does not say."""
+    cpu_allocation_ratio: float = 1.0
+    """vCPUs that one instance may have, for each CPU of the host."""
     reconcile_interval: float = 60.0
     operation_history: int = 10000
     """Finished operations that the journal remembers."""

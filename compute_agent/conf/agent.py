@@ -51,6 +51,14 @@ OPTIONS = [
         help="Seconds that a guest may take to shut down before it is forced off, where the request does not say.",
     ),
     cfg.FloatOpt(
+        "cpu_allocation_ratio",
+        default=_DEFAULTS["cpu_allocation_ratio"],
+        min=1,
+        max=64,
+        help="vCPUs that one instance may have, for each CPU of this host. With more than 1 a guest may compete with "
+        "itself; what all instances have together is the scheduler's business.",
+    ),
+    cfg.FloatOpt(
         "reconcile_interval",
         default=_DEFAULTS["reconcile_interval"],
         min=1,

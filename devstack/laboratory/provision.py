@@ -16,6 +16,9 @@ _AGENT = """\
 host = {host}
 transport_url = {transport_url}
 
+[agent]
+cpu_allocation_ratio = 4
+
 [storage]
 image_sources = {image_sources}
 """

@@ -18,6 +18,8 @@ class HostSettings:
     """One virtual machine."""
 
     cpus: int = 1
+    """More than one is not safe: with a thread each, QEMU 7.2 may let one CPU go on with what another has patched away,
+    and Linux patches its scheduler when KVM's first vCPU comes and its last goes: now and then all spin for ever."""
     memory_mib: int = 1400
     qemu_arguments: tuple[str, ...] = ()
     """More devices, or whatever QEMU takes."""

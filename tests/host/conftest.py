@@ -13,7 +13,6 @@ import pytest
 
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
-from laboratory.settings import HostSettings
 from sandbox.narrator import Narrator
 from tests.functional.guests import Guests
 
@@ -27,8 +26,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def lab(directory: Path) -> Iterator[Laboratory]:
-    two_cpus = HostSettings(cpus=2)  # as many as the largest guest has
-    with Laboratory(directory / "lab", hosts=2, settings=two_cpus, say=Narrator().say) as lab:
+    with Laboratory(directory / "lab", hosts=2, say=Narrator().say) as lab:
         yield lab
 
 

@@ -45,14 +45,3 @@ def test_a_guest_runs_under_kvm(host: VirtualHost, guests: Guests) -> None:
     guest = guests.boot()
     descriptors = host.run("sh", "-c", f"readlink /proc/{guests.view(guest.uuid).pid}/fd/*").splitlines()
     assert {"/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"} <= set(descriptors)
-
-
-def test_a_host_whose_power_is_cut_comes_up_with_its_state(host: VirtualHost, other_host: VirtualHost) -> None:
-    other_host.run("touch", "/var/lib/compute-agent/mark", "/mark")
-    other_host.run("sync")
-    other_host.kill()
-    other_host.start()
-    other_host.start_agent()
-    other_host.run("test", "-e", "/var/lib/compute-agent/mark", "-a", "!", "-e", "/mark")
-    assert other_host.client.list_instances() == []
-    host.run("ping", "-c", "1", guests_address(2))
