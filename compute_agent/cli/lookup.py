@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from compute_agent.cli.failure import Failure
-from compute_agent.instance.model import UUID_PATTERN, Instance
+from compute_agent.instance.model import Instance
+from compute_agent.instance.wire import UUID_PATTERN
 
 if TYPE_CHECKING:
     from compute_agent.rpc.client import ComputeClient

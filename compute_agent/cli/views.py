@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from compute_agent.cli.columns import Moment, Nested, Perhaps, Sizes, present
-from compute_agent.instance.model import BlockDevice, Port
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.model import Port
 from compute_agent.instance.view import Accepted, Fault, InstanceView, OperationView
 
 INSTANCE_COLUMNS = ("uuid", "name", "vm_state", "power_state", "task", "vcpus", "memory_mb", "addresses")

@@ -7,21 +7,64 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from compute_agent.instance.block_device import DiskQos
+from compute_agent.instance.wire import Aio, CacheMode, DetectZeroes, DiskBus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """A local file with a disk's content."""
+
+    path: Path
+    format: Literal["qcow2", "raw"]
+    backing: FileSource | None = None
+    """What a qcow2 overlay stands on; only read."""
+
+
+@dataclass(slots=True, kw_only=True)
+class NbdSource:
+    """A disk that a block server passes on raw, over a connection that belongs to the holder, who closes it."""
+
+    export: str
+    """The server's name for the disk."""
+    fd: int
+    """A connected unix stream socket on which nothing has been said yet."""
+    _closed: bool = field(default=False, repr=False)
+
+    def close(self) -> None:
+        """Let go of the connection; a process that inherited it keeps its own. May be repeated."""
+        if not self._closed:
+            self._closed = True
+            os.close(self.fd)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """A disk that is ready to be opened by a guest's process."""
 
     name: str
-    """``disk0``, ``disk1``, … in the order of the instance's block devices; ``config`` for the config drive."""
-    path: Path
-    format: Literal["qcow2", "raw"]
-    backing: Disk | None = None
-    """The read-only image that a qcow2 overlay stands on."""
+    """``disk0``, ``disk1``, … for the instance's block devices; ``config`` for the config drive."""
+    source: FileSource | NbdSource
     read_only: bool = False
     serial: str = ""
     """At most 20 characters: what the guest sees in /dev/disk/by-id."""
     boot_index: int | None = None
+    bus: DiskBus = "virtio"
+    cache: CacheMode = "writeback"
+    aio: Aio = "threads"
+    discard: bool = True
+    """The guest's discards free space."""
+    detect_zeroes: DetectZeroes = "off"
+    queues: int | None = None
+    """As many as the guest has vCPUs, where it is not said."""
+    qos: DiskQos | None = None
+    passphrase: bytes | None = field(default=None, repr=False)
+    """Opens the LUKS container that the source holds."""
+
+    def close(self) -> None:
+        """Let go of what is open; a process that inherited it keeps its own. May be repeated."""
+        if isinstance(self.source, NbdSource):
+            self.source.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,27 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-_END = "$(?!\\n)"
-"""The very end: Python's ``$`` alone also matches before a last newline."""
-
-UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}" + _END
-
-Uuid = Annotated[str, Meta(pattern=UUID_PATTERN, description="lower case, with hyphens")]
-MacAddress = Annotated[str, Meta(pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}" + _END)]
-BridgeName = Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}" + _END)]
-Hostname = Annotated[str, Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?" + _END)]
-Checksum = Annotated[str, Meta(pattern="^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})" + _END)]
-Url = Annotated[str, Meta(pattern="^(file:///|https?://)[^\\s]+" + _END, max_length=4096)]
-OneLine = Annotated[str, Meta(pattern="^[^\\x00-\\x1f\\x7f]*" + _END, max_length=2048)]
+from compute_agent.instance.block_device import BlockDevice, SourceFile
+from compute_agent.instance.wire import END, BridgeName, Hostname, MacAddress, Model, OneLine, Uuid
 
 
-class _Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value: compared by content, never changed in place."""
-
-
-class Flavor(_Model, frozen=True):
+class Flavor(Model, frozen=True):
     """The size of an instance."""
 
     vcpus: Annotated[int, Meta(ge=1, le=255)]
@@ -37,29 +23,7 @@ class Flavor(_Model, frozen=True):
     extra_specs: dict[str, str] = {}
 
 
-class SourceFile(_Model, frozen=True):
-    """A file that the node fetches once and keeps: named by where it is and what is in it."""
-
-    url: Url
-    checksum: Checksum
-
-
-class Image(SourceFile, frozen=True):
-    """A disk image. Its format is declared, never guessed."""
-
-    disk_format: Literal["qcow2", "raw"]
-
-
-class BlockDevice(_Model, frozen=True):
-    """One disk of an instance, in the order of the list: the first is ``disk0``, the next ``disk1``."""
-
-    source_type: Literal["image", "blank"]
-    image: Image | None = None
-    size_gb: Annotated[int, Meta(ge=1, le=64 * 1024, description="GiB")] | None = None
-    boot_index: Annotated[int, Meta(ge=0, le=99)] | None = None
-
-
-class Subnet(_Model, frozen=True):
+class Subnet(Model, frozen=True):
     """Where a fixed IP belongs, as Neutron describes it."""
 
     cidr: Annotated[str, Meta(max_length=64)]
@@ -67,21 +31,21 @@ class Subnet(_Model, frozen=True):
     dns_nameservers: list[Annotated[str, Meta(max_length=64)]] = []
 
 
-class FixedIp(_Model, frozen=True):
+class FixedIp(Model, frozen=True):
     """An address that the guest is told to use."""
 
     ip_address: Annotated[str, Meta(max_length=64)]
     subnet: Subnet
 
 
-class PortDetails(_Model, frozen=True):
+class PortDetails(Model, frozen=True):
     """Neutron's ``binding:vif_details``, as far as this agent uses them."""
 
     bridge_name: BridgeName = "br-int"
     vlan: Annotated[int, Meta(ge=1, le=4094)] | None = None
 
 
-class Port(_Model, frozen=True):
+class Port(Model, frozen=True):
     """One NIC of an instance: a Neutron port that was bound to this host."""
 
     id: Uuid
@@ -93,7 +57,7 @@ class Port(_Model, frozen=True):
     fixed_ips: list[FixedIp] = []
 
 
-class DirectBoot(_Model, frozen=True):
+class DirectBoot(Model, frozen=True):
     """Start this kernel instead of what the first disk's boot loader would start."""
 
     kernel: SourceFile
@@ -101,11 +65,11 @@ class DirectBoot(_Model, frozen=True):
     command_line: OneLine = ""
 
 
-class Instance(_Model, frozen=True):
+class Instance(Model, frozen=True):
     """A virtual machine as its owner ordered it."""
 
     uuid: Uuid
-    name: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^\\x00-\\x1f\\x7f]+" + _END)]
+    name: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^\\x00-\\x1f\\x7f]+" + END)]
     flavor: Flavor
     hostname: Hostname | None = None
     block_devices: Annotated[list[BlockDevice], Meta(max_length=24)] = []

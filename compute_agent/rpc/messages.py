@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from compute_agent.instance.model import Instance, Uuid
+from compute_agent.instance.model import Instance
+from compute_agent.instance.wire import Uuid
 
 RPC_VERSION = "1.0"
 TOPIC = "compute"

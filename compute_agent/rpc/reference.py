@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from compute_agent.errors import ComputeAgentError
-from compute_agent.instance.model import UUID_PATTERN
+from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.rpc.client import ComputeClient
 from compute_agent.rpc.decode import MAX_SIZE
 from compute_agent.rpc.messages import EXCHANGE, RPC_VERSION, TOPIC, VERBS, Change

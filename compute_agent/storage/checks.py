@@ -7,7 +7,8 @@ import binascii
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from compute_agent.errors import InvalidMessage
-from compute_agent.instance.model import BlockDevice, FixedIp, Instance, Subnet
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.model import FixedIp, Instance, Subnet
 
 _MAX_KEY = 255
 """Characters of a metadata key; a YAML parser gives up on keys of more than 1024."""

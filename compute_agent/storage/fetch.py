@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from compute_agent.errors import InvalidImage, StorageError
-from compute_agent.instance.model import SourceFile
+from compute_agent.instance.block_device import SourceFile
 from compute_agent.storage import http
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import require_space

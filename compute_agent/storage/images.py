@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from compute_agent.host.durable import publish
-from compute_agent.instance.model import SourceFile
+from compute_agent.instance.block_device import SourceFile
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.fetch import download
 from compute_agent.storage.files import PART_SUFFIX

@@ -18,7 +18,7 @@ from oslo_utils.imageutils.format_inspector import (
 )
 
 from compute_agent.errors import InvalidImage
-from compute_agent.instance.model import SourceFile
+from compute_agent.instance.block_device import SourceFile
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 
 Kind = Literal["qcow2", "raw", "kernel", "ramdisk"]

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from compute_agent.errors import InvalidImage
-from compute_agent.instance.devices import Disk
-from compute_agent.instance.model import BlockDevice, Image, Instance
+from compute_agent.instance.block_device import BlockDevice, Image
+from compute_agent.instance.devices import Disk, FileSource
+from compute_agent.instance.model import Instance
 from compute_agent.storage.config_drive.iso import write_iso
 from compute_agent.storage.config_drive.nocloud import VOLUME_ID, make_files
 from compute_agent.storage.files import require_present, require_space, write_complete
@@ -73,20 +74,22 @@ class InstanceDisks:
         name = f"disk{index}"
         return Disk(
             name=name,
-            path=require_present(self._disk_path(index)),
-            format="qcow2",
-            backing=self._describe_base(name, device.image) if device.image else None,
+            source=FileSource(
+                path=require_present(self._disk_path(index)),
+                format="qcow2",
+                backing=self._describe_base(device.image) if device.image else None,
+            ),
             serial=self._serial(name),
             boot_index=self._boot_index(index),
         )
 
-    def _describe_base(self, name: str, image: Image) -> Disk:
+    def _describe_base(self, image: Image) -> FileSource:
         path = require_present(self._images.path(image, image.disk_format))
-        return Disk(name=f"{name}-base", path=path, format=image.disk_format, read_only=True)
+        return FileSource(path=path, format=image.disk_format)
 
     def _describe_config_drive(self) -> Disk:
-        path = require_present(self._config_path())
-        return Disk(name=_CONFIG_DRIVE, path=path, format="raw", read_only=True, serial=self._serial(_CONFIG_DRIVE))
+        source = FileSource(path=require_present(self._config_path()), format="raw")
+        return Disk(name=_CONFIG_DRIVE, source=source, read_only=True, serial=self._serial(_CONFIG_DRIVE))
 
     def _boot_index(self, index: int) -> int | None:
         devices = self._instance.block_devices

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
 from compute_agent.instance.devices import BootFiles, Disk
-from compute_agent.instance.model import UUID_PATTERN, Instance
+from compute_agent.instance.model import Instance
+from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.storage.checks import check_instance
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import (

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from compute_agent.errors import InvalidImage
-from compute_agent.instance.model import Instance, SourceFile
+from compute_agent.instance.block_device import SourceFile
+from compute_agent.instance.model import Instance
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.inspection import Kind

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compute_agent.instance.model import BlockDevice, FixedIp, Flavor, Image, Instance, Port, Subnet
+from compute_agent.instance.block_device import BlockDevice, Image
+from compute_agent.instance.model import FixedIp, Flavor, Instance, Port, Subnet
 from compute_agent.instance.view import Accepted, OperationState, OperationView
 from sandbox.commands import SandboxError, run
 from sandbox.images import checksum

@@ -13,7 +13,8 @@ from queue import SimpleQueue
 
 import msgspec
 
-from compute_agent.instance.model import BlockDevice, Image, Instance
+from compute_agent.instance.block_device import BlockDevice, Image
+from compute_agent.instance.model import Instance
 from compute_agent.instance.view import Accepted, Notification
 from compute_agent.rpc.notifications import listen
 from compute_agent.rpc.transport import connect

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
-from compute_agent.instance.model import BlockDevice, DirectBoot, Flavor, Instance, Port, SourceFile
+from compute_agent.instance.block_device import BlockDevice, SourceFile
+from compute_agent.instance.model import DirectBoot, Flavor, Instance, Port
 from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
 from compute_agent.rpc.client import ComputeClient
 from sandbox import images

@@ -17,7 +17,8 @@ import oslo_messaging
 import pytest
 
 from compute_agent import errors
-from compute_agent.instance.model import BlockDevice, Image, Instance, PortDetails
+from compute_agent.instance.block_device import BlockDevice, Image
+from compute_agent.instance.model import Instance, PortDetails
 from compute_agent.instance.state import VmState
 from sandbox.node import Node
 from tests.functional.guests import Guests, a_port, an_order

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from compute_agent.errors import InvalidMessage
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import ROOT_PORTS, Machine
-from compute_agent.instance.model import BlockDevice, Instance
+from compute_agent.instance.model import Instance
 
 _SPARE_PORTS = 8
 """Free ones that a new machine has at least, for what is plugged later."""

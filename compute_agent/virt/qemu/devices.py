@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from compute_agent.instance.devices import Disk, Nic
+from compute_agent.instance.devices import Disk, FileSource, NbdSource, Nic
 
 Properties = dict[str, object]
 
@@ -29,12 +29,23 @@ def disk_backend(disk: Disk, file_name: Callable[[str], str]) -> Properties:
 
     `file_name` says what QEMU opens for a block node.
     """
-    node = _common(disk.format, disk.name, disk.read_only)
-    if disk.format == "qcow2":
+    if isinstance(disk.source, NbdSource):
+        return _common("nbd", disk.name, disk.read_only) | _connection(disk.source)
+    return _file_node(disk.source, disk.name, disk.read_only, file_name)
+
+
+def _connection(source: NbdSource) -> Properties:
+    return {"server": {"type": "fd", "str": str(source.fd)}, "export": source.export}
+
+
+def _file_node(source: FileSource, name: str, read_only: bool, file_name: Callable[[str], str]) -> Properties:
+    node = _common(source.format, name, read_only)
+    if source.format == "qcow2":
         # An explicit null: whatever the header names as backing file is not opened.
-        node["backing"] = disk_backend(disk.backing, file_name) if disk.backing else None
-    storage: Properties = {"filename": file_name(disk.name), "locking": "on"}
-    return node | {"file": _common("file", f"{disk.name}-file", disk.read_only) | storage}
+        backing = source.backing
+        node["backing"] = _file_node(backing, f"{name}-base", True, file_name) if backing else None
+    storage: Properties = {"filename": file_name(name), "locking": "on"}
+    return node | {"file": _common("file", f"{name}-file", read_only) | storage}
 
 
 def _common(driver: str, name: str, read_only: bool) -> Properties:

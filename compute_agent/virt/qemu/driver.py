@@ -12,8 +12,9 @@ from pathlib import Path
 
 from compute_agent.errors import DeadlineExceeded, GuestError, GuestGone, GuestStartFailed, InvalidConfiguration
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import UUID_PATTERN, Instance
+from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
+from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.virt.contract import OnGuestExit, StartRequest
 from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
 from compute_agent.virt.qemu.console_log import ConsoleLog

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compute_agent.errors import InsufficientResources
 from compute_agent.host.processes import Process, ProcessEntry, find_processes
-from compute_agent.instance.model import UUID_PATTERN
+from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.virt.qemu.paths import GuestPaths
 from compute_agent.virt.settings import GUEST_UIDS, VirtSettings
 

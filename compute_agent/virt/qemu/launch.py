@@ -13,7 +13,7 @@ from compute_agent.errors import GuestStartFailed, HostError
 from compute_agent.host.cgroups import CgroupParent
 from compute_agent.host.confinement.launcher import Confinement, Launcher
 from compute_agent.host.processes import Process
-from compute_agent.instance.devices import Disk
+from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.command_line import GuestDescriptors, command_line
 from compute_agent.virt.qemu.console_ring import ConsoleRing
@@ -52,7 +52,7 @@ class Launch:
                 log = _until_closed(opened, open_log(paths.qemu_log))
                 nics = [fd for nic in request.nics for fd in (*nic.tap_fds, *nic.vhost_fds)]
                 arguments = command_line(self._binary, request, fds)
-                environment, pass_fds = environment_of(paths), [*fds.all(), *nics]
+                environment, pass_fds = environment_of(paths), [*fds.all(), *nics, *_connections(request)]
                 if self._launcher is None:
                     return Process.spawn(arguments, environment, pass_fds=pass_fds, log_fd=log)
                 return self._launcher.spawn(
@@ -92,21 +92,25 @@ def _open_all(opened: ExitStack, request: StartRequest, paths: GuestPaths, ring:
         console=_listen(opened, paths.console_socket),
         guest_agent=_listen(opened, paths.guest_agent_socket),
         console_log=ring.shared,
-        files={
-            layer.name: _open(opened, layer.path, os.O_RDONLY if layer.read_only else os.O_RDWR)
-            for disk in request.disks
-            for layer in _layers(disk)
-        },
+        files={node: _open(opened, path, mode) for disk in request.disks for node, path, mode in _files(disk)},
         kernel=_open(opened, boot.kernel) if boot else None,
         ramdisk=_open(opened, boot.ramdisk) if boot and boot.ramdisk else None,
         saved_state=_open(opened, request.saved_state) if request.saved_state else None,
     )
 
 
-def _layers(disk: Disk) -> Iterator[Disk]:
-    yield disk
-    if disk.backing is not None:
-        yield from _layers(disk.backing)
+def _connections(request: StartRequest) -> list[int]:
+    """To block servers."""
+    return [disk.source.fd for disk in request.disks if isinstance(disk.source, NbdSource)]
+
+
+def _files(disk: Disk) -> Iterator[tuple[str, Path, int]]:
+    """Block node, path and mode of each local file that a disk consists of."""
+    name, mode = disk.name, os.O_RDONLY if disk.read_only else os.O_RDWR
+    source = disk.source if isinstance(disk.source, FileSource) else None
+    while source is not None:
+        yield name, source.path, mode
+        name, mode, source = f"{name}-base", os.O_RDONLY, source.backing
 
 
 def _listen(opened: ExitStack, path: Path) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compute_agent.errors import HostError
+from compute_agent.instance.devices import FileSource
 from compute_agent.instance.extra_specs import Quota, read_extra_specs
 from compute_agent.instance.model import Instance
 from compute_agent.virt.contract import StartRequest
@@ -61,8 +62,15 @@ def _io_limits(quota: Quota, request: StartRequest) -> Iterator[str]:
     given = {key: getattr(quota, name) for key, name in _IO_LIMITS.items()}
     limits = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
     if limits:
-        for device in sorted({_whole_disk(disk.path) for disk in request.disks if not disk.read_only}):
+        for device in sorted({_whole_disk(path) for path in _written(request)}):
             yield f"{device} {limits}"
+
+
+def _written(request: StartRequest) -> Iterator[Path]:
+    """The local files that the guest writes to."""
+    for disk in request.disks:
+        if isinstance(disk.source, FileSource) and not disk.read_only:
+            yield disk.source.path
 
 
 def _whole_disk(path: Path) -> str:

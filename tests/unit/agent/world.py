@@ -19,9 +19,10 @@ from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk, Nic
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import BlockDevice, Flavor, Instance, Port
+from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState
 from compute_agent.network.contract import PluggedPort, PortRequest
 from compute_agent.virt.contract import StartRequest

@@ -11,18 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from compute_agent.instance.model import (
-    BlockDevice,
-    DirectBoot,
-    FixedIp,
-    Flavor,
-    Image,
-    Instance,
-    Port,
-    PortDetails,
-    SourceFile,
-    Subnet,
-)
+from compute_agent.instance.block_device import BlockDevice, Image, SourceFile
+from compute_agent.instance.model import DirectBoot, FixedIp, Flavor, Instance, Port, PortDetails, Subnet
 from compute_agent.instance.view import Fault, OperationState
 from tests.unit.cli.conftest import REQUEST, WEB1, Shell
 from tests.unit.cli.fake_client import an_operation

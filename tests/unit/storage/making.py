@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from compute_agent.instance.model import BlockDevice, Flavor, Image, Instance, SourceFile
+from compute_agent.instance.block_device import BlockDevice, Image, SourceFile
+from compute_agent.instance.model import Flavor, Instance
 from compute_agent.storage.settings import StorageSettings
 
 UUID = "0123abcd-1111-4222-8333-444444444444"

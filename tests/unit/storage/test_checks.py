@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from compute_agent.errors import InvalidMessage
-from compute_agent.instance.model import BlockDevice, DirectBoot, FixedIp, Instance, Port, SourceFile, Subnet
+from compute_agent.instance.block_device import BlockDevice, SourceFile
+from compute_agent.instance.model import DirectBoot, FixedIp, Instance, Port, Subnet
 from compute_agent.storage.checks import check_instance
 
 from .making import UUID, checksum, image_disk, make_instance

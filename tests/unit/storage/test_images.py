@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from compute_agent.errors import InvalidImage, StorageError
-from compute_agent.instance.model import DirectBoot, SourceFile
+from compute_agent.instance.block_device import SourceFile
+from compute_agent.instance.model import DirectBoot
 from compute_agent.storage.inspection import MAX_VIRTUAL_SIZE
 from compute_agent.storage.local import LocalDisks
 from compute_agent.storage.settings import StorageSettings

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from compute_agent.errors import InsufficientResources, InvalidConfiguration, InvalidImage, InvalidMessage, StorageError
-from compute_agent.instance.devices import Disk
-from compute_agent.instance.model import BlockDevice
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.storage.contract import DiskDriver
 from compute_agent.storage.local import LocalDisks
 from compute_agent.storage.settings import StorageSettings
@@ -18,6 +18,11 @@ from compute_agent.storage.settings import StorageSettings
 from .making import GIB, UUID, ignore, image_disk, leftovers, local_disk, make_instance, number, qemu_img
 
 BLANK = BlockDevice(source_type="blank", size_gb=3)
+
+
+def file_of(disk: Disk) -> FileSource:
+    assert isinstance(disk.source, FileSource)
+    return disk.source
 
 
 def info(path: Path) -> dict[str, object]:
@@ -39,38 +44,43 @@ def test_linked_clone_and_blank_disk(
     (image,) = settings.image_dir.iterdir()
     assert root == Disk(
         name="disk0",
-        path=settings.disk_dir / UUID / "disk0.qcow2",
-        format="qcow2",
-        backing=Disk(name="disk0-base", path=image, format="qcow2", read_only=True),
+        source=FileSource(
+            path=settings.disk_dir / UUID / "disk0.qcow2",
+            format="qcow2",
+            backing=FileSource(path=image, format="qcow2"),
+        ),
         serial="0123abcd111142-disk0",
         boot_index=0,
     )
     assert blank == Disk(
-        name="disk1", path=settings.disk_dir / UUID / "disk1.qcow2", format="qcow2", serial="0123abcd111142-disk1"
+        name="disk1",
+        source=FileSource(path=settings.disk_dir / UUID / "disk1.qcow2", format="qcow2"),
+        serial="0123abcd111142-disk1",
     )
-    assert (config.name, config.format, config.read_only) == ("config", "raw", True)
-    facts = info(root.path)
+    assert (config.name, file_of(config).format, config.read_only) == ("config", "raw", True)
+    facts = info(file_of(root).path)
     assert (facts["virtual-size"], facts["backing-filename"], facts["backing-filename-format"]) == (
         2 * GIB,
         str(image),
         "qcow2",
     )
-    assert info(blank.path)["virtual-size"] == 3 * GIB
+    assert info(file_of(blank).path)["virtual-size"] == 3 * GIB
     assert image.read_bytes() == qcow2_content
 
 
 def test_disk_as_large_as_its_image(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content, size_gb=None))
     disks.create(instance, ignore)
-    assert info(disks.connect(instance)[0].path)["virtual-size"] == 64 * 1024**2
+    assert info(file_of(disks.connect(instance)[0]).path)["virtual-size"] == 64 * 1024**2
 
 
 def test_raw_image_under_a_clone(disks: LocalDisks, sources: Path) -> None:
     instance = make_instance(local_disk(sources, b"\x07" * 5000, "raw"))
     disks.create(instance, ignore)
     (disk, _) = disks.connect(instance)
-    assert disk.backing is not None
-    assert disk.backing.format == info(disk.path)["backing-filename-format"] == "raw"
+    source = file_of(disk)
+    assert source.backing is not None
+    assert source.backing.format == info(source.path)["backing-filename-format"] == "raw"
 
 
 def test_serials_are_short_and_unique(disks: LocalDisks) -> None:
@@ -106,11 +116,11 @@ def test_no_space_for_disks(full_disks: LocalDisks, settings: StorageSettings) -
 def test_create_again_keeps_what_is_there(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content), BLANK)
     disks.create(instance, ignore)
-    before = [disk.path.stat().st_ino for disk in disks.connect(instance)]
-    unfinished = disks.connect(instance)[1].path
+    before = [file_of(disk).path.stat().st_ino for disk in disks.connect(instance)]
+    unfinished = file_of(disks.connect(instance)[1]).path
     unfinished.rename(unfinished.with_name(unfinished.name + ".part"))  # as a crash leaves it
     disks.create(instance, ignore)
-    after = [disk.path.stat().st_ino for disk in disks.connect(instance)]
+    after = [file_of(disk).path.stat().st_ino for disk in disks.connect(instance)]
     assert (after[0], after[2]) == (before[0], before[2])
     assert {path.name for path in unfinished.parent.iterdir()} == {"disk0.qcow2", "disk1.qcow2", "config.iso"}
 

@@ -11,8 +11,9 @@ from queue import Queue
 
 import pytest
 
-from compute_agent.instance.devices import Disk
-from compute_agent.instance.model import BlockDevice, Flavor, Instance
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.devices import Disk, FileSource
+from compute_agent.instance.model import Flavor, Instance
 from compute_agent.virt.contract import GuestExit, StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.settings import VirtSettings
@@ -73,7 +74,12 @@ def tiny_request(hypervisor: QemuHypervisor, directory: Path) -> StartRequest:
     block_devices = [BlockDevice(source_type="blank", size_gb=1, boot_index=0)]
     flavor = Flavor(vcpus=1, memory_mb=16)
     instance = Instance(uuid=UUID, name="tiny", flavor=flavor, block_devices=block_devices, config_drive=False)
-    disk = Disk(name="disk0", path=make_disk(directory / "disk.raw"), format="raw", serial="tiny", boot_index=0)
+    disk = Disk(
+        name="disk0",
+        source=FileSource(path=make_disk(directory / "disk.raw"), format="raw"),
+        serial="tiny",
+        boot_index=0,
+    )
     return StartRequest(instance=instance, machine=hypervisor.design(instance), disks=[disk], nics=[])
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from compute_agent.instance.devices import BootFiles, Disk, Nic
+from compute_agent.instance.devices import BootFiles, Disk, FileSource, NbdSource, Nic
 from compute_agent.instance.model import Instance
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.command_line import GuestDescriptors, command_line
@@ -28,10 +28,23 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
 
     instance: Instance
     accelerator: Literal["kvm", "tcg"]
-    disks: list[Disk] = []
+    disks: list[dict[str, Any]] = []
     nics: list[Nic] = []
     boot: BootFiles | None = None
     saved_state: Path | None = None
+
+
+def disk_of(description: dict[str, Any]) -> Disk:
+    kind = FileSource if "path" in description["source"] else NbdSource
+    source = msgspec.convert(description["source"], kind, dec_hook=lambda kind, value: kind(value))
+    return Disk(**description | {"source": source})
+
+
+def files_of(disk: Disk) -> list[str]:
+    """Its block nodes that stand on files."""
+    if isinstance(disk.source, NbdSource):
+        return []
+    return [disk.name, f"{disk.name}-base"] if disk.source.backing else [disk.name]
 
 
 def read_case(path: Path) -> Case:
@@ -39,21 +52,22 @@ def read_case(path: Path) -> Case:
 
 
 def arguments_of(case: Case) -> list[str]:
+    disks = [disk_of(description) for description in case.disks]
     request = StartRequest(
         instance=case.instance,
         machine=design_machine(case.instance, "pc-q35-7.2", case.accelerator),
-        disks=case.disks,
+        disks=disks,
         nics=case.nics,
         boot=case.boot,
         saved_state=case.saved_state,
     )
-    layers = [layer.name for disk in case.disks for layer in (disk, disk.backing) if layer]
+    nodes = [node for disk in disks for node in files_of(disk)]
     fds = GuestDescriptors(
         monitor=10,
         console=11,
         guest_agent=12,
         console_log=13,
-        files={name: 30 + index for index, name in enumerate(layers)},
+        files={name: 30 + index for index, name in enumerate(nodes)},
         kernel=14 if case.boot else None,
         ramdisk=15 if case.boot and case.boot.ramdisk else None,
         saved_state=16 if case.saved_state else None,

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from compute_agent.errors import HostError, InvalidMessage
-from compute_agent.instance.model import BlockDevice, Flavor, Instance, Port
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.virt.qemu.capabilities import newest_q35
 from compute_agent.virt.qemu.design import design_machine
 

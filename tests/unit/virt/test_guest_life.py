@@ -11,6 +11,7 @@ from queue import Queue
 import pytest
 
 from compute_agent.errors import GuestGone, GuestStartFailed, MonitorError
+from compute_agent.instance.devices import FileSource
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import GuestExit, StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
@@ -139,7 +140,7 @@ def test_diagnostics_are_plain_values(guest: QemuGuest) -> None:
 def test_refused_start_says_why_and_leaves_no_process(
     hypervisor: QemuHypervisor, request_: StartRequest, exits: Queue[GuestExit]
 ) -> None:
-    disk = replace(request_.disks[0], path=Path("/does/not/exist"))
+    disk = replace(request_.disks[0], source=FileSource(path=Path("/does/not/exist"), format="raw"))
     with pytest.raises(GuestStartFailed, match="/does/not/exist"):
         hypervisor.start(replace(request_, disks=[disk]))
     assert hypervisor.adopt(UUID) is None

@@ -8,7 +8,7 @@ import pytest
 
 from compute_agent.errors import HostError
 from compute_agent.host.cgroups import CONTROLLERS, CgroupParent
-from compute_agent.instance.devices import Disk
+from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.virt.contract import StartRequest
@@ -22,7 +22,7 @@ def a_request(specs: dict[str, str], accelerator: str = "kvm", disk: Path | None
     flavor = Flavor(vcpus=4, memory_mb=1024, extra_specs=specs)
     instance = Instance(uuid="5e0c2ef7-2a6f-4b8e-9d0a-0c7a3f3e1b11", name="one", flavor=flavor)
     machine = Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator=accelerator, cpu="host", slots={})
-    disks = [Disk(name="disk0", path=disk, format="raw")] if disk else []
+    disks = [Disk(name="disk0", source=FileSource(path=disk, format="raw"))] if disk else []
     return StartRequest(instance=instance, machine=machine, disks=disks, nics=[])
 
 
