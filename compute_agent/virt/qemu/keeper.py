@@ -9,6 +9,7 @@ from functools import partial
 
 from compute_agent.host.process_watch import ProcessWatch
 from compute_agent.host.processes import Process
+from compute_agent.host.qmp import MonitorLoop
 from compute_agent.virt.contract import GuestExit, OnGuestExit
 from compute_agent.virt.qemu.console import Console, ConsoleDrain
 from compute_agent.virt.qemu.console_log import ConsoleLog
@@ -16,7 +17,6 @@ from compute_agent.virt.qemu.console_ring import ConsoleRing
 from compute_agent.virt.qemu.guest import Common, QemuGuest
 from compute_agent.virt.qemu.identity import find_guests
 from compute_agent.virt.qemu.paths import GuestPaths
-from compute_agent.virt.qemu.qmp import MonitorLoop
 from compute_agent.virt.settings import VirtSettings
 
 LOG = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""QMP, as calls with a deadline: one lasting connection a guest, one event loop for all of them.
+"""QMP, as calls with a deadline: one lasting connection a process (a guest's QEMU, a block server), one loop for all.
 
 A deadline that passes changes nothing on the wire. The command stays where it was sent, its answer is
 taken when it comes, and until then the monitor counts as silent.
@@ -30,7 +30,7 @@ _END_SEEN_WITHIN = 1.0
 
 
 class MonitorLoop:
-    """The event loop that serves every guest's monitor, in a thread of its own."""
+    """The event loop that serves every monitor, in a thread of its own."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -56,7 +56,7 @@ async def _cancel_the_others() -> None:
 
 
 def _tell(on_event: WeakMethod[OnEvent], event: Mapping[str, Any]) -> None:
-    """A call of its own, so that nothing of the guest stays in the frame of the one that listens."""
+    """A call of its own, so that nothing of the listener's owner stays in the frame of the one that listens."""
     if (tell := on_event()) is not None:
         tell(event)
 
@@ -113,10 +113,10 @@ class _Connection:
 
 
 class Monitor:
-    """One guest's monitor: connected at its first use, and again after the connection was lost.
+    """One process's monitor: connected at its first use, and again after the connection was lost.
 
     `on_event`, a method, is called in the loop's thread and must not wait for anything. It is held weakly: what
-    asyncio keeps of a connection that broke would keep the guest with it, and its process's descriptor open.
+    asyncio keeps of a connection that broke would keep its owner with it, and the process's descriptor open.
     """
 
     def __init__(self, loop: MonitorLoop, path: Path, process: Process, on_event: OnEvent) -> None:
