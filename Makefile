@@ -39,10 +39,11 @@ lint: packages $(VENV)/ready  ## ruff, mypy --strict and shellcheck
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run
 
-generate: $(VENV)/ready  ## write docs/rpc.md, etc/compute-agent.conf and the binding to KVM anew from the code
+generate: $(VENV)/ready  ## write docs/rpc.md, etc/compute-agent.conf and the bindings to KVM and Ceph anew from the code
 	$(BIN)/python -m compute_agent.rpc.reference > docs/rpc.md
 	$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
 	$(BIN)/python -m compute_agent.virt.kvm.definitions
+	$(BIN)/python -m compute_agent.storage.rbd.definitions
 
 packages: $(VENV)/ready
 	tools/install-packages $(BIN)/bindep

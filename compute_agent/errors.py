@@ -19,6 +19,7 @@
      │    ├── KvmError                 /dev/kvm is not there, refuses something, or does not run a guest
      │    ├── NetworkError             a bridge that is not there, a switch that does not answer
      │    └── StorageError             a download, a disk or its directory
+     │         └── DiskInUse           somebody else writes to it, or stands on it: the message says who
      ├── GuestError
      │    ├── GuestGone                no process runs this guest any more
      │    ├── GuestStartFailed         the hypervisor ended or refused while starting; no process is left
@@ -142,6 +143,10 @@ class NetworkError(HostError):
 
 class StorageError(HostError):
     """A disk could not be made, found or removed."""
+
+
+class DiskInUse(StorageError):
+    """Somebody else writes to a disk, has it open, or made clones of it; the message says who."""
 
 
 class GuestError(ComputeAgentError):
