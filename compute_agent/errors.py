@@ -22,6 +22,7 @@
      │         └── DiskInUse           somebody else writes to it, or stands on it: the message says who
      ├── GuestError
      │    ├── GuestGone                no process runs this guest any more
+     │    ├── DetachRefused            the guest has not let go of a device, which is as it was
      │    ├── GuestStartFailed         the hypervisor ended or refused while starting; no process is left
      │    └── MonitorError             the monitor answered "error": the guest is as it was
      ├── RecordTooNew                  written by a newer agent; left untouched
@@ -155,6 +156,10 @@ class GuestError(ComputeAgentError):
 
 class GuestGone(GuestError):
     """The guest's process does not exist any more."""
+
+
+class DetachRefused(GuestError):
+    """The guest has not let go of a device in time, or said no; the device is as it was."""
 
 
 class GuestStartFailed(GuestError):

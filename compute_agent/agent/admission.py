@@ -5,9 +5,12 @@ from __future__ import annotations
 from compute_agent.agent.execution import check_state
 from compute_agent.agent.node import Node
 from compute_agent.agent.operations import operation_of
+from compute_agent.agent.operations.volumes import check_disk, ordered_device
 from compute_agent.agent.request import Request
-from compute_agent.errors import InstanceExists, InsufficientResources, RequestMismatch
+from compute_agent.errors import InstanceExists, InsufficientResources, InvalidMessage, RequestMismatch
 from compute_agent.host.resources import cpu_count, memory_mb
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.extra_specs import read_extra_specs
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.instance.record import InstanceRecord
@@ -64,11 +67,22 @@ def _check_flavor(flavor: Flavor, vcpus_a_cpu: float) -> None:
 def _add_instance(node: Node, instance: Instance) -> None:
     if instance.uuid in node.journal.instance_uuids():
         raise InstanceExists(instance.uuid)
-    node.journal.add_instance(InstanceRecord(instance=instance))
+    node.journal.add_instance(InstanceRecord(instance=with_named_devices(instance)))
 
 
 def _check_instance(node: Node, request: Request) -> None:
     """The instance must be there; its state counts now only if nothing that may change it comes first."""
     row = node.journal.instance(request.instance_uuid)
+    if request.operation == "attach_volume":
+        _check_volume(node, ordered_device(request.arguments))
     if not node.journal.unfinished(request.instance_uuid):
         check_state(operation_of(request), request.instance_uuid, row.vm_state)
+        check_disk(request, row.record.instance)
+
+
+def _check_volume(node: Node, device: BlockDevice) -> None:
+    if device.source_type == "image":
+        raise InvalidMessage("block_device.source_type", "image", "an image can only be booted from")
+    if device.volume_id is None:
+        raise InvalidMessage("block_device.volume_id", None, "is needed: it names the disk from now on")
+    node.storage.check_device("block_device", device)

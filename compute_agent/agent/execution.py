@@ -104,15 +104,22 @@ class Execution:
                 self._announcer.announce(self._request, "progress", percent, self._row.vm_state)
 
     def _succeed(self) -> None:
-        outcome = self._operation.outcome
         with self._node.journal.transaction():
-            if outcome is None:
-                self._node.journal.remove_instance(self._work.uuid)
-            else:
-                self._node.journal.set_state(self._work.uuid, outcome, self._crash_fault())
+            state = self._conclude()
             self._node.journal.finish(self._request.request_id, OperationState.DONE, None)
-            self._announcer.announce(self._request, "end", 100, outcome)
+            self._announcer.announce(self._request, "end", 100, state)
         LOG.info("Finished %s", self._operation.name)
+
+    def _conclude(self) -> VmState | None:
+        """What the instance is now; None: no more."""
+        outcome = self._operation.outcome
+        if outcome == "gone":
+            self._node.journal.remove_instance(self._work.uuid)
+            return None
+        if outcome == "unchanged":
+            return self._row.vm_state
+        self._node.journal.set_state(self._work.uuid, outcome, self._crash_fault())
+        return outcome
 
     def _crash_fault(self) -> Fault | None:
         """Why the guest is not running any more, where nobody asked for that."""
@@ -127,7 +134,7 @@ class Execution:
             self._undo()
             state = self._operation.failure or self._node.observed_state(self._work.uuid, state)
         with self._node.journal.transaction():
-            if self._steps:
+            if self._steps and self._operation.outcome != "unchanged":
                 self._node.journal.set_state(self._work.uuid, state, fault)
             self._node.journal.finish(self._request.request_id, OperationState.FAILED, fault)
             self._announcer.announce(self._request, "error", self._percent, state, fault)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from compute_agent.agent.work import Work
 from compute_agent.instance.state import VmState
@@ -35,7 +36,7 @@ class Operation:
     allowed: frozenset[VmState]
     """States of the instance in which it may start."""
     steps: tuple[Step, ...]
-    outcome: VmState | None
-    """The instance's state when all steps are done; None: the instance is no more."""
+    outcome: VmState | Literal["gone", "unchanged"]
+    """The instance's state when all steps are done."""
     failure: VmState | None = None
     """The instance's state when the steps were undone; None: whatever is found by looking."""

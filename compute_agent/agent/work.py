@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
 from compute_agent.instance.devices import Nic
@@ -40,11 +42,14 @@ class Work:
     def machine(self) -> Machine:
         """The instance's machine; decided now, and kept, where it has none yet."""
         if self.record.machine is None:
-            machine = self.node.hypervisor.design(self.instance)
-            self.record = InstanceRecord(instance=self.instance, machine=machine)
-            self.node.journal.set_record(self.record)
+            self.change_instance(self.instance, self.node.hypervisor.design(self.instance))
         assert self.record.machine is not None
         return self.record.machine
+
+    def change_instance(self, instance: Instance, machine: Machine | None) -> None:
+        """Keep the instance and its machine as they are from now on."""
+        self.record = msgspec.structs.replace(self.record, instance=instance, machine=machine)
+        self.node.journal.set_record(self.record)
 
     @property
     def guest(self) -> Guest:

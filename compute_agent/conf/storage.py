@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from oslo_config import cfg
@@ -29,6 +30,12 @@ OPTIONS = [
         default=[str(path) for path in _DEFAULTS["image_sources"]],
         help="The directories that file:// images and kernels may come from, as absolute paths; symbolic links are "
         "followed before it is decided. Empty: none may.",
+    ),
+    cfg.ListOpt(
+        "volume_dirs",
+        default=[str(path) for path in _DEFAULTS["volume_dirs"]],
+        help="The directories that volumes in files may be in, as absolute paths; symbolic links are followed before "
+        "it is decided. Empty: none may.",
     ),
     cfg.StrOpt(
         "qemu_img", default=_DEFAULTS["qemu_img"], help="The qemu-img program: a path, or a name to be found in PATH."
@@ -65,8 +72,10 @@ OPTIONS = [
 
 def storage_settings(conf: cfg.ConfigOpts) -> StorageSettings:
     """What the storage room is told."""
-    plain = {name: conf.storage[name] for name in _DEFAULTS if name != "image_sources"}
+    plain = {name: conf.storage[name] for name in _DEFAULTS if name not in ("host", "image_sources", "volume_dirs")}
     return StorageSettings(
+        host=conf.host or socket.gethostname(),
+        volume_dirs=tuple(Path(path) for path in conf.storage.volume_dirs),
         disk_dir=Path(conf.storage.disk_dir),
         image_dir=Path(conf.storage.image_dir),
         image_sources=tuple(Path(path) for path in conf.storage.image_sources),

@@ -14,6 +14,9 @@ from msgspec import Meta
 from compute_agent.instance.block_device import BlockDevice, SourceFile
 from compute_agent.instance.wire import END, BridgeName, Hostname, MacAddress, Model, OneLine, Uuid
 
+MOST_DISKS = 24
+"""That an instance can have."""
+
 
 class Flavor(Model, frozen=True):
     """The size of an instance."""
@@ -72,7 +75,7 @@ class Instance(Model, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^\\x00-\\x1f\\x7f]+" + END)]
     flavor: Flavor
     hostname: Hostname | None = None
-    block_devices: Annotated[list[BlockDevice], Meta(max_length=24)] = []
+    block_devices: Annotated[list[BlockDevice], Meta(max_length=MOST_DISKS)] = []
     ports: Annotated[list[Port], Meta(max_length=16)] = []
     direct_boot: DirectBoot | None = None
     config_drive: bool = True

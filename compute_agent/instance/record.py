@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from compute_agent.errors import RecordTooNew
+from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
@@ -44,7 +45,9 @@ def decode_record(data: bytes) -> InstanceRecord:
     version = msgspec.json.decode(data, type=_Versioned).version
     if version > VERSION:
         raise RecordTooNew(f"instance record has version {version}, this agent knows up to {VERSION}")
-    return msgspec.json.decode(data, type=InstanceRecord)
+    record = msgspec.json.decode(data, type=InstanceRecord)
+    # The first agents kept an instance as it was ordered, its disks without names.
+    return msgspec.structs.replace(record, instance=with_named_devices(record.instance))
 
 
 prepare(_Versioned, InstanceRecord)

@@ -23,6 +23,7 @@ import msgspec
 from oslo_messaging.transport import RPCTransport
 
 from compute_agent.errors import DeadlineExceeded
+from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
 from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
@@ -97,6 +98,24 @@ class ComputeClient:
     def terminate_instance(self, instance_uuid: str, request_id: str | None = None) -> Accepted:
         """Stop the instance at once and remove all that belongs to it."""
         return self._change("terminate_instance", request_id, instance_uuid=instance_uuid)
+
+    def attach_volume(self, instance_uuid: str, block_device: BlockDevice, request_id: str | None = None) -> Accepted:
+        """Give the instance one more disk; `block_device` names it by its ``volume_id``."""
+        return self._change("attach_volume", request_id, instance_uuid=instance_uuid, block_device=block_device)
+
+    def detach_volume(self, instance_uuid: str, volume_id: str, request_id: str | None = None) -> Accepted:
+        """Take a disk away again."""
+        return self._change("detach_volume", request_id, instance_uuid=instance_uuid, volume_id=volume_id)
+
+    def extend_volume(self, instance_uuid: str, disk: str, size_gb: int, request_id: str | None = None) -> Accepted:
+        """Make a disk, named by its ``device_name`` or ``volume_id``, as large as `size_gb` GiB."""
+        return self._change("extend_volume", request_id, instance_uuid=instance_uuid, disk=disk, size_gb=size_gb)
+
+    def set_disk_qos(
+        self, instance_uuid: str, disk: str, qos: DiskQos | None, request_id: str | None = None
+    ) -> Accepted:
+        """Limit a disk anew; None takes all limits away."""
+        return self._change("set_disk_qos", request_id, instance_uuid=instance_uuid, disk=disk, qos=qos)
 
     # --- questions ---------------------------------------------------------------------------------
 

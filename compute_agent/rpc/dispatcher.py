@@ -79,7 +79,7 @@ def request_of(verb: str, change: Change) -> Request:
         request_id=request_id,
         operation="boot" if instance else verb.removesuffix("_instance"),
         instance_uuid=instance.uuid if instance else arguments.pop("instance_uuid"),
-        arguments=arguments,
+        arguments=msgspec.to_builtins(arguments),
         instance=instance,
     )
 

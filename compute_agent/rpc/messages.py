@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.model import Instance
 from compute_agent.instance.wire import Uuid
 
@@ -18,6 +19,7 @@ RPC_VERSION = "1.0"
 TOPIC = "compute"
 EXCHANGE = "compute_agent"
 
+DiskReference = Annotated[str, Meta(min_length=1, max_length=36, description="its device_name or volume_id")]
 Seconds = Annotated[float, Meta(ge=0, le=86400, description="seconds")]
 
 
@@ -78,6 +80,32 @@ class TerminateInstance(_InstanceChange, frozen=True):
     """Stop the instance at once and remove all that belongs to it."""
 
 
+class AttachVolume(_InstanceChange, frozen=True):
+    """Give the instance one more disk: a volume, or an empty disk of its own that goes when it is detached."""
+
+    block_device: BlockDevice
+
+
+class DetachVolume(_InstanceChange, frozen=True):
+    """Take a disk away again; fails, and may be repeated, where the guest does not let go of it."""
+
+    volume_id: Uuid
+
+
+class ExtendVolume(_InstanceChange, frozen=True):
+    """Make a disk as large as this, while the guest runs too. A volume that its owner has grown is only looked at."""
+
+    disk: DiskReference
+    size_gb: Annotated[int, Meta(ge=1, le=64 * 1024, description="GiB")]
+
+
+class SetDiskQos(_InstanceChange, frozen=True):
+    """Limit a disk anew; null takes all limits away."""
+
+    disk: DiskReference
+    qos: DiskQos | None = None
+
+
 class GetInstance(Message, frozen=True):
     """One instance."""
 
@@ -134,6 +162,10 @@ VERBS: dict[str, type[Message]] = {
     "suspend_instance": SuspendInstance,
     "resume_instance": ResumeInstance,
     "terminate_instance": TerminateInstance,
+    "attach_volume": AttachVolume,
+    "detach_volume": DetachVolume,
+    "extend_volume": ExtendVolume,
+    "set_disk_qos": SetDiskQos,
     "get_instance": GetInstance,
     "list_instances": ListInstances,
     "get_console_output": GetConsoleOutput,

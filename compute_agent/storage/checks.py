@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from compute_agent.errors import InvalidMessage
@@ -17,19 +18,42 @@ _MAX_KEY = 255
 def check_instance(instance: Instance) -> None:
     """:raises InvalidMessage: names the first field that is wrong, such as ``instance.block_devices[0].image``."""
     for index, device in enumerate(instance.block_devices):
-        _check_device(f"instance.block_devices[{index}]", device)
+        check_device(f"instance.block_devices[{index}]", device)
+    _check_names(instance.block_devices)
     _check_boot(instance)
     _check_guest_data(instance)
     _check_ports(instance)
 
 
-def _check_device(field: str, device: BlockDevice) -> None:
-    if device.source_type == "image" and device.image is None:
-        raise InvalidMessage(f"{field}.image", None, "is needed with source_type image")
-    if device.source_type == "blank" and device.image is not None:
-        raise InvalidMessage(f"{field}.image", device.image.url, "contradicts source_type blank")
-    if device.source_type == "blank" and device.size_gb is None:
-        raise InvalidMessage(f"{field}.size_gb", None, "is needed with source_type blank")
+_NEEDED = {"image": ("image",), "blank": ("size_gb",), "volume": ("volume_id", "connection_info")}
+_CONTRADICTING = {
+    "image": ("volume_id", "connection_info"),
+    "blank": ("image", "connection_info"),
+    "volume": ("image", "backend", "size_gb"),
+}
+
+
+def check_device(field: str, device: BlockDevice) -> None:
+    """:raises InvalidMessage: names the field within `field` that is missing, or is one too many."""
+    kind = device.source_type
+    for name in _NEEDED[kind]:
+        if getattr(device, name) is None:
+            raise InvalidMessage(f"{field}.{name}", None, f"is needed with source_type {kind}")
+    for name in _CONTRADICTING[kind]:
+        if (value := getattr(device, name)) is not None:
+            shown = value if isinstance(value, str | int) else "…"
+            raise InvalidMessage(f"{field}.{name}", shown, f"contradicts source_type {kind}")
+
+
+def _check_names(devices: Sequence[BlockDevice]) -> None:
+    for name in ("device_name", "volume_id"):
+        seen: set[str] = set()
+        for index, device in enumerate(devices):
+            value = getattr(device, name)
+            if value in seen:
+                raise InvalidMessage(f"instance.block_devices[{index}].{name}", value, "is used twice")
+            if value is not None:
+                seen.add(value)
 
 
 def _check_boot(instance: Instance) -> None:
@@ -39,9 +63,9 @@ def _check_boot(instance: Instance) -> None:
             raise InvalidMessage(f"instance.block_devices[{index}].boot_index", device.boot_index, "is used twice")
         if device.boot_index is not None:
             seen.add(device.boot_index)
-    images = any(device.source_type == "image" for device in instance.block_devices)
-    if instance.direct_boot is None and not images:
-        raise InvalidMessage("instance.block_devices", [], "needs a disk with an image, or direct_boot")
+    full = any(device.source_type != "blank" for device in instance.block_devices)
+    if instance.direct_boot is None and not full:
+        raise InvalidMessage("instance.block_devices", [], "needs a disk with an image, a volume, or direct_boot")
 
 
 def _check_guest_data(instance: Instance) -> None:

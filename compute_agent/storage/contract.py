@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
 
@@ -13,7 +14,7 @@ Progress = Callable[[int], None]
 
 
 class DiskDriver(Protocol):
-    """Makes, finds and removes the local disks of an instance."""
+    """Makes, finds and removes the disks of an instance, and gives it those that exist without it."""
 
     def check(self, instance: Instance) -> None:
         """Refuse early what the message alone shows to be impossible; changes nothing.
@@ -29,10 +30,45 @@ class DiskDriver(Protocol):
         :raises StorageError: an image cannot be fetched; nothing of the instance is left.
         """
 
-    def connect(self, instance: Instance) -> Sequence[Disk]:
-        """The instance's disks, ready to be opened, in order; the config drive last.
+    def check_device(self, field: str, device: BlockDevice) -> None:
+        """The same for one disk that an instance is to get; `field` is where it stands in the message."""
 
-        :raises StorageError: a disk is missing.
+    def connect(self, instance: Instance) -> Sequence[Disk]:
+        """The instance's disks, ready to be opened, in order; the config drive last. The caller closes them.
+
+        From now on nobody else may write to them, on any host, until `disconnect`.
+
+        :raises DiskInUse: somebody else writes to one of them; says who.
+        :raises StorageError: a disk is missing, or cannot be reached.
+        """
+
+    def disconnect(self, instance_uuid: str) -> None:
+        """Let go of all disks of an instance that has no guest any more."""
+
+    def create_disk(self, instance: Instance, device: BlockDevice, progress: Progress) -> None:
+        """Make one more disk, which is in the instance already. One that exists stays as it is.
+
+        :raises InsufficientResources: not enough space; nothing of the disk is left.
+        :raises StorageError: it cannot be made; nothing of it is left.
+        """
+
+    def delete_disk(self, instance_uuid: str, device: BlockDevice) -> None:
+        """Remove one disk of the instance's own. Nothing happens where there is none."""
+
+    def connect_disk(self, instance: Instance, device: BlockDevice) -> Disk:
+        """As `connect`, for one disk."""
+
+    def disconnect_disk(self, instance_uuid: str, device: BlockDevice) -> None:
+        """As `disconnect`, for one disk that the guest has let go of."""
+
+    def grow_disk(self, instance: Instance, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
+        """See that a disk can be, or is, `size` bytes large.
+
+        A guest that is `running` is told afterwards. It grows a local file itself; where a disk is returned, it has
+        to go over to this fresh connection first, because the one that it has does not know of the new size.
+
+        :raises InvalidMessage: the disk is larger already.
+        :raises InsufficientResources: not enough space.
         """
 
     def boot_files(self, instance: Instance) -> BootFiles | None:

@@ -17,7 +17,7 @@ from oslo_utils.imageutils.format_inspector import (
     SafetyCheckFailed,
 )
 
-from compute_agent.errors import InvalidImage
+from compute_agent.errors import InvalidImage, StorageError
 from compute_agent.instance.block_device import SourceFile
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 
@@ -48,6 +48,22 @@ def inspect(path: Path, source: SourceFile, kind: Kind, qemu_img: QemuImg) -> No
         _inspect_disk(path, source, kind)
         if kind == "qcow2":
             _inspect_tables(path, source, qemu_img)
+
+
+def require_self_contained(path: Path, kind: Literal["qcow2", "raw"]) -> None:
+    """A volume's header may have been written by a guest that had the file as a raw disk.
+
+    :raises StorageError: it is not what it was said to be, or names another file.
+    """
+    if kind == "raw":
+        return  # nobody reads a header in it
+    try:
+        found = _find_format(path)
+        if str(found) != kind:
+            raise StorageError(f"{path}: said to be {kind}, but the content is {found}")
+        found.safety_check()
+    except (SafetyCheckFailed, ImageFormatError) as error:
+        raise StorageError(f"{path}: refused: {error}") from error
 
 
 def virtual_size(path: Path, kind: Kind) -> int:

@@ -1,108 +1,118 @@
-"""The disks of one instance: qcow2 overlays on cached images, empty qcow2 disks, and the config drive."""
+"""The disks of one instance: each of its kind, and the config drive."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
-from compute_agent.errors import InvalidImage
-from compute_agent.instance.block_device import BlockDevice, Image
-from compute_agent.instance.devices import Disk, FileSource
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.device_names import with_named_devices
+from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.config_drive.iso import write_iso
 from compute_agent.storage.config_drive.nocloud import VOLUME_ID, make_files
+from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import require_present, require_space, write_complete
-from compute_agent.storage.images import ImageCache
-from compute_agent.storage.inspection import virtual_size
-from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.source import DiskKind, Place
+from compute_agent.storage.sources import within
 
-_GIB = 1024**3
+KindOf = Callable[[BlockDevice], DiskKind]
 
 _OVERHEAD = 1024 * 1024
-"""Bytes: more than the tables of a new qcow2 take, or the file system around the config drive's files."""
+"""Bytes: more than the file system takes around the config drive's files."""
 
 _CONFIG_DRIVE = "config"
 
 
 class InstanceDisks:
-    """What is, or shall be, in `directory`."""
+    """What is, or shall be, in `directory`, or is remembered there."""
 
-    def __init__(self, directory: Path, instance: Instance, images: ImageCache, qemu_img: QemuImg) -> None:
+    def __init__(self, directory: Path, instance: Instance, kind_of: KindOf) -> None:
         self._directory = directory
-        self._instance = instance
-        self._images = images
-        self._qemu_img = qemu_img
+        self._instance = with_named_devices(instance)
+        self._kind_of = kind_of
 
-    def make(self, reserved_space: int) -> None:
-        """Make every file that is not there; the images are in the cache.
+    def make(self, reserved_space: int, progress: Progress) -> None:
+        """Make every disk that is not there; the images are in the cache.
 
         :raises InvalidImage: a disk's image is larger than the disk.
         :raises InsufficientResources: less than `reserved_space` bytes would be left.
-        :raises StorageError: qemu-img failed.
+        :raises StorageError: it cannot be made.
         :raises OSError: the file system refuses.
         """
-        drive = make_files(self._instance) if self._instance.config_drive else {}
-        needed = sum(map(len, drive.values())) + _OVERHEAD * (len(self._instance.block_devices) + 1)
-        require_space(self._directory.parent, needed, reserved_space)
         self._directory.mkdir(mode=0o700, exist_ok=True)
         for index, device in enumerate(self._instance.block_devices):
-            write_complete(self._disk_path(index), partial(self._make_disk, index, device))
+            with within(f"instance.block_devices[{index}]"):
+                self.make_disk(device, progress)
         if self._instance.config_drive:
-            write_complete(self._config_path(), partial(write_iso, VOLUME_ID, drive))
+            drive = make_files(self._instance)
+            require_space(self._directory.parent, sum(map(len, drive.values())) + _OVERHEAD, reserved_space)
+            write_complete(self._config_path(), lambda path: write_iso(VOLUME_ID, drive, path))
 
-    def describe(self) -> list[Disk]:
+    def make_disk(self, device: BlockDevice, progress: Progress) -> None:
+        """Make one disk, unless it is there."""
+        self._kind_of(device).make(self._place(device), device, progress)
+
+    def connect(self) -> list[Disk]:
         """The disks in order, the config drive last.
 
-        :raises StorageError: a file is missing.
+        :raises StorageError: one is missing or cannot be reached; nothing is left open.
         """
-        disks = [self._describe_disk(index, device) for index, device in enumerate(self._instance.block_devices)]
+        disks: list[Disk] = []
+        try:
+            for device in self._instance.block_devices:
+                disks.append(self.connect_disk(device))
+        except BaseException:
+            for disk in disks:
+                disk.close()
+            raise
         return disks + ([self._describe_config_drive()] if self._instance.config_drive else [])
 
-    def _make_disk(self, index: int, device: BlockDevice, path: Path) -> None:
-        size = (device.size_gb or 0) * _GIB
-        if device.image is None:
-            self._qemu_img.create_empty(path, size)
-            return
-        base = self._images.path(device.image, device.image.disk_format)
-        needed = virtual_size(base, device.image.disk_format)
-        if size and needed > size:
-            reason = f"the image's virtual size of {needed} bytes does not fit in the disk's {size} bytes"
-            raise InvalidImage(f"instance.block_devices[{index}].size_gb", device.size_gb, reason)
-        self._qemu_img.create_overlay(path, base, device.image.disk_format, size or needed)
+    def connect_disk(self, device: BlockDevice) -> Disk:
+        """One of them."""
+        return self._describe(device, self._kind_of(device).connect(self._place(device), device))
 
-    def _describe_disk(self, index: int, device: BlockDevice) -> Disk:
-        name = f"disk{index}"
+    def grow(self, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
+        """See the contract."""
+        fresh = self._kind_of(device).grow(self._place(device), device, size, running=running)
+        return None if fresh is None else self._describe(device, fresh)
+
+    def _describe(self, device: BlockDevice, source: FileSource | NbdSource) -> Disk:
+        volume = device.connection_info.data if device.connection_info else None
         return Disk(
-            name=name,
-            source=FileSource(
-                path=require_present(self._disk_path(index)),
-                format="qcow2",
-                backing=self._describe_base(device.image) if device.image else None,
-            ),
-            serial=self._serial(name),
-            boot_index=self._boot_index(index),
+            name=str(device.device_name),
+            source=source,
+            read_only=volume is not None and volume.access_mode == "ro",
+            serial=self._serial(device),
+            boot_index=self._boot_index(device),
+            bus=device.disk_bus,
+            cache=device.cache_mode or "writeback",
+            discard=device.discard,
+            detect_zeroes=device.detect_zeroes,
+            queues=device.queues,
+            qos=device.qos,
         )
-
-    def _describe_base(self, image: Image) -> FileSource:
-        path = require_present(self._images.path(image, image.disk_format))
-        return FileSource(path=path, format=image.disk_format)
 
     def _describe_config_drive(self) -> Disk:
         source = FileSource(path=require_present(self._config_path()), format="raw")
-        return Disk(name=_CONFIG_DRIVE, source=source, read_only=True, serial=self._serial(_CONFIG_DRIVE))
+        return Disk(name=_CONFIG_DRIVE, source=source, read_only=True, serial=self._own_serial(_CONFIG_DRIVE))
 
-    def _boot_index(self, index: int) -> int | None:
+    def _boot_index(self, device: BlockDevice) -> int | None:
         devices = self._instance.block_devices
-        ordered = self._instance.direct_boot is not None or any(device.boot_index is not None for device in devices)
-        return 0 if index == 0 and not ordered else devices[index].boot_index
+        ordered = self._instance.direct_boot is not None or any(one.boot_index is not None for one in devices)
+        return 0 if device is devices[0] and not ordered else device.boot_index
 
-    def _serial(self, name: str) -> str:
-        """20 characters, the most that virtio-blk shows: what is unique in the guest, after what is in the cloud."""
+    def _serial(self, device: BlockDevice) -> str:
+        """A volume is known by its own id in every guest, as far as virtio-blk shows it: 20 characters."""
+        return device.volume_id[:20] if device.volume_id else self._own_serial(str(device.device_name))
+
+    def _own_serial(self, name: str) -> str:
+        """What is unique in the guest, after what is unique in the cloud."""
         start = self._instance.uuid.replace("-", "")
         return f"{start[: 19 - len(name)]}-{name}"
 
-    def _disk_path(self, index: int) -> Path:
-        return self._directory / f"disk{index}.qcow2"
+    def _place(self, device: BlockDevice) -> Place:
+        return Place(instance_uuid=self._instance.uuid, directory=self._directory, name=str(device.device_name))
 
     def _config_path(self) -> Path:
         return self._directory / f"{_CONFIG_DRIVE}.iso"

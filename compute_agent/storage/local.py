@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
+from compute_agent.instance.block_device import BlockDevice, FileConnection
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
 from compute_agent.instance.wire import UUID_PATTERN
-from compute_agent.storage.checks import check_instance
+from compute_agent.storage.checks import check_device, check_instance
 from compute_agent.storage.contract import Progress
+from compute_agent.storage.file_volumes import FileVolumes
 from compute_agent.storage.files import (
     free_space,
     prepare_directory,
@@ -24,8 +26,10 @@ from compute_agent.storage.files import (
 )
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.instance_disks import InstanceDisks
+from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.settings import StorageSettings
+from compute_agent.storage.source import DiskKind, Place
 from compute_agent.storage.sources import fetch_sources
 
 _DELETING = ".deleting-"
@@ -47,27 +51,67 @@ class LocalDisks:
         self._qemu_img = QemuImg(settings.qemu_img, settings.qemu_img_timeout)
         with storage_errors(settings.disk_dir):
             self._images = ImageCache(settings, self._qemu_img)
+            self._qcow2 = Qcow2Disks(self._images, self._qemu_img, settings.reserved_space)
+            self._file_volumes = FileVolumes(settings.volume_dirs, self._qemu_img, settings.host)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
-                remove_tree(leftover)
+                self._empty(leftover.name.removeprefix(_DELETING), leftover)
 
     def check(self, instance: Instance) -> None:
-        """Refuse what contradicts itself; see the contract."""
+        """Refuse what contradicts itself, and what this node cannot do; see the contract."""
         check_instance(instance)
+        for index, device in enumerate(instance.block_devices):
+            self._kind_of(device).check(f"instance.block_devices[{index}]", device)
+
+    def check_device(self, field: str, device: BlockDevice) -> None:
+        """The same for one disk."""
+        check_device(field, device)
+        self._kind_of(device).check(field, device)
 
     def create(self, instance: Instance, progress: Progress) -> None:
         """Fetch the images, make the disks; see the contract."""
-        disks = self._disks(instance)
         try:
             with storage_errors(self._settings.disk_dir):
                 fetch_sources(self._images, instance, progress)
-                disks.make(self._settings.reserved_space)
+                self._disks(instance).make(self._settings.reserved_space, progress)
         except ComputeAgentError:
             self.delete(instance.uuid)
             raise
 
     def connect(self, instance: Instance) -> Sequence[Disk]:
         """The disks in order, the config drive last; see the contract."""
-        return self._disks(instance).describe()
+        return self._disks(instance).connect()
+
+    def disconnect(self, instance_uuid: str) -> None:
+        """Let go of all of them; see the contract."""
+        for place in self._places(instance_uuid, self._directory(instance_uuid)):
+            for kind in self._kinds:
+                kind.disconnect(place)
+
+    def create_disk(self, instance: Instance, device: BlockDevice, progress: Progress) -> None:
+        """Make one more; see the contract."""
+        try:
+            with storage_errors(self._settings.disk_dir):
+                self._disks(instance).make_disk(device, progress)
+        except ComputeAgentError:
+            self.delete_disk(instance.uuid, device)
+            raise
+
+    def delete_disk(self, instance_uuid: str, device: BlockDevice) -> None:
+        """Remove one; see the contract."""
+        self._kind_of(device).delete(self._place(instance_uuid, device))
+
+    def connect_disk(self, instance: Instance, device: BlockDevice) -> Disk:
+        """One of them; see the contract."""
+        return self._disks(instance).connect_disk(device)
+
+    def disconnect_disk(self, instance_uuid: str, device: BlockDevice) -> None:
+        """Let go of one; see the contract."""
+        self._kind_of(device).disconnect(self._place(instance_uuid, device))
+
+    def grow_disk(self, instance: Instance, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
+        """See the contract."""
+        with storage_errors(self._settings.disk_dir):
+            return self._disks(instance).grow(device, size, running=running)
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         """The cached kernel and ramdisk.
@@ -92,10 +136,16 @@ class LocalDisks:
         directory = self._directory(instance_uuid)
         doomed = directory.with_name(_DELETING + instance_uuid)
         with storage_errors(directory):
-            remove_tree(doomed)  # of a deletion that a crash cut short
+            self._empty(instance_uuid, doomed)  # of a deletion that a crash cut short
             with suppress(FileNotFoundError):
                 directory.rename(doomed)
-            remove_tree(doomed)
+            self._empty(instance_uuid, doomed)
+
+    def _empty(self, instance_uuid: str, doomed: Path) -> None:
+        for place in self._places(instance_uuid, doomed):
+            for kind in self._kinds:
+                kind.delete(place)
+        remove_tree(doomed)
 
     def inspect(self) -> set[str]:
         """The uuids of all instances that have disks here."""
@@ -110,7 +160,25 @@ class LocalDisks:
             return {"total": total_space(directory), "free": free_space(directory), "images": self._images.size()}
 
     def _disks(self, instance: Instance) -> InstanceDisks:
-        return InstanceDisks(self._directory(instance.uuid), instance, self._images, self._qemu_img)
+        return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of)
+
+    def _kind_of(self, device: BlockDevice) -> DiskKind:
+        if isinstance(device.connection_info, FileConnection):
+            return self._file_volumes
+        return self._qcow2
+
+    @property
+    def _kinds(self) -> list[DiskKind]:
+        return [self._qcow2, self._file_volumes]
+
+    def _place(self, instance_uuid: str, device: BlockDevice) -> Place:
+        name = str(device.device_name)
+        return Place(instance_uuid=instance_uuid, directory=self._directory(instance_uuid), name=name)
+
+    def _places(self, instance_uuid: str, directory: Path) -> list[Place]:
+        """Of all disks that there is anything of in the directory: a file, or a note."""
+        names = {entry.name.partition(".")[0] for entry in directory.glob("disk*")}
+        return [Place(instance_uuid=instance_uuid, directory=directory, name=name) for name in sorted(names)]
 
     def _directory(self, instance_uuid: str) -> Path:
         if not re.fullmatch(UUID_PATTERN, instance_uuid):  # it could be a path to somewhere else

@@ -14,6 +14,10 @@ class StorageSettings:
     """One directory an instance."""
     image_dir: Path
     """The image cache."""
+    host: str = "this host"
+    """How other hosts know this one: what they read about a disk that it has."""
+    volume_dirs: tuple[Path, ...] = ()
+    """The directories that volumes in files may be in."""
     image_sources: tuple[Path, ...] = (Path("/var/lib/compute-agent/sources"),)
     """The directories that file:// images may come from; symbolic links are followed before it is decided."""
     qemu_img: str = "qemu-img"

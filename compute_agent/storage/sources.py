@@ -22,13 +22,13 @@ def fetch_sources(images: ImageCache, instance: Instance, progress: Progress) ->
     """
     sources = list(_sources(instance))
     for index, (field, source, kind) in enumerate(sources):
-        with _within(field):
+        with within(field):
             images.fetch(source, kind, _share(progress, index, len(sources)))
 
 
 def _sources(instance: Instance) -> Iterator[tuple[str, SourceFile, Kind]]:
     for index, device in enumerate(instance.block_devices):
-        if device.image is not None:
+        if device.image is not None and not device.image.url.startswith("rbd://"):  # what is in Ceph stays there
             yield f"instance.block_devices[{index}].image", device.image, device.image.disk_format
     if instance.direct_boot is not None:
         yield "instance.direct_boot.kernel", instance.direct_boot.kernel, "kernel"
@@ -37,8 +37,8 @@ def _sources(instance: Instance) -> Iterator[tuple[str, SourceFile, Kind]]:
 
 
 @contextmanager
-def _within(field: str) -> Iterator[None]:
-    """The cache knows the fields of a source only; two instances that wait for one download may differ in the rest."""
+def within(field: str) -> Iterator[None]:
+    """Whoever refuses a file or a disk knows its own fields only, and not where in the message it stands."""
     try:
         yield
     except InvalidImage as error:

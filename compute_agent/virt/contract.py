@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
@@ -88,6 +89,27 @@ class Guest(Protocol):
         :raises DeadlineExceeded: it does not die (a task stuck in the kernel).
         """
 
+    def attach_disk(self, disk: Disk, machine: Machine) -> None:
+        """Plug a disk into its place in the machine. Nothing happens where it is plugged already.
+
+        :raises GuestError: it cannot be plugged; nothing of it is left in the guest.
+        """
+
+    def detach_disk(self, name: str) -> None:
+        """Ask the guest to let go of a disk, and take it away. Nothing happens where there is none.
+
+        :raises DetachRefused: the guest has not let go of it; the disk is as it was, and this may be repeated.
+        """
+
+    def resize_disk(self, name: str, size: int) -> None:
+        """Tell the guest that a disk has `size` bytes now; a local file is grown."""
+
+    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
+        """Limit a disk anew; None: not at all."""
+
+    def reconnect_disk(self, disk: Disk) -> None:
+        """Go over to a fresh connection to the same disk; the guest does not notice."""
+
     def diagnostics(self) -> Mapping[str, object]:
         """Counters for a person: state, uptime, CPU time, disk and NIC counters, balloon; plain JSON values."""
 
@@ -109,6 +131,15 @@ class Hypervisor(Protocol):
 
         :raises InvalidMessage: this hypervisor cannot run such an instance.
         """
+
+    def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
+        """The machine with a place for one more disk; pure.
+
+        :raises InvalidMessage: it has no place left.
+        """
+
+    def remove_disk(self, machine: Machine, name: str) -> Machine:
+        """The machine with the disk's place free again; pure."""
 
     def start(self, request: StartRequest) -> Guest:
         """Start the guest, or adopt it where it already runs. Running on return; paused where loaded from a state.

@@ -48,6 +48,7 @@ ovsdb_connection = {switch}
 
 [storage]
 image_sources = {cache},{image_source}
+volume_dirs = {volumes}
 """
 
 
@@ -60,6 +61,8 @@ class Node:
         self.host = host
         self.image_source = directory / "source"
         """From here, and from the cache of `sandbox.images`, the agent takes images."""
+        self.volumes = directory / "volumes"
+        """Here volumes in files may be."""
         self.config_file = directory / "compute-agent.conf"
         self.log = directory / "agent.log"
         self._transport_url = transport_url
@@ -142,6 +145,7 @@ class Node:
 
     def _write_configuration(self) -> None:
         self.image_source.mkdir(parents=True, exist_ok=True)
+        self.volumes.mkdir(exist_ok=True)
         text = _CONFIGURATION.format(
             host=self.host,
             transport_url=self._transport_url,
@@ -150,6 +154,7 @@ class Node:
             guest_uid_base=self._guest_uid_base,
             cache=cache_directory(),
             image_source=self.image_source,
+            volumes=self.volumes,
         )
         self.config_file.write_text(text)
 

@@ -2,15 +2,20 @@
 
 from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
+from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
 from compute_agent.agent.operations.power import GUEST_EXIT, PAUSE, START, STOP, UNPAUSE
 from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
 from compute_agent.agent.operations.suspend import RESUME, SUSPEND
 from compute_agent.agent.operations.terminate import TERMINATE
+from compute_agent.agent.operations.volumes import ATTACH_VOLUME, DETACH_VOLUME
 from compute_agent.agent.request import Request
 
 _BY_NAME = {
     operation.name: operation
-    for operation in (BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT)
+    for operation in (
+        *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT),
+        *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
+    )
 }
 
 

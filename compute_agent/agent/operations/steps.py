@@ -38,15 +38,20 @@ def launch(work: Work, saved_state: Path | None = None) -> None:
     A guest that an agent started before it died has its ports, and they cannot be plugged a second time.
     """
     nics = work.plug_ports() if work.node.find_guest(work.uuid) is None else ()
-    request = StartRequest(
-        instance=work.instance,
-        machine=work.machine,
-        disks=work.node.storage.connect(work.instance),
-        nics=nics,
-        boot=work.node.storage.boot_files(work.instance),
-        saved_state=saved_state,
-    )
-    work.node.guests[work.uuid] = work.node.hypervisor.start(request)
+    disks = work.node.storage.connect(work.instance)
+    try:
+        request = StartRequest(
+            instance=work.instance,
+            machine=work.machine,
+            disks=disks,
+            nics=nics,
+            boot=work.node.storage.boot_files(work.instance),
+            saved_state=saved_state,
+        )
+        work.node.guests[work.uuid] = work.node.hypervisor.start(request)
+    finally:
+        for disk in disks:
+            disk.close()
     work.close()
 
 
@@ -58,11 +63,12 @@ def start_guest(work: Work) -> None:
 
 
 def kill_guest(work: Work) -> None:
-    """End the guest's process, if there is one."""
+    """End the guest's process, if there is one, and let go of its disks."""
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
         guest.kill()
         work.node.guests.pop(work.uuid, None)
+    work.node.storage.disconnect(work.uuid)
 
 
 def pause_guest(work: Work) -> None:

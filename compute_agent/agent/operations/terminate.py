@@ -16,6 +16,6 @@ TERMINATE = Operation(
         Step("delete_disks", delete_disks),
         Step("forget_guest", forget_guest),
     ),
-    outcome=None,
+    outcome="gone",
     failure=VmState.ERROR,
 )

@@ -10,6 +10,7 @@ from compute_agent.cli.commands.host import HostShow
 from compute_agent.cli.commands.instances import Diagnostics, List, Show
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
 from compute_agent.cli.commands.operations import OperationList, OperationShow
+from compute_agent.cli.commands.volumes import VolumeAttach, VolumeDetach, VolumeExtend, VolumeLimit
 
 COMMANDS: dict[str, dict[str, type[Command]]] = {
     "Instances": {
@@ -26,6 +27,12 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "terminate": Terminate,
         "console": Console,
         "diagnostics": Diagnostics,
+    },
+    "Volumes": {
+        "volume attach": VolumeAttach,
+        "volume detach": VolumeDetach,
+        "volume extend": VolumeExtend,
+        "volume limit": VolumeLimit,
     },
     "Host": {
         "host show": HostShow,

@@ -31,6 +31,12 @@ class QemuImg:
         """A qcow2 of `size` bytes that reads as zeros and takes space as it is written."""
         self._create(str(path), str(size))
 
+    def resize(self, path: Path, size: int, image_format: str = "qcow2") -> None:
+        """Make the image `size` bytes large; it only ever grows."""
+        result = self._run("resize", "-q", "-f", image_format, str(path), str(size))
+        if result.returncode != 0:
+            raise StorageError(_reason(result))
+
     def check(self, path: Path) -> str | None:
         """What is wrong with the qcow2 at `path`, in one line; None where it is sound."""
         result = self._run("check", "-q", "-f", "qcow2", str(path))

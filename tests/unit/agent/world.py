@@ -19,8 +19,8 @@ from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded
-from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.devices import BootFiles, Disk, Nic
+from compute_agent.instance.block_device import BlockDevice, DiskQos
+from compute_agent.instance.devices import BootFiles, Disk, FileSource, Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState
@@ -48,6 +48,13 @@ class World:
 
     directory: Path
     disks: set[str] = field(default_factory=set)
+    volumes: set[str] = field(default_factory=set)
+    """Made for an instance that was there already."""
+    connected: set[str] = field(default_factory=set)
+    """Instances that have a disk from outside."""
+    plugged: dict[str, DiskQos | None] = field(default_factory=dict)
+    """Disks that a guest has got while it ran, and their limits."""
+    sizes: dict[str, int] = field(default_factory=dict)
     ports: set[str] = field(default_factory=set)
     guests: dict[str, PowerState] = field(default_factory=dict)
     resets: int = 0
@@ -83,6 +90,9 @@ class World:
             "port": PORT_ID in self.ports,
             "guest": uuid in self.guests,
             "memory": self.saved(uuid).exists(),
+            "volume": bool(self.volumes),
+            "connection": uuid in self.connected,
+            "plugged": bool(self.plugged),
         }
         return [name for name, there in found.items() if there]
 
@@ -129,7 +139,25 @@ class FakeGuest:
         if self._world.undying:
             self._become(PowerState.UNRESPONSIVE)
             raise DeadlineExceeded("it has not died of SIGKILL")
-        self._world.touch("kill", lambda: self._world.guests.pop(self.instance_uuid, None) and None)
+        self._world.touch("kill", self._die)
+
+    def _die(self) -> None:
+        self._world.guests.pop(self.instance_uuid, None)
+        self._world.plugged.clear()
+
+    def attach_disk(self, disk: Disk, machine: Machine) -> None:
+        self._world.touch("attach", lambda: self._world.plugged.update({disk.name: disk.qos}))
+
+    def detach_disk(self, name: str) -> None:
+        self._world.touch("detach", lambda: self._world.plugged.pop(name, None) and None)
+
+    def resize_disk(self, name: str, size: int) -> None:
+        self._world.touch("resize", lambda: self._world.sizes.update({name: size}))
+
+    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
+        self._world.touch("limit", lambda: self._world.plugged.update({name: qos}))
+
+    def reconnect_disk(self, disk: Disk) -> None: ...
 
     def diagnostics(self) -> Mapping[str, object]:
         return {}
@@ -163,6 +191,12 @@ class FakeHypervisor:
 
     def adopt(self, instance_uuid: str) -> FakeGuest | None:
         return FakeGuest(self._world, instance_uuid) if instance_uuid in self._world.guests else None
+
+    def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
+        return machine
+
+    def remove_disk(self, machine: Machine, name: str) -> Machine:
+        return machine
 
     def console_output(self, instance_uuid: str, length: int) -> bytes:
         return b""
@@ -215,12 +249,35 @@ class FakeStorage:
 
     def check(self, instance: Instance) -> None: ...
 
+    def check_device(self, field: str, device: BlockDevice) -> None: ...
+
     def create(self, instance: Instance, progress: Callable[[int], None]) -> None:
         self._world.touch("create", lambda: self._world.disks.add(instance.uuid))
 
     def connect(self, instance: Instance) -> Sequence[Disk]:
         assert instance.uuid in self._world.disks
         return []
+
+    def disconnect(self, instance_uuid: str) -> None:
+        self._world.connected.discard(instance_uuid)
+
+    def create_disk(self, instance: Instance, device: BlockDevice, progress: Callable[[int], None]) -> None:
+        self._world.touch("make disk", lambda: self._world.volumes.add(str(device.volume_id)))
+
+    def delete_disk(self, instance_uuid: str, device: BlockDevice) -> None:
+        self._world.touch("delete disk", lambda: self._world.volumes.discard(str(device.volume_id)))
+
+    def connect_disk(self, instance: Instance, device: BlockDevice) -> Disk:
+        self._world.touch("connect disk", lambda: self._world.connected.add(instance.uuid))
+        source = FileSource(path=Path("/dev/null"), format="raw")
+        return Disk(name=str(device.device_name), source=source, serial=str(device.volume_id))
+
+    def disconnect_disk(self, instance_uuid: str, device: BlockDevice) -> None:
+        self._world.touch("disconnect disk", lambda: self._world.connected.discard(instance_uuid))
+
+    def grow_disk(self, instance: Instance, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
+        self._world.touch("grow", lambda: self._world.sizes.update({str(device.device_name): size}))
+        return None
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         return None

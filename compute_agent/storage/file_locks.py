@@ -1,0 +1,56 @@
+"""Who writes to a file that hosts share: QEMU's own locks say whether somebody does, a note beside it says who.
+
+Source: QEMU, block/file-posix.c: an opener that may write holds byte 100 + 1 of the image locked (BLK_PERM_WRITE).
+The lock is the open file's, so it lasts as long as the guest's process, on every host that shares the file system.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from compute_agent.errors import DiskInUse
+
+_WRITER = 100 + 1
+"""The byte that a writer holds."""
+
+_FLOCK = struct.Struct("@hhqqi4x")
+"""struct flock: type, whence, start, length, pid."""
+
+
+def require_no_other_writer(path: Path, owner: str) -> None:
+    """Whoever writes to the file is `owner`, which is noted beside it; or nobody is.
+
+    :raises DiskInUse: somebody else does.
+    :raises OSError: the file cannot be opened.
+    """
+    note = _note(path)
+    if _has_writer(path):
+        noted = note.read_text().strip() if note.exists() else "somebody who has left no name"
+        if noted != owner:
+            raise DiskInUse(f"{path} is in use by {noted}")
+    else:
+        note.write_text(f"{owner}\n")
+
+
+def forget_writer(path: Path, owner: str) -> None:
+    """Take the note away that `owner` left."""
+    note = _note(path)
+    if note.exists() and note.read_text().strip() == owner:
+        note.unlink()
+
+
+def _has_writer(path: Path) -> bool:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITER, 1, 0)
+        (kind, *_) = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))
+    finally:
+        os.close(fd)
+    return bool(kind != fcntl.F_UNLCK)
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.owner")

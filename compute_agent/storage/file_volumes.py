@@ -1,0 +1,93 @@
+"""Volumes that are files: on this node, or on a file system that hosts share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compute_agent.errors import InvalidMessage, StorageError
+from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume
+from compute_agent.instance.devices import FileSource
+from compute_agent.storage.contract import Progress
+from compute_agent.storage.file_locks import forget_writer, require_no_other_writer
+from compute_agent.storage.files import require_present, storage_errors
+from compute_agent.storage.inspection import require_self_contained, virtual_size
+from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.source import Place
+
+
+class FileVolumes:
+    """The `compute_agent.storage.source.DiskKind` of such volumes. What a guest has open is linked in its directory."""
+
+    def __init__(self, directories: tuple[Path, ...], qemu_img: QemuImg, host: str) -> None:
+        """Volumes may be below `directories` only; `host` is what others read who want one that we have."""
+        self._directories = directories
+        self._qemu_img = qemu_img
+        self._host = host
+
+    def check(self, field: str, device: BlockDevice) -> None:
+        """The file must be where volumes may be; the same answer for one that is missing and one that is elsewhere."""
+        path = Path(_volume(device).path)
+        if not self._allowed(path):
+            places = ", ".join(map(str, self._directories)) or "nowhere"
+            raise InvalidMessage(f"{field}.connection_info.data.path", str(path), f"volumes may be in {places} only")
+
+    def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
+        """It is there already."""
+
+    def connect(self, place: Place, device: BlockDevice) -> FileSource:
+        """The file, if it names no other file and nobody writes to it."""
+        volume = _volume(device)
+        path = self._resolve(Path(volume.path))
+        with storage_errors(path.parent):
+            require_self_contained(path, volume.format)
+            if volume.access_mode == "rw":
+                self._link(place).unlink(missing_ok=True)
+                self._link(place).symlink_to(path)
+                require_no_other_writer(path, self._owner(place))
+        return FileSource(path=path, format=volume.format)
+
+    def disconnect(self, place: Place) -> None:
+        """Others may have it."""
+        link = self._link(place)
+        if link.is_symlink():
+            with storage_errors(link):
+                forget_writer(link.readlink(), self._owner(place))
+                link.unlink()
+
+    def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
+        """A running guest's QEMU grows the file itself."""
+        volume = _volume(device)
+        path = self._resolve(Path(volume.path))
+        found = virtual_size(path, volume.format)
+        if found > size:
+            raise InvalidMessage("size_gb", size // 1024**3, f"the disk has {found} bytes, and no disk is ever cut off")
+        if found < size and not running:
+            self._qemu_img.resize(path, size, volume.format)
+
+    def delete(self, place: Place) -> None:
+        """The volume stays."""
+        self.disconnect(place)
+
+    def _allowed(self, path: Path) -> bool:
+        try:
+            resolved = path.resolve()
+            return any(resolved.is_relative_to(directory.resolve()) for directory in self._directories)
+        except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
+            return False
+
+    def _resolve(self, path: Path) -> Path:
+        """Again, because a link may have been changed since it was checked."""
+        if not self._allowed(path):
+            raise StorageError(f"{path} is not where volumes may be any more")
+        return require_present(path.resolve())
+
+    def _link(self, place: Place) -> Path:
+        return place.directory / f"{place.name}.volume"
+
+    def _owner(self, place: Place) -> str:
+        return f"{self._host}, instance {place.instance_uuid}"
+
+
+def _volume(device: BlockDevice) -> FileVolume:
+    assert isinstance(device.connection_info, FileConnection)
+    return device.connection_info.data

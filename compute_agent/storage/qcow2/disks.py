@@ -1,0 +1,82 @@
+"""An instance's own disks as local files: overlays on cached images, and empty ones."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from compute_agent.errors import InvalidImage, InvalidMessage
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.devices import FileSource
+from compute_agent.storage.contract import Progress
+from compute_agent.storage.files import require_present, require_space, write_complete
+from compute_agent.storage.images import ImageCache
+from compute_agent.storage.inspection import virtual_size
+from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.source import Place
+
+_GIB = 1024**3
+
+_OVERHEAD = 1024 * 1024
+"""Bytes: more than the tables of a new qcow2 take."""
+
+
+class Qcow2Disks:
+    """The `compute_agent.storage.source.DiskKind` of local disks. No two guests can open one: QEMU locks the file."""
+
+    def __init__(self, images: ImageCache, qemu_img: QemuImg, reserved_space: int) -> None:
+        self._images = images
+        self._qemu_img = qemu_img
+        self._reserved_space = reserved_space
+
+    def check(self, field: str, device: BlockDevice) -> None:
+        """Every node has room for files; an image in Ceph stays there."""
+        if device.image is not None and device.image.url.startswith("rbd://"):
+            raise InvalidMessage(
+                f"{field}.image.url", device.image.url, "a qcow2 disk cannot stand on an image in Ceph"
+            )
+
+    def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
+        """An overlay on the image, or an empty disk."""
+        require_space(place.directory.parent, _OVERHEAD, self._reserved_space)
+        write_complete(_path(place), partial(self._make, device))
+
+    def connect(self, place: Place, device: BlockDevice) -> FileSource:
+        """The file, and the image that it stands on."""
+        backing = None
+        if device.image is not None:
+            base = require_present(self._images.path(device.image, device.image.disk_format))
+            backing = FileSource(path=base, format=device.image.disk_format)
+        return FileSource(path=require_present(_path(place)), format="qcow2", backing=backing)
+
+    def disconnect(self, place: Place) -> None:
+        """A file is let go of by the guest's end."""
+
+    def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
+        """A running guest's QEMU grows the file itself."""
+        path = require_present(_path(place))
+        found = virtual_size(path, "qcow2")
+        if found > size:
+            raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
+        if found < size and not running:
+            self._qemu_img.resize(path, size)
+
+    def delete(self, place: Place) -> None:
+        """Remove the file."""
+        _path(place).unlink(missing_ok=True)
+
+    def _make(self, device: BlockDevice, path: Path) -> None:
+        size = (device.size_gb or 0) * _GIB
+        if device.image is None:
+            self._qemu_img.create_empty(path, size)
+            return
+        base = self._images.path(device.image, device.image.disk_format)
+        needed = virtual_size(base, device.image.disk_format)
+        if size and needed > size:
+            reason = f"the image's virtual size of {needed} bytes does not fit in the disk's {size} bytes"
+            raise InvalidImage("size_gb", device.size_gb, reason)
+        self._qemu_img.create_overlay(path, base, device.image.disk_format, size or needed)
+
+
+def _path(place: Place) -> Path:
+    return place.directory / f"{place.name}.qcow2"

@@ -1,0 +1,52 @@
+"""What each kind of disk has to offer to `compute_agent.storage.instance_disks`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.devices import FileSource, NbdSource
+from compute_agent.storage.contract import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one disk of one instance is kept, or at least remembered."""
+
+    instance_uuid: str
+    directory: Path
+    """The instance's own on this node."""
+    name: str
+    """The disk's: ``disk0``."""
+
+
+class DiskKind(Protocol):
+    """Disks of one kind. Every verb may be repeated after a crash."""
+
+    def check(self, field: str, device: BlockDevice) -> None:
+        """:raises InvalidMessage: this node has nothing for such a disk; names what is wrong in `field`."""
+
+    def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
+        """Make a disk that does not exist; a volume does. An image is in the cache.
+
+        :raises InvalidImage: of a field of the device: its image is larger than the disk.
+        :raises StorageError: it cannot be made.
+        """
+
+    def connect(self, place: Place, device: BlockDevice) -> FileSource | NbdSource:
+        """What a guest opens; nobody else may write to it from now on.
+
+        :raises DiskInUse: somebody else does; says who.
+        :raises StorageError: it is missing, or cannot be reached.
+        """
+
+    def disconnect(self, place: Place) -> None:
+        """Let go of a disk that no guest has open any more."""
+
+    def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> NbdSource | None:
+        """See `compute_agent.storage.contract.DiskDriver.grow_disk`."""
+
+    def delete(self, place: Place) -> None:
+        """Remove a disk that was made for the instance, and whatever is remembered of one that was not."""

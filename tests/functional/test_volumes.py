@@ -1,0 +1,146 @@
+"""Disks come to a guest that runs, grow, are limited, and go again: in local files."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from compute_agent.errors import InvalidMessage
+from compute_agent.instance.block_device import BlockDevice, DiskQos, FileConnection, FileVolume
+from compute_agent.instance.state import VmState
+from sandbox.commands import run
+from sandbox.node import Node
+from tests.functional.guests import Guests
+from tests.functional.shell import run_inside
+
+MIB = 1024**2
+
+
+def a_blank_disk(size_gb: int = 1) -> BlockDevice:
+    return BlockDevice(source_type="blank", size_gb=size_gb, volume_id=str(uuid.uuid4()))
+
+
+def a_file_volume(node: Node, *, image_format: str = "qcow2", access_mode: str = "rw") -> BlockDevice:
+    volume_id = str(uuid.uuid4())
+    path = node.volumes / f"{volume_id}.{image_format}"
+    run("qemu-img", "create", "-q", "-f", image_format, path, "64M")
+    volume = FileVolume(path=str(path), format=image_format, access_mode=access_mode)
+    return BlockDevice(source_type="volume", volume_id=volume_id, connection_info=FileConnection(data=volume))
+
+
+def path_of(device: BlockDevice) -> Path:
+    assert isinstance(device.connection_info, FileConnection)
+    return Path(device.connection_info.data.path)
+
+
+def attach(guests: Guests, instance_uuid: str, device: BlockDevice) -> str:
+    """The disk's name in the instance."""
+    guests.finish(guests.client.attach_volume(instance_uuid, device))
+    devices = guests.view(instance_uuid).instance.block_devices
+    return next(str(one.device_name) for one in devices if one.volume_id == device.volume_id)
+
+
+def sectors(guests: Guests, instance_uuid: str, disk: str) -> int:
+    return int(run_inside(guests, instance_uuid, f"cat /sys/block/{disk}/size"))
+
+
+def test_a_disk_comes_and_goes_while_the_guest_runs(node: Node, guests: Guests) -> None:
+    guest = guests.boot()
+    device = a_blank_disk()
+    assert attach(guests, guest.uuid, device) == "disk1"
+    serial = str(device.volume_id)[:20]
+    assert run_inside(guests, guest.uuid, "cat /sys/block/vdb/serial") == serial
+    run_inside(guests, guest.uuid, "echo hello | dd of=/dev/vdb bs=512 conv=sync,fsync")
+    guests.finish(guests.client.detach_volume(guest.uuid, str(device.volume_id)))
+    assert run_inside(guests, guest.uuid, "ls /sys/block | grep -c vd") == "1"
+    assert [one.device_name for one in guests.view(guest.uuid).instance.block_devices] == ["disk0"]
+    assert not list((node.directory / "state/disks" / guest.uuid).glob("disk1*"))
+
+
+def test_what_a_guest_writes_to_a_volume_stays_in_it(node: Node, guests: Guests) -> None:
+    first, second = guests.boot(), guests.boot()
+    device = a_file_volume(node)
+    attach(guests, first.uuid, device)
+    run_inside(guests, first.uuid, "echo kept | dd of=/dev/vdb bs=512 seek=9 conv=sync,fsync")
+    refused = guests.fail(guests.client.attach_volume(second.uuid, device))
+    assert refused.fault is not None and refused.fault.type == "DiskInUse"
+    assert f"{node.host}, instance {first.uuid}" in refused.fault.message
+    guests.finish(guests.client.detach_volume(first.uuid, str(device.volume_id)))
+    attach(guests, second.uuid, device)
+    assert "kept" in run_inside(guests, second.uuid, "dd if=/dev/vdb bs=512 skip=9 count=1")
+    guests.finish(guests.client.terminate_instance(second.uuid))
+    path = path_of(device)
+    assert "kept" in run("qemu-io", "-r", "-f", "qcow2", "-c", "read -v 4608 512", path)
+    assert [entry.name for entry in path.parent.glob(f"{path.stem}*")] == [path.name]
+
+
+def test_a_read_only_volume_cannot_be_written(node: Node, guests: Guests) -> None:
+    guest = guests.boot()
+    device = a_file_volume(node, image_format="raw", access_mode="ro")
+    attach(guests, guest.uuid, device)
+    assert run_inside(guests, guest.uuid, "cat /sys/block/vdb/ro") == "1"
+
+
+def test_disks_of_a_stopped_instance_are_there_when_it_starts(node: Node, guests: Guests) -> None:
+    guest = guests.boot()
+    guests.finish(guests.client.stop_instance(guest.uuid, timeout=0))
+    device = a_blank_disk()
+    attach(guests, guest.uuid, device)
+    guests.finish(guests.client.extend_volume(guest.uuid, str(device.volume_id), 2))
+    guests.finish(guests.client.start_instance(guest.uuid))
+    guests.await_console(guest.uuid, "GUEST READY", times=2)
+    assert sectors(guests, guest.uuid, "vdb") == 2 * 1024 * MIB // 512
+    assert guests.view(guest.uuid).vm_state is VmState.ACTIVE
+
+
+def test_a_disk_grows_under_the_guest(guests: Guests) -> None:
+    guest = guests.boot()
+    guests.finish(guests.client.extend_volume(guest.uuid, "disk0", 3))
+    assert sectors(guests, guest.uuid, "vda") == 3 * 1024 * MIB // 512
+    assert guests.view(guest.uuid).instance.block_devices[0].size_gb == 3
+    smaller = guests.fail(guests.client.extend_volume(guest.uuid, "disk0", 1))
+    assert smaller.fault is not None and smaller.fault.message.startswith("size_gb: ")
+    assert guests.view(guest.uuid).vm_state is VmState.ACTIVE
+
+
+def test_a_disk_is_limited_and_let_go_again(guests: Guests) -> None:
+    guest = guests.boot()
+    read = "dd if=/dev/vda of=/dev/null bs=1M count=4 iflag=direct 2>/dev/null"
+    guests.finish(guests.client.set_disk_qos(guest.uuid, "disk0", DiskQos(total_bytes_sec=MIB)))
+    slow = float(run_inside(guests, guest.uuid, _timed(read)))
+    guests.finish(guests.client.set_disk_qos(guest.uuid, "disk0", None))
+    fast = float(run_inside(guests, guest.uuid, _timed(read)))
+    assert slow > 2 > fast
+
+
+def _timed(command: str) -> str:
+    """Seconds that it takes by the guest's own clock."""
+    now = "$(cut -d ' ' -f 1 /proc/uptime)"
+    return f"from={now}; {command}; until={now}; echo \"$until $from\" | awk '{{print $1 - $2}}'"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"volume_id": None}, "block_device.volume_id"),
+        ({"size_gb": None}, "block_device.size_gb"),
+        ({"device_name": "disk0"}, "block_device.device_name"),
+    ],
+)
+def test_a_disk_that_cannot_be_is_refused_at_once(guests: Guests, changes: dict[str, str | None], field: str) -> None:
+    guest = guests.boot()
+    description = {"source_type": "blank", "size_gb": 1, "volume_id": str(uuid.uuid4())} | changes
+    with pytest.raises(InvalidMessage, match=field):
+        guests.client.attach_volume(guest.uuid, BlockDevice(**description))
+    with pytest.raises(InvalidMessage, match="disk: the instance has no such disk"):
+        guests.client.extend_volume(guest.uuid, "disk7", 1)
+
+
+def test_a_volume_from_elsewhere_is_refused(guests: Guests, directory: Path) -> None:
+    guest = guests.boot()
+    volume = FileVolume(path="/etc/passwd", format="raw")
+    device = BlockDevice(source_type="volume", volume_id=guest.uuid, connection_info=FileConnection(data=volume))
+    with pytest.raises(InvalidMessage, match=r"block_device\.connection_info\.data\.path: volumes may be in"):
+        guests.client.attach_volume(guest.uuid, device)
