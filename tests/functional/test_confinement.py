@@ -71,8 +71,9 @@ def test_process_has_namespaces_of_its_own(node: Node, pair: tuple[Instance, Ins
 def test_process_sees_programs_and_few_devices(node: Node, pair: tuple[Instance, Instance]) -> None:
     root = Path(f"/proc/{pid_of(node, pair[0])}/root")
     assert {entry.name for entry in root.iterdir()} <= {
-        *("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "usr")
+        *("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "usr")
     }
+    assert list((root / "run").iterdir()) == []
     assert {entry.name for entry in (root / "dev").iterdir()} == {"null", "zero", "random", "urandom"}
     assert {entry.name for entry in (root / "etc").iterdir()} == {"ld.so.cache"}
 

@@ -39,6 +39,8 @@ class Confinement:
     """Its user and group."""
     devices: Sequence[str] = ()
     """Of /dev: ``kvm``."""
+    is_server: bool = False
+    """It keeps the host's network, may make sockets, and has a small /run of its own to put them in."""
     cgroups: Sequence[int] = ()
     """Open descriptors of the cgroup.procs that it is written to."""
 
@@ -76,6 +78,7 @@ class Launcher:
             environment=environment,
             uid=confinement.uid,
             devices=confinement.devices,
+            is_server=confinement.is_server,
             cgroups=len(confinement.cgroups),
             numbers=pass_fds,
         )

@@ -25,6 +25,7 @@ class Order:
     environment: Mapping[str, str]
     uid: int
     devices: Sequence[str]
+    is_server: bool
     cgroups: int
     numbers: Sequence[int]
     """Under which the other descriptors are passed to the program."""

@@ -26,6 +26,8 @@ _SITE = "/tmp"  # noqa: S108  any directory that is always there: it is mounted 
 _SYSTEM_ENTRIES = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 """Links into /usr on a merged system, directories on others."""
 _LIBRARY_CACHE = "etc/ld.so.cache"
+SOCKET_DIRECTORY = "/run"
+"""Of a server."""
 _EVERYBODYS_DEVICES = {"null": (1, 3), "zero": (1, 5), "random": (1, 8), "urandom": (1, 9)}
 _OWN_DEVICES = {"kvm": (10, 232)}
 
@@ -36,7 +38,7 @@ def prepare_room(trees: Iterable[str]) -> None:
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     mount("room", _SITE, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     site = Path(_SITE)
-    for name in ("proc", "dev"):
+    for name in ("proc", "dev", SOCKET_DIRECTORY[1:]):
         (site / name).mkdir()
     _copy_library_cache(site)
     for tree in dict.fromkeys(["/usr", *trees]):
@@ -57,6 +59,12 @@ def furnish_room(uid: int, devices: Iterable[str]) -> None:
     for name in devices:
         _make_device(name, _OWN_DEVICES[name], 0o600, owner=uid)
     mount("none", "/dev", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC)
+
+
+def furnish_sockets(uid: int) -> None:
+    """A place for the sockets that a server makes; others reach it through /proc."""
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    mount("run", SOCKET_DIRECTORY, "tmpfs", flags, f"size=64k,nr_inodes=256,mode=700,uid={uid},gid={uid}")
 
 
 def _show(tree: str) -> None:

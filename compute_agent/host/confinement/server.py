@@ -26,10 +26,10 @@ from compute_agent.host.confinement.kernel import (
 )
 from compute_agent.host.confinement.order import Order, receive_order
 from compute_agent.host.confinement.privileges import drop_privileges
-from compute_agent.host.confinement.room import furnish_room, prepare_room
-from compute_agent.host.confinement.system_calls import refuse_system_calls
+from compute_agent.host.confinement.room import furnish_room, furnish_sockets, prepare_room
+from compute_agent.host.confinement.system_calls import REFUSED, REFUSED_TO_SERVERS, refuse_system_calls
 
-_OWN_NAMESPACES = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+_OWN_NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 _HOSTNAME = "guest"
 
 READY = b"ready"
@@ -71,7 +71,7 @@ class ForkServer:
             _leave_the_host(order, others[: order.cgroups])
             _hand_over(log, others[order.cgroups :], order.numbers)
             drop_privileges(order.uid)
-            refuse_system_calls()
+            refuse_system_calls(REFUSED_TO_SERVERS if order.is_server else REFUSED)
             os.execvpe(order.arguments[0], list(order.arguments), dict(order.environment))
         except OSError as error:
             os.write(status, str(error).encode())
@@ -84,9 +84,11 @@ def _leave_the_host(order: Order, cgroups: Sequence[int]) -> None:
     os.umask(0o077)
     for procs in cgroups:
         os.write(procs, b"0")
-    unshare(_OWN_NAMESPACES)
+    unshare(_OWN_NAMESPACES if order.is_server else _OWN_NAMESPACES | CLONE_NEWNET)
     socket.sethostname(_HOSTNAME)
     furnish_room(order.uid, order.devices)
+    if order.is_server:
+        furnish_sockets(order.uid)
 
 
 def _hand_over(log: int, descriptors: Sequence[int], numbers: Sequence[int]) -> None:

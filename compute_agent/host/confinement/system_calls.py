@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Mapping
 
 from compute_agent.host.confinement.kernel import prctl
 
@@ -50,6 +51,7 @@ REFUSED = {
     "mount_setattr": 442,
 }
 """By their numbers on x86-64."""
+REFUSED_TO_SERVERS = {name: number for name, number in REFUSED.items() if name != "socket"}
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
@@ -61,17 +63,17 @@ _X32 = 0x40000000
 """Set in the numbers of the x32 ABI: other names for the same calls."""
 
 
-def refuse_system_calls() -> None:
+def refuse_system_calls(refused: Mapping[str, int]) -> None:
     """For this process and all that it becomes. Needs no privilege, but that new ones have been renounced."""
-    program = filter_program()
+    program = filter_program(refused)
     instructions = ctypes.create_string_buffer(program)
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(instructions)))
     prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
 
 
-def filter_program() -> bytes:
+def filter_program(refused: Mapping[str, int]) -> bytes:
     """Classic BPF, as seccomp(2) has it: 8 bytes an instruction."""
-    calls = sorted(REFUSED.values())
+    calls = sorted(refused.values())
     program = [
         _instruction(_LOAD, _ARCHITECTURE),
         _instruction(_JUMP_EQUAL, _X86_64, if_true=1),

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from compute_agent.errors import DeadlineExceeded, GuestError, GuestGone, GuestStartFailed, InvalidConfiguration
+from compute_agent.host.process_log import last_lines
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
@@ -25,7 +26,6 @@ from compute_agent.virt.qemu.keeper import GuestKeeper
 from compute_agent.virt.qemu.launch import Launch
 from compute_agent.virt.qemu.limits import check_quota
 from compute_agent.virt.qemu.paths import GuestPaths, check_directories
-from compute_agent.virt.qemu.qemu_log import last_lines
 from compute_agent.virt.settings import VirtSettings
 
 

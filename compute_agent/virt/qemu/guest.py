@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
+from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import Monitor, MonitorLoop
 from compute_agent.instance.state import PowerState
@@ -18,7 +19,6 @@ from compute_agent.virt.contract import GuestExit, OnGuestExit
 from compute_agent.virt.qemu.console import Console
 from compute_agent.virt.qemu.diagnostics import diagnostics
 from compute_agent.virt.qemu.paths import GuestPaths
-from compute_agent.virt.qemu.qemu_log import last_lines
 from compute_agent.virt.qemu.saving import save_memory
 from compute_agent.virt.settings import VirtSettings
 

@@ -7,13 +7,12 @@ guests are not confined) is told by a variable of its environment.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import threading
 from pathlib import Path
 
-from compute_agent.errors import InsufficientResources
+from compute_agent.host.confinement.users import choose_user, owners_in
 from compute_agent.host.processes import Process, ProcessEntry, find_processes
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.virt.qemu.paths import GuestPaths
@@ -43,7 +42,7 @@ def environment_of(paths: GuestPaths) -> dict[str, str]:
 def find_guests(run_dir: Path) -> dict[str, Process]:
     """The processes of all guests whose run directories are in `run_dir`, by instance uuid."""
     ourselves = os.geteuid()
-    owners = {uid: uuid for uuid, uid in _owners(run_dir).items() if uid != ourselves}
+    owners = {uid: uuid for uuid, uid in owners_in(run_dir, UUID_PATTERN).items() if uid != ourselves}
 
     def recognise(entry: ProcessEntry) -> str | None:
         return _marked(entry, run_dir) if entry.uid == ourselves else owners.get(entry.uid or 0)
@@ -54,25 +53,8 @@ def find_guests(run_dir: Path) -> dict[str, Process]:
 def _user_of(settings: VirtSettings, paths: GuestPaths) -> int:
     if not settings.confine_guests:
         return os.geteuid()
-    owners = _owners(settings.run_dir)
     ours = range(settings.guest_uid_base, settings.guest_uid_base + GUEST_UIDS)
-    former = owners.get(paths.run.name)
-    if former is not None and former in ours:
-        return former
-    taken = set(owners.values())
-    uid = next((uid for uid in ours if uid not in taken), None)
-    if uid is None:
-        raise InsufficientResources(f"all {GUEST_UIDS} users for guests are taken")
-    return uid
-
-
-def _owners(run_dir: Path) -> dict[str, int]:
-    owners = {}
-    for entry in run_dir.iterdir():
-        if re.fullmatch(UUID_PATTERN, entry.name):
-            with contextlib.suppress(FileNotFoundError):  # forgotten since it was listed
-                owners[entry.name] = entry.stat().st_uid
-    return owners
+    return choose_user(paths.run.name, owners_in(settings.run_dir, UUID_PATTERN), ours, "guests")
 
 
 def _marked(entry: ProcessEntry, run_dir: Path) -> str | None:

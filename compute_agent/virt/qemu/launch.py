@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,9 @@ from pathlib import Path
 from compute_agent.errors import GuestStartFailed, HostError
 from compute_agent.host.cgroups import CgroupParent
 from compute_agent.host.confinement.launcher import Confinement, Launcher
+from compute_agent.host.process_log import open_log
 from compute_agent.host.processes import Process
+from compute_agent.host.unix_sockets import listen_at
 from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.command_line import GuestDescriptors, command_line
@@ -20,7 +21,6 @@ from compute_agent.virt.qemu.console_ring import ConsoleRing
 from compute_agent.virt.qemu.identity import claim_user, environment_of
 from compute_agent.virt.qemu.limits import limits_of
 from compute_agent.virt.qemu.paths import GuestPaths
-from compute_agent.virt.qemu.qemu_log import open_log
 from compute_agent.virt.settings import VirtSettings
 
 _LOCK = "fork-server.lock"
@@ -114,11 +114,7 @@ def _files(disk: Disk) -> Iterator[tuple[str, Path, int]]:
 
 
 def _listen(opened: ExitStack, path: Path) -> int:
-    path.unlink(missing_ok=True)
-    listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-    listener.bind(bytes(path))
-    listener.listen(1)
-    return listener.fileno()
+    return opened.enter_context(listen_at(path)).fileno()
 
 
 def _open(opened: ExitStack, path: Path, mode: int = os.O_RDONLY) -> int:

@@ -8,14 +8,14 @@ import subprocess
 import sys
 
 from compute_agent.host.confinement.order import Order, receive_order, send_order
-from compute_agent.host.confinement.system_calls import REFUSED, filter_program
+from compute_agent.host.confinement.system_calls import REFUSED, REFUSED_TO_SERVERS, filter_program
 
 _PROGRAM = """
 import ctypes, errno, os, socket
 from compute_agent.host.confinement.kernel import prctl
 from compute_agent.host.confinement.system_calls import REFUSED, refuse_system_calls
 prctl(38, 1)
-refuse_system_calls()
+refuse_system_calls(REFUSED)
 libc = ctypes.CDLL(None, use_errno=True)
 for name, number in REFUSED.items():
     assert libc.syscall(number, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno() == errno.EPERM, name
@@ -27,12 +27,19 @@ print(os.getppid() > 0 and "the others work")
 def test_filter_refuses_what_it_lists_and_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.stderr) == ("the others work\n", "")
-    assert len(filter_program()) == 8 * (len(REFUSED) + 7)
+    assert len(filter_program(REFUSED)) == 8 * (len(REFUSED) + 7)
+
+
+def test_servers_may_make_sockets_and_no_more_than_guests_otherwise() -> None:
+    assert REFUSED.keys() - REFUSED_TO_SERVERS.keys() == {"socket"}
+    assert REFUSED_TO_SERVERS.items() <= REFUSED.items()
 
 
 def test_order_arrives_with_more_descriptors_than_fit_into_a_message() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    order = Order(arguments=["a", "-b"], environment={"C": "d"}, uid=7, devices=["kvm"], cgroups=1, numbers=[3, 4])
+    order = Order(
+        arguments=["a", "-b"], environment={"C": "d"}, uid=7, devices=["kvm"], is_server=True, cgroups=1, numbers=[3, 4]
+    )
     with ours, theirs, open(os.devnull) as file:  # noqa: PTH123
         send_order(ours, order, [file.fileno()] * 400)
         received = receive_order(theirs)

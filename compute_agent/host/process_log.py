@@ -1,4 +1,4 @@
-"""What a guest's QEMU writes to its standard output and error."""
+"""What a process that outlives us writes to its standard output and error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TAIL_LINES = 5
 
 
 def open_log(path: Path) -> int:
-    """A descriptor of a new log; the one of the guest's former process becomes ``<path>.1``."""
+    """A descriptor of a new log; that of the former process becomes ``<path>.1``."""
     if path.exists():
         path.rename(path.with_name(path.name + ".1"))
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
