@@ -8,7 +8,7 @@ from typing import Any
 
 from compute_agent.errors import DeadlineExceeded, DiskInUse, StorageError
 from compute_agent.storage.rbd.answers import ImageInfo, Owner, Snapshot, Watcher
-from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
+from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser, Credentials, find_credentials
 from compute_agent.storage.rbd.worker_pool import WorkerPool
 
 
@@ -30,6 +30,10 @@ class Cluster:
     def close(self) -> None:
         """End the connections that are not in use; the others end with their calls. It may be asked again."""
         self._workers.close()
+
+    def credentials(self) -> Credentials:
+        """What others, such as QEMU, need to open images of this cluster as this user. Never to be kept."""
+        return find_credentials(self.user, self._settings)
 
     def fsid(self) -> str:
         """The cluster's own uuid."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from configparser import ConfigParser, Error
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +57,17 @@ class Credentials:
     conf: Path
     key: str = field(repr=False)
     """base64, as Ceph writes it."""
+
+    @contextmanager
+    def key_descriptor(self) -> Iterator[int]:
+        """A pipe to read the key from, once: others can see a process's command line and environment, but not this."""
+        reader, writer = os.pipe()
+        try:
+            with os.fdopen(writer, "w") as file:
+                file.write(self.key)
+            yield reader
+        finally:
+            os.close(reader)
 
 
 def find_credentials(user: ClusterUser, settings: CephSettings) -> Credentials:

@@ -92,11 +92,7 @@ class WorkerProcess:
 
 
 def _start(control: int, user: ClusterUser, credentials: Credentials) -> subprocess.Popen[bytes]:
-    """The key goes through a pipe: command lines and environments can be read by others."""
-    key, writer = os.pipe()
-    try:
-        with os.fdopen(writer, "w") as file:
-            file.write(credentials.key)
+    with credentials.key_descriptor() as key:
         words = (str(control), str(key), user.cluster_name, str(credentials.conf), user.auth_username)
         return subprocess.Popen(
             [sys.executable, "-I", "-m", _MODULE, *words],
@@ -106,5 +102,3 @@ def _start(control: int, user: ClusterUser, credentials: Credentials) -> subproc
             cwd="/",
             start_new_session=True,
         )
-    finally:
-        os.close(key)

@@ -1,0 +1,246 @@
+"""Disks in Ceph: an instance's own, and volumes. A block server opens them; the guest gets a connection to it.
+
+What an instance has here is noted in its directory before anything is done about it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from compute_agent.errors import InvalidImage, InvalidMessage, StorageError
+from compute_agent.instance.block_device import BlockDevice, Image, RbdConnection
+from compute_agent.instance.devices import FileSource, NbdSource
+from compute_agent.storage.contract import Progress
+from compute_agent.storage.files import write_complete
+from compute_agent.storage.images import ImageCache
+from compute_agent.storage.rbd.answers import Owner
+from compute_agent.storage.rbd.cluster import Cluster
+from compute_agent.storage.rbd.clusters import Clusters
+from compute_agent.storage.rbd.conversion import Conversion
+from compute_agent.storage.rbd.credentials import ClusterUser
+from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
+from compute_agent.storage.rbd.settings import RbdSettings
+from compute_agent.storage.rbd.upload import SNAPSHOT, Uploader
+from compute_agent.storage.server.exports import RbdExport
+from compute_agent.storage.server.servers import BlockServers
+from compute_agent.storage.source import Place
+
+_GIB = 1024**3
+_IMAGE_URL = re.compile(r"rbd://(?P<fsid>[0-9a-f-]+)/(?P<pool>[^/]+)/(?P<image>[^/]+)/(?P<snapshot>[^/]+)")
+"""As Glance writes it."""
+
+
+class _Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance has in Ceph."""
+
+    user: ClusterUser
+    pool: str
+    image: str
+    own: bool
+    """It goes with the instance."""
+
+
+class RbdDisks:
+    """The `compute_agent.storage.source.DiskKind` of them."""
+
+    def __init__(
+        self, settings: RbdSettings, host: str, images: ImageCache, conversion: Conversion, directory: Path
+    ) -> None:
+        """`host` is what others read who want a disk that we have; in `directory` is kept what is still to be done."""
+        self._own_pool = settings.own_pool
+        self._host = host
+        self._images = images
+        self._clusters = Clusters(settings.ceph)
+        self._servers = BlockServers(settings.servers)
+        self._uploader = Uploader(host, conversion)
+        self._unwanted = PurgeQueue(_made(directory / "unwanted"), self._remove)
+        self._abandoned = PurgeQueue(_made(directory / "abandoned"), self._release)
+
+    def close(self) -> None:
+        """Block servers go on."""
+        self._servers.close()
+        self._clusters.close()
+
+    def tidy(self) -> None:
+        """Try again what a cluster could not do before."""
+        self._unwanted.run_due()
+        self._abandoned.run_due()
+
+    def inspect(self) -> set[str]:
+        """The instances that have a block server."""
+        return self._servers.inspect()
+
+    def check(self, field: str, device: BlockDevice) -> None:
+        """The node must know the cluster, the user and the secret."""
+        if (
+            device.image is not None
+            and device.image.url.startswith("rbd:")
+            and not _IMAGE_URL.fullmatch(device.image.url)
+        ):
+            raise InvalidMessage(f"{field}.image.url", device.image.url, "is not rbd://FSID/POOL/IMAGE/SNAPSHOT")
+        if device.source_type != "volume" and self._own_pool is None:
+            raise InvalidMessage(
+                f"{field}.backend", "rbd", "this node makes no disks in Ceph ([storage] rbd_pool is empty)"
+            )
+        try:
+            note = self._describe("disk", "", device)
+            self._clusters.get(note.user).credentials()
+        except InvalidMessage as error:
+            raise InvalidMessage(f"{field}.{error.field}", error.value, error.reason) from error
+
+    def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
+        """A clone of the image, which is brought into the cluster if it is not there; or an empty image."""
+        note = self._note(place, device)
+        cluster = self._clusters.get(note.user)
+        self._unwanted.make_room(_unwanted(note))
+        size = (device.size_gb or 0) * _GIB
+        if device.image is None:
+            cluster.create(note.pool, note.image, size)
+            return
+        parent = self._parent(cluster, note.pool, device.image, progress)
+        needed = cluster.info(*parent[:2]).size
+        if size and needed > size:
+            reason = f"the image's virtual size of {needed} bytes does not fit in the disk's {size} bytes"
+            raise InvalidImage("size_gb", device.size_gb, reason)
+        cluster.clone(note.pool, note.image, *parent)
+        if size > needed:
+            cluster.resize(note.pool, note.image, size)
+
+    def connect(self, place: Place, device: BlockDevice) -> NbdSource:
+        """A connection to the instance's block server. The image is the instance's own until `disconnect`."""
+        note = self._note(place, device)
+        cluster = self._clusters.get(note.user)
+        read_only = _is_read_only(device)
+        served = self._servers.serves(place.instance_uuid, place.name)
+        if not read_only:
+            cluster.take(note.pool, note.image, self._owner(place))
+            if not served:  # a block server that died uncleanly would keep the next one waiting
+                cluster.break_writer(note.pool, note.image)
+        if not served:
+            self._servers.add(place.instance_uuid, self._export(place, note, cluster, read_only=read_only))
+        return self._connection(place)
+
+    def disconnect(self, place: Place) -> None:
+        """The block server closes the image, and other hosts may have it; in a moment, where the cluster is away."""
+        note = _read_note(place)
+        if note is not None:
+            self._servers.remove(place.instance_uuid, place.name)
+            self._abandoned.purge(_unwanted(note))
+            if not note.own:
+                _note_path(place).unlink(missing_ok=True)
+
+    def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> NbdSource | None:
+        """The image grows, then what the block server knows of it."""
+        note = self._note(place, device)
+        cluster = self._clusters.get(note.user)
+        found = cluster.info(note.pool, note.image).size
+        if found > size:
+            raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
+        cluster.resize(note.pool, note.image, size)
+        if not running:
+            return None
+        export = self._export(place, note, cluster, read_only=_is_read_only(device))
+        self._servers.resize(place.instance_uuid, export, size)
+        return self._connection(place)
+
+    def delete(self, place: Place) -> None:
+        """The image is removed, later where it cannot be now; a volume is only let go of."""
+        note = _read_note(place)
+        if note is None:
+            return
+        self._servers.remove(place.instance_uuid, place.name)
+        queue = self._unwanted if note.own else self._abandoned
+        queue.purge(_unwanted(note))
+        _note_path(place).unlink(missing_ok=True)
+
+    def _remove(self, unwanted: UnwantedImage) -> None:
+        self._clusters.get(unwanted.user).remove(unwanted.pool, unwanted.image)
+
+    def _release(self, abandoned: UnwantedImage) -> None:
+        """An image that this host has, and no guest of it any more, is nobody's."""
+        cluster = self._clusters.get(abandoned.user)
+        if not cluster.exists(abandoned.pool, abandoned.image):
+            return
+        owner = cluster.owner(abandoned.pool, abandoned.image)
+        if owner is not None and owner.host == self._host:
+            cluster.release(abandoned.pool, abandoned.image, owner)
+
+    def _parent(self, cluster: Cluster, pool: str, image: Image, progress: Progress) -> tuple[str, str, str]:
+        """Pool, image and snapshot to clone."""
+        in_ceph = _IMAGE_URL.fullmatch(image.url)
+        if in_ceph is not None:
+            if in_ceph["fsid"] != cluster.fsid():
+                raise InvalidImage("image.url", image.url, f"is in another cluster than the disk ({cluster.fsid()})")
+            return in_ceph["pool"], in_ceph["image"], in_ceph["snapshot"]
+        name = f"image-{image.checksum.replace(':', '-')}-{image.disk_format}"
+        source = FileSource(path=self._images.path(image, image.disk_format), format=image.disk_format)
+        self._uploader.upload(cluster, source, pool, name, progress)
+        return pool, name, SNAPSHOT
+
+    def _export(self, place: Place, note: _Note, cluster: Cluster, *, read_only: bool) -> RbdExport:
+        return RbdExport(
+            name=place.name,
+            pool=note.pool,
+            image=note.image,
+            user=note.user.auth_username,
+            credentials=cluster.credentials(),
+            read_only=read_only,
+        )
+
+    def _connection(self, place: Place) -> NbdSource:
+        return self._servers.connect(place.instance_uuid, place.name)
+
+    def _note(self, place: Place, device: BlockDevice) -> _Note:
+        """Written before anything is done about the disk."""
+        note = self._describe(place.name, place.instance_uuid, device)
+        write_complete(_note_path(place), lambda part: _write(part, note))
+        return note
+
+    def _describe(self, name: str, instance_uuid: str, device: BlockDevice) -> _Note:
+        if isinstance(device.connection_info, RbdConnection):
+            volume = device.connection_info.data
+            if volume.auth_username is None:
+                raise InvalidMessage("connection_info.data.auth_username", None, "is needed")
+            pool, _, image = volume.name.partition("/")
+            user = ClusterUser(
+                cluster_name=volume.cluster_name, auth_username=volume.auth_username, secret_uuid=volume.secret_uuid
+            )
+            return _Note(user=user, pool=pool, image=image, own=False)
+        assert self._own_pool is not None
+        return _Note(user=self._own_pool.user, pool=self._own_pool.pool, image=f"{instance_uuid}_{name}", own=True)
+
+    def _owner(self, place: Place) -> Owner:
+        return Owner(self._host, place.instance_uuid)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def _is_read_only(device: BlockDevice) -> bool:
+    return device.connection_info is not None and device.connection_info.data.access_mode == "ro"
+
+
+def _unwanted(note: _Note) -> UnwantedImage:
+    return UnwantedImage(user=note.user, pool=note.pool, image=note.image)
+
+
+def _note_path(place: Place) -> Path:
+    return place.directory / f"{place.name}.rbd"
+
+
+def _read_note(place: Place) -> _Note | None:
+    try:
+        return msgspec.json.decode(_note_path(place).read_bytes(), type=_Note)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise StorageError(f"{_note_path(place)} names no image: {error}") from error
+
+
+def _write(part: Path, note: _Note) -> None:
+    part.write_bytes(msgspec.json.encode(note))
