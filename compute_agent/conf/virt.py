@@ -58,6 +58,14 @@ OPTIONS = [
         "qemu_binary", default=_DEFAULTS["qemu_binary"], help="The QEMU program: a path, or a name to be found in PATH."
     ),
     cfg.IntOpt(
+        "iothreads",
+        default=_DEFAULTS["iothreads"],
+        min=1,
+        max=16,
+        help="Threads of each guest's process that serve its disks; more of them than disks are of no use. "
+        "A guest that runs keeps what it was started with.",
+    ),
+    cfg.IntOpt(
         "console_log_size",
         default=_DEFAULTS["console_log_size"],
         min=4096,
@@ -77,6 +85,13 @@ OPTIONS = [
         min=1,
         max=3600,
         help="Seconds that a guest's monitor may take to answer a command.",
+    ),
+    cfg.FloatOpt(
+        "detach_timeout",
+        default=_DEFAULTS["detach_timeout"],
+        min=1,
+        max=600,
+        help="Seconds that a guest may take to let go of a disk; after that the detach fails and may be repeated.",
     ),
     cfg.FloatOpt(
         "kill_timeout",

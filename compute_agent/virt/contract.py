@@ -32,6 +32,20 @@ OnGuestExit = Callable[[GuestExit], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskFailure:
+    """A guest has been paused because its host could not do what it wants of a disk; `Guest.resume` tries it again."""
+
+    instance_uuid: str
+    disk: str
+    reason: Literal["no_space", "io_error"]
+    detail: str
+    """For a person."""
+
+
+OnDiskFailure = Callable[[DiskFailure], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
     """All that a hypervisor needs to start one guest."""
 

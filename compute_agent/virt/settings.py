@@ -26,8 +26,11 @@ class VirtSettings:
     """Holds the guests' control groups; its parent is the root of a cgroup v2 file system, where there is one."""
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     qemu_binary: str = "qemu-system-x86_64"
+    iothreads: int = 1
+    """Threads of each guest that its disks are spread over."""
     console_log_size: int = 1024 * 1024
     start_timeout: float = 60.0
     command_timeout: float = 10.0
+    detach_timeout: float = 20.0
     kill_timeout: float = 30.0
     save_timeout: float = 600.0

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from compute_agent.instance.devices import BootFiles
-from compute_agent.instance.machine import Machine
 from compute_agent.virt.contract import StartRequest
-from compute_agent.virt.qemu.devices import Properties, disk_backend, disk_device, nic_backend, nic_device, root_ports
+from compute_agent.virt.qemu.block_nodes import disk_nodes, secret_name, throttle_group, top_names
+from compute_agent.virt.qemu.devices import Properties, bus_of, nic_backend, nic_device, root_ports
+from compute_agent.virt.qemu.disks import SCSI_CONTROLLER, disk_device, iothread, scsi_controller
 
 _CONSOLE_LOG_SET, _FIRST_FILE_SET = 1, 2
 """Numbers of QEMU's sets of descriptors."""
@@ -31,7 +32,11 @@ class GuestDescriptors:
     """That of the guest agent's channel."""
     console_log: int
     files: Mapping[str, int]
-    """Those of the disks, by the names of their block nodes."""
+    """Those of the disks, by the names of their storage nodes."""
+    connections: Mapping[str, int]
+    """To block servers, likewise."""
+    passphrases: Mapping[str, int]
+    """By disk; read again for each machine that is made."""
     kernel: int | None = None
     ramdisk: int | None = None
     saved_state: int | None = None
@@ -39,19 +44,20 @@ class GuestDescriptors:
 
     def all(self) -> list[int]:
         """In no particular order."""
-        single = (getattr(self, field.name) for field in fields(self) if field.name != "files")
-        return [*(fd for fd in single if fd is not None), *self.files.values()]
+        found = [getattr(self, field.name) for field in fields(self)]
+        single = [fd for fd in found if isinstance(fd, int)]
+        return single + [fd for group in found if isinstance(group, Mapping) for fd in group.values()]
 
 
-def command_line(binary: str, request: StartRequest, fds: GuestDescriptors) -> list[str]:
+def command_line(binary: str, request: StartRequest, fds: GuestDescriptors, iothreads: int) -> list[str]:
     """All arguments, the program first. The machine starts stopped: `cont` lets it run."""
     return [
         binary,
         *_process(request),
         *_machine(request),
         *_channels(fds),
-        *_fixed_devices(),
-        *_plugged_devices(request, fds.files),
+        *_fixed_devices(iothreads),
+        *_plugged_devices(request, fds, iothreads),
         *_boot(request.boot, fds),
         *(("-incoming", f"fd:{fds.saved_state}") if fds.saved_state is not None else ()),
     ]
@@ -85,14 +91,14 @@ def _channels(fds: GuestDescriptors) -> list[str]:
     return [
         *("-chardev", f"socket,id=monitor,fd={fds.monitor},server=on,wait=off"),
         *("-mon", "chardev=monitor,mode=control"),
-        *_add_descriptor(fds.console_log, _CONSOLE_LOG_SET),
+        *_add_descriptor(fds.console_log, _CONSOLE_LOG_SET, "console-log"),
         *("-chardev", f"socket,id=console,fd={fds.console},server=on,wait=off,{log}"),
         *("-chardev", f"socket,id=guest-agent,fd={fds.guest_agent},server=on,wait=off"),
     ]
 
 
-def _add_descriptor(fd: int, number: int) -> tuple[str, str]:
-    return "-add-fd", f"fd={fd},set={number}"
+def _add_descriptor(fd: int, number: int, what: str) -> tuple[str, str]:
+    return "-add-fd", f"fd={fd},set={number},opaque={what}"
 
 
 def _descriptor_set(number: int) -> str:
@@ -100,9 +106,10 @@ def _descriptor_set(number: int) -> str:
     return f"/dev/fdset/{number}"
 
 
-def _fixed_devices() -> Iterator[str]:
+def _fixed_devices(iothreads: int) -> Iterator[str]:
     """Those that every machine has and nobody unplugs: on the root bus, each with a slot of its own."""
-    yield from _json("-object", {"qom-type": "iothread", "id": "iothread0"})
+    for index in range(iothreads):
+        yield from _json("-object", iothread(index))
     yield from _json("-object", {"qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom"})
     yield from _json("-device", {"driver": "isa-serial", "id": "serial0", "chardev": "console"})
     yield from _json("-device", _on_root_bus("virtio-rng-pci", "rng0", "0x2") | {"rng": "entropy"})
@@ -117,23 +124,32 @@ def _on_root_bus(driver: str, name: str, address: str) -> Properties:
     return {"driver": driver, "id": name, "bus": "pcie.0", "addr": address, "disable-legacy": "on"}
 
 
-def _plugged_devices(request: StartRequest, files: Mapping[str, int]) -> Iterator[str]:
+def _plugged_devices(request: StartRequest, fds: GuestDescriptors, iothreads: int) -> Iterator[str]:
     for port in root_ports(request.machine.root_ports):
         yield from _json("-device", port)
-    sets = {node: _FIRST_FILE_SET + index for index, node in enumerate(files)}
-    for node, fd in files.items():
-        yield from _add_descriptor(fd, sets[node])
-    for disk in request.disks:
-        yield from _json("-blockdev", disk_backend(disk, lambda node: _descriptor_set(sets[node])))
-        device = disk_device(disk, bootable=request.boot is None)
-        yield from _json("-device", device | _slot(request.machine, disk.name))
+    yield from _disks(request, fds, iothreads)
     for nic in request.nics:
         yield from ("-netdev", nic_backend(nic))
-        yield from _json("-device", nic_device(nic) | _slot(request.machine, nic.name))
+        yield from _json("-device", nic_device(nic) | bus_of(request.machine, nic.name))
 
 
-def _slot(machine: Machine, device: str) -> Properties:
-    return {"bus": f"rp{machine.slots[device]}"}
+def _disks(request: StartRequest, fds: GuestDescriptors, iothreads: int) -> Iterator[str]:
+    sets = {node: _FIRST_FILE_SET + index for index, node in enumerate(fds.files)}
+    for node, fd in fds.files.items():
+        yield from _add_descriptor(fd, sets[node], node)
+    opened = {node: _descriptor_set(number) for node, number in sets.items()}
+    opened |= {node: str(fd) for node, fd in fds.connections.items()}
+    for disk, fd in fds.passphrases.items():
+        yield from _json("-object", {"qom-type": "secret", "id": secret_name(disk), "file": _own_descriptor(fd)})
+    for group in {str(group["id"]): group for group in map(throttle_group, request.disks)}.values():
+        yield from _json("-object", group)
+    if SCSI_CONTROLLER in request.machine.slots:
+        yield from _json("-device", scsi_controller(request.machine, iothreads))
+    for one in request.disks:
+        top, _ = top_names(one.name)
+        yield from _json("-blockdev", disk_nodes(one, top, opened))
+        device = disk_device(one, top, request.machine, iothreads, bootable=request.boot is None)
+        yield from _json("-device", device)
 
 
 def _boot(boot: BootFiles | None, fds: GuestDescriptors) -> list[str]:

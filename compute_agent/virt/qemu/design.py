@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from compute_agent.errors import InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import ROOT_PORTS, Machine
 from compute_agent.instance.model import Instance
+from compute_agent.virt.qemu.disks import SCSI_CONTROLLER
 
 _SPARE_PORTS = 8
 """Free ones that a new machine has at least, for what is plugged later."""
@@ -35,11 +38,41 @@ def design_machine(instance: Instance, machine_type: str, accelerator: Literal["
     )
 
 
+def add_disk(machine: Machine, device: BlockDevice) -> Machine:
+    """The machine with a place for one more disk, which has a name; the one that it has where it has one.
+
+    :raises InvalidMessage: every root port is taken.
+    """
+    (name,) = _disk_names([device])
+    if name in machine.slots:
+        return machine
+    slot = next((slot for slot in range(machine.root_ports) if slot not in machine.slots.values()), None)
+    if slot is None:
+        reason = f"all {machine.root_ports} PCIe root ports of the instance's machine are taken"
+        raise InvalidMessage("block_device", name, reason)
+    return msgspec.structs.replace(machine, slots={**machine.slots, name: slot})
+
+
+def remove_disk(machine: Machine, name: str) -> Machine:
+    """The machine with the disk's place free again; a controller stays for those that come later."""
+    return msgspec.structs.replace(
+        machine, slots={device: slot for device, slot in machine.slots.items() if device != name}
+    )
+
+
 def _device_names(instance: Instance) -> list[str]:
-    disks = [f"disk{index}" for index in range(len(instance.block_devices))]
+    disks = _disk_names(instance.block_devices)
     config = ["config"] if instance.config_drive else []
     nics = [f"net{index}" for index in range(len(instance.ports))]
     return disks + config + nics
+
+
+def _disk_names(block_devices: Sequence[BlockDevice]) -> list[str]:
+    """Disks on a bus of their own have no port; their controller has."""
+    names = [
+        device.device_name or f"disk{index}" for index, device in enumerate(block_devices) if device.disk_bus != "scsi"
+    ]
+    return names + [SCSI_CONTROLLER] * any(device.disk_bus == "scsi" for device in block_devices)
 
 
 def _root_ports(devices: int) -> int:

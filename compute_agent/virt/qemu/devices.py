@@ -1,13 +1,14 @@
-"""Disks, NICs and the root ports they are plugged into, as QEMU's JSON describes them.
+"""NICs, and the root ports that devices are plugged into, as QEMU's JSON describes them.
 
-A device is named as in the instance's machine (``disk0``, ``net0``); block nodes are called after their disk.
+A device is named as in the instance's machine (``disk0``, ``net0``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from compute_agent.instance.devices import Disk, FileSource, NbdSource, Nic
+from compute_agent.instance.devices import Nic
+from compute_agent.instance.machine import Machine
 
 Properties = dict[str, object]
 
@@ -24,47 +25,9 @@ def root_ports(count: int) -> Iterator[Properties]:
         yield port | {"chassis": index + 1, "multifunction": function == 0}
 
 
-def disk_backend(disk: Disk, file_name: Callable[[str], str]) -> Properties:
-    """The block node of a disk with all that it stands on; formats are told, never probed.
-
-    `file_name` says what QEMU opens for a block node.
-    """
-    if isinstance(disk.source, NbdSource):
-        return _common("nbd", disk.name, disk.read_only) | _connection(disk.source)
-    return _file_node(disk.source, disk.name, disk.read_only, file_name)
-
-
-def _connection(source: NbdSource) -> Properties:
-    return {"server": {"type": "fd", "str": str(source.fd)}, "export": source.export}
-
-
-def _file_node(source: FileSource, name: str, read_only: bool, file_name: Callable[[str], str]) -> Properties:
-    node = _common(source.format, name, read_only)
-    if source.format == "qcow2":
-        # An explicit null: whatever the header names as backing file is not opened.
-        backing = source.backing
-        node["backing"] = _file_node(backing, f"{name}-base", True, file_name) if backing else None
-    storage: Properties = {"filename": file_name(name), "locking": "on"}
-    return node | {"file": _common("file", f"{name}-file", read_only) | storage}
-
-
-def _common(driver: str, name: str, read_only: bool) -> Properties:
-    node: Properties = {"driver": driver, "node-name": name, "read-only": read_only}
-    return node if read_only else node | {"discard": "unmap"}
-
-
-def disk_device(disk: Disk, *, bootable: bool) -> Properties:
-    """A full or failing host stops the guest instead of failing its writes: `cont` tries them again.
-
-    No disk is `bootable` beside a kernel that is booted directly: that one takes boot index 0 for itself.
-    """
-    device: Properties = {"driver": "virtio-blk-pci", "id": disk.name, "drive": disk.name, "iothread": "iothread0"}
-    device |= {"werror": "stop", "rerror": "stop"}
-    if disk.serial:
-        device["serial"] = disk.serial
-    if bootable and disk.boot_index is not None:
-        device["bootindex"] = disk.boot_index
-    return device
+def bus_of(machine: Machine, device: str) -> Properties:
+    """The root port that a device of the machine is plugged into."""
+    return {"bus": f"rp{machine.slots[device]}"}
 
 
 def nic_backend(nic: Nic) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -12,15 +13,16 @@ from pathlib import Path
 
 from compute_agent.errors import DeadlineExceeded, GuestError, GuestGone, GuestStartFailed, InvalidConfiguration
 from compute_agent.host.process_log import last_lines
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
 from compute_agent.instance.wire import UUID_PATTERN
-from compute_agent.virt.contract import OnGuestExit, StartRequest
+from compute_agent.virt.contract import DiskFailure, OnDiskFailure, OnGuestExit, StartRequest
 from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
 from compute_agent.virt.qemu.console_log import ConsoleLog
 from compute_agent.virt.qemu.console_ring import ConsoleRing
-from compute_agent.virt.qemu.design import design_machine
+from compute_agent.virt.qemu.design import add_disk, design_machine, remove_disk
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.keeper import GuestKeeper
 from compute_agent.virt.qemu.launch import Launch
@@ -28,18 +30,26 @@ from compute_agent.virt.qemu.limits import check_quota
 from compute_agent.virt.qemu.paths import GuestPaths, check_directories
 from compute_agent.virt.settings import VirtSettings
 
+LOG = logging.getLogger(__name__)
+
+
+def _log_disk_failure(failure: DiskFailure) -> None:
+    LOG.warning("Guest %s is paused: %s", failure.instance_uuid, failure)
+
 
 class QemuHypervisor:
     """Keeps `compute_agent.virt.contract.Hypervisor`.
 
-    `on_exit` is called from a thread of its own. A guest that powers itself off is always reported, also
-    after its power button was pressed: only the caller knows whether it still waits for that.
+    `on_exit` and `on_disk_failure` are called from a thread of their own. A guest that powers itself off is always
+    reported, also after its power button was pressed: only the caller knows whether it still waits for that.
 
     :raises InvalidConfiguration: a directory or the QEMU binary cannot be used, or only root could do what is wanted.
     :raises HostError: control groups cannot be used, or an earlier agent has not come to its end.
     """
 
-    def __init__(self, settings: VirtSettings, on_exit: OnGuestExit) -> None:
+    def __init__(
+        self, settings: VirtSettings, on_exit: OnGuestExit, on_disk_failure: OnDiskFailure = _log_disk_failure
+    ) -> None:
         check_directories(settings)
         if shutil.which(settings.qemu_binary) is None:
             raise InvalidConfiguration("virt.qemu_binary", settings.qemu_binary, "there is no such program")
@@ -47,7 +57,7 @@ class QemuHypervisor:
             raise InvalidConfiguration("virt.confine_guests", True, "only root can do that")
         self._settings = settings
         self._launch = Launch(settings)
-        self._keeper = GuestKeeper(settings, on_exit)
+        self._keeper = GuestKeeper(settings, on_exit, on_disk_failure)
         self._capabilities: Capabilities | None = None
         self._capabilities_lock = threading.Lock()
 
@@ -68,6 +78,12 @@ class QemuHypervisor:
     def design(self, instance: Instance) -> Machine:
         found = self._find_capabilities()
         return design_machine(instance, found.machine_type, found.accelerator.name)
+
+    def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
+        return add_disk(machine, device)
+
+    def remove_disk(self, machine: Machine, name: str) -> Machine:
+        return remove_disk(machine, name)
 
     def start(self, request: StartRequest) -> QemuGuest:
         guest = self._keeper.get(request.instance.uuid)

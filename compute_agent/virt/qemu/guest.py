@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +14,18 @@ from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
 from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import Monitor, MonitorLoop
+from compute_agent.instance.block_device import DiskQos
+from compute_agent.instance.devices import Disk
+from compute_agent.instance.machine import Machine
 from compute_agent.instance.state import PowerState
-from compute_agent.virt.contract import GuestExit, OnGuestExit
+from compute_agent.virt.contract import DiskFailure, GuestExit, OnDiskFailure, OnGuestExit
+from compute_agent.virt.qemu.block_nodes import check_aio, disk_of
 from compute_agent.virt.qemu.console import Console
 from compute_agent.virt.qemu.diagnostics import diagnostics
+from compute_agent.virt.qemu.disk_plugging import DiskPlugging
 from compute_agent.virt.qemu.paths import GuestPaths
 from compute_agent.virt.qemu.saving import save_memory
 from compute_agent.virt.settings import VirtSettings
-
-LOG = logging.getLogger(__name__)
 
 _POWER_STATES = {
     "running": PowerState.RUNNING,
@@ -45,6 +48,7 @@ class Common:
     settings: VirtSettings
     loop: MonitorLoop
     announce: OnGuestExit
+    announce_failure: OnDiskFailure
 
 
 class QemuGuest:
@@ -56,8 +60,12 @@ class QemuGuest:
         self.console = console
         self._settings = common.settings
         self._announce = common.announce
+        self._announce_failure = common.announce_failure
         self._paths = GuestPaths.of(common.settings, instance_uuid)
         self._monitor = Monitor(common.loop, self._paths.monitor_socket, process, self._on_event)
+        execute = partial(self._monitor.execute, deadline=common.settings.command_timeout)
+        self._disks = DiskPlugging(execute, common.settings.detach_timeout)
+        self._disk_has_failed = False
         self._off = threading.Event()
         self._cleared_away = threading.Event()
         self._may_end = True
@@ -106,6 +114,22 @@ class QemuGuest:
         if not self._cleared_away.wait(self._settings.kill_timeout):
             raise DeadlineExceeded(f"{self.process} has not died of SIGKILL")
 
+    def attach_disk(self, disk: Disk, machine: Machine) -> None:
+        check_aio(disk, confined=self._settings.confine_guests)
+        self._disks.attach(disk, machine)
+
+    def detach_disk(self, name: str) -> None:
+        self._disks.detach(name)
+
+    def resize_disk(self, name: str, size: int) -> None:
+        self._disks.resize(name, size)
+
+    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
+        self._disks.limit(name, qos)
+
+    def reconnect_disk(self, disk: Disk) -> None:
+        self._disks.reconnect(disk)
+
     def diagnostics(self) -> Mapping[str, object]:
         return diagnostics(self._execute, self.pid)
 
@@ -134,6 +158,7 @@ class QemuGuest:
         """The process is gone and the driver has cleared away what belonged to it."""
         is_news = not (self._may_end or self._off.is_set())
         self._off.set()
+        self._disks.ended()
         self._monitor.close()
         self._cleared_away.set()
         if is_news:
@@ -159,10 +184,25 @@ class QemuGuest:
             time.sleep(_LOOK_AGAIN)
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
+        self._disks.heard(event)
         if event["event"] == "SHUTDOWN" and event["data"]["guest"]:
             self._powered_off(event["data"]["reason"])
-        elif event["event"] == "BLOCK_IO_ERROR":
-            LOG.warning("Guest %s: %s", self.instance_uuid, event["data"])
+        elif event["event"] == "BLOCK_IO_ERROR" and event["data"]["action"] == "stop":
+            self._disk_failed(event["data"])
+        elif event["event"] == "RESUME":
+            self._disk_has_failed = False
+
+    def _disk_failed(self, data: Mapping[str, Any]) -> None:
+        # Each request that was under way makes an event of its own; the guest is paused once.
+        if not self._disk_has_failed:
+            self._disk_has_failed = True
+            failure = DiskFailure(
+                instance_uuid=self.instance_uuid,
+                disk=disk_of(data["node-name"]),
+                reason="no_space" if data.get("nospace") else "io_error",
+                detail=f"{data['operation']}: {data['reason']}",
+            )
+            self._announce_failure(failure)
 
     def _powered_off(self, reason: str) -> None:
         # A vCPU that asks again before it has been stopped makes a second event: it is no news.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 from compute_agent.host.process_watch import ProcessWatch
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
-from compute_agent.virt.contract import GuestExit, OnGuestExit
+from compute_agent.virt.contract import DiskFailure, GuestExit, OnDiskFailure, OnGuestExit
 from compute_agent.virt.qemu.console import Console, ConsoleDrain
 from compute_agent.virt.qemu.console_log import ConsoleLog
 from compute_agent.virt.qemu.console_ring import ConsoleRing
@@ -18,6 +20,8 @@ from compute_agent.virt.qemu.guest import Common, QemuGuest
 from compute_agent.virt.qemu.identity import find_guests
 from compute_agent.virt.qemu.paths import GuestPaths
 from compute_agent.virt.settings import VirtSettings
+
+News = TypeVar("News", GuestExit, DiskFailure)
 
 LOG = logging.getLogger(__name__)
 
@@ -28,17 +32,18 @@ class GuestKeeper:
     Only this agent starts guests, so /proc is searched once, for those of its predecessor.
     """
 
-    def __init__(self, settings: VirtSettings, on_exit: OnGuestExit) -> None:
+    def __init__(self, settings: VirtSettings, on_exit: OnGuestExit, on_disk_failure: OnDiskFailure) -> None:
         self._settings = settings
-        self._on_exit = on_exit
         self._lock = threading.Lock()
         self._guests: dict[str, QemuGuest] = {}
         self._left_behind: dict[str, Process] | None = None
         self._loop = MonitorLoop()
-        self._common = Common(settings, self._loop, self._announce)
+        self._common = Common(
+            settings, self._loop, partial(self._announce, on_exit), partial(self._announce, on_disk_failure)
+        )
         self._watch = ProcessWatch()
         self._drain = ConsoleDrain()
-        self._messenger = ThreadPoolExecutor(1, "guest-exit")
+        self._messenger = ThreadPoolExecutor(1, "guest-news")
 
     def uuids(self) -> set[str]:
         """The instances that have a process."""
@@ -100,13 +105,14 @@ class GuestKeeper:
             del self._guests[guest.instance_uuid]
         guest.ended()
 
-    def _announce(self, guest_exit: GuestExit) -> None:
+    def _announce(self, listener: Callable[[News], None], news: News) -> None:
         # In a thread of its own: the listener may take its time, and may ask the guest.
-        self._messenger.submit(self._deliver, guest_exit)
+        self._messenger.submit(_deliver, listener, news)
 
-    def _deliver(self, guest_exit: GuestExit) -> None:
-        try:
-            self._on_exit(guest_exit)
-        except Exception:
-            # The outermost edge of this thread: others have to be told of other guests.
-            LOG.exception("Telling that guest %s has ended failed", guest_exit.instance_uuid)
+
+def _deliver(listener: Callable[[News], None], news: News) -> None:
+    try:
+        listener(news)
+    except Exception:
+        # The outermost edge of this thread: others have to be told of other guests.
+        LOG.exception("Nobody was told: %s", news)

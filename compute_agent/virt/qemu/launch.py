@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,8 +13,10 @@ from compute_agent.host.confinement.launcher import Confinement, Launcher
 from compute_agent.host.process_log import open_log
 from compute_agent.host.processes import Process
 from compute_agent.host.unix_sockets import listen_at
-from compute_agent.instance.devices import Disk, FileSource, NbdSource
+from compute_agent.instance.devices import NbdSource
 from compute_agent.virt.contract import StartRequest
+from compute_agent.virt.qemu.block_layer import passphrase_file
+from compute_agent.virt.qemu.block_nodes import check_aio, connection_name, local_files, top_names
 from compute_agent.virt.qemu.command_line import GuestDescriptors, command_line
 from compute_agent.virt.qemu.console_ring import ConsoleRing
 from compute_agent.virt.qemu.identity import claim_user, environment_of
@@ -46,13 +47,15 @@ class Launch:
         :raises GuestStartFailed: a file cannot be opened, or the process cannot be made; nothing runs.
         """
         try:
+            for disk in request.disks:
+                check_aio(disk, confined=self._settings.confine_guests)
             with ExitStack() as opened:
                 uid = claim_user(self._settings, paths)
                 fds = _open_all(opened, request, paths, ring)
                 log = _until_closed(opened, open_log(paths.qemu_log))
                 nics = [fd for nic in request.nics for fd in (*nic.tap_fds, *nic.vhost_fds)]
-                arguments = command_line(self._binary, request, fds)
-                environment, pass_fds = environment_of(paths), [*fds.all(), *nics, *_connections(request)]
+                arguments = command_line(self._binary, request, fds, self._settings.iothreads)
+                environment, pass_fds = environment_of(paths), [*fds.all(), *nics]
                 if self._launcher is None:
                     return Process.spawn(arguments, environment, pass_fds=pass_fds, log_fd=log)
                 return self._launcher.spawn(
@@ -86,31 +89,21 @@ class Launch:
 
 
 def _open_all(opened: ExitStack, request: StartRequest, paths: GuestPaths, ring: ConsoleRing) -> GuestDescriptors:
-    boot = request.boot
+    boot, tops = request.boot, [(disk, top_names(disk.name)[0]) for disk in request.disks]
     return GuestDescriptors(
         monitor=_listen(opened, paths.monitor_socket),
         console=_listen(opened, paths.console_socket),
         guest_agent=_listen(opened, paths.guest_agent_socket),
         console_log=ring.shared,
-        files={node: _open(opened, path, mode) for disk in request.disks for node, path, mode in _files(disk)},
+        files={node: _open(opened, path, mode) for disk, top in tops for node, path, mode in local_files(disk, top)},
+        connections={connection_name(top): disk.source.fd for disk, top in tops if isinstance(disk.source, NbdSource)},
+        passphrases={
+            disk.name: _until_closed(opened, passphrase_file(disk.passphrase)) for disk, _ in tops if disk.passphrase
+        },
         kernel=_open(opened, boot.kernel) if boot else None,
         ramdisk=_open(opened, boot.ramdisk) if boot and boot.ramdisk else None,
         saved_state=_open(opened, request.saved_state) if request.saved_state else None,
     )
-
-
-def _connections(request: StartRequest) -> list[int]:
-    """To block servers."""
-    return [disk.source.fd for disk in request.disks if isinstance(disk.source, NbdSource)]
-
-
-def _files(disk: Disk) -> Iterator[tuple[str, Path, int]]:
-    """Block node, path and mode of each local file that a disk consists of."""
-    name, mode = disk.name, os.O_RDONLY if disk.read_only else os.O_RDWR
-    source = disk.source if isinstance(disk.source, FileSource) else None
-    while source is not None:
-        yield name, source.path, mode
-        name, mode, source = f"{name}-base", os.O_RDONLY, source.backing
 
 
 def _listen(opened: ExitStack, path: Path) -> int:

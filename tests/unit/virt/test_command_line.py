@@ -14,9 +14,11 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, FileSource, NbdSource, Nic
 from compute_agent.instance.model import Instance
 from compute_agent.virt.contract import StartRequest
+from compute_agent.virt.qemu.block_nodes import connection_name, local_files
 from compute_agent.virt.qemu.command_line import GuestDescriptors, command_line
 from compute_agent.virt.qemu.design import design_machine
 
@@ -30,6 +32,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
     accelerator: Literal["kvm", "tcg"]
     disks: list[dict[str, Any]] = []
     nics: list[Nic] = []
+    iothreads: int = 1
     boot: BootFiles | None = None
     saved_state: Path | None = None
 
@@ -37,14 +40,9 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
 def disk_of(description: dict[str, Any]) -> Disk:
     kind = FileSource if "path" in description["source"] else NbdSource
     source = msgspec.convert(description["source"], kind, dec_hook=lambda kind, value: kind(value))
-    return Disk(**description | {"source": source})
-
-
-def files_of(disk: Disk) -> list[str]:
-    """Its block nodes that stand on files."""
-    if isinstance(disk.source, NbdSource):
-        return []
-    return [disk.name, f"{disk.name}-base"] if disk.source.backing else [disk.name]
+    qos = msgspec.convert(description.get("qos"), DiskQos | None)
+    passphrase = description.get("passphrase", "").encode() or None
+    return Disk(**description | {"source": source, "qos": qos, "passphrase": passphrase})
 
 
 def read_case(path: Path) -> Case:
@@ -61,18 +59,22 @@ def arguments_of(case: Case) -> list[str]:
         boot=case.boot,
         saved_state=case.saved_state,
     )
-    nodes = [node for disk in disks for node in files_of(disk)]
+    nodes = [node for disk in disks for node, _, _ in local_files(disk, disk.name)]
     fds = GuestDescriptors(
         monitor=10,
         console=11,
         guest_agent=12,
         console_log=13,
         files={name: 30 + index for index, name in enumerate(nodes)},
+        connections={
+            connection_name(disk.name): disk.source.fd for disk in disks if isinstance(disk.source, NbdSource)
+        },
+        passphrases={disk.name: 50 + index for index, disk in enumerate(disks) if disk.passphrase},
         kernel=14 if case.boot else None,
         ramdisk=15 if case.boot and case.boot.ramdisk else None,
         saved_state=16 if case.saved_state else None,
     )
-    return command_line("qemu-system-x86_64", request, fds)
+    return command_line("qemu-system-x86_64", request, fds, case.iothreads)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(GOLDEN.glob("*.json"))])
