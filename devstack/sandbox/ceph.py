@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import uuid
@@ -88,6 +89,14 @@ class Ceph:
         if process is not None:
             process.kill()
             process.wait()
+
+    def freeze_daemon(self, daemon: str) -> None:
+        """It takes connections and answers nobody, like one on a host that hangs; nothing is lost."""
+        self._daemons[daemon].send_signal(signal.SIGSTOP)
+
+    def thaw_daemon(self, daemon: str) -> None:
+        """It goes on where it was frozen."""
+        self._daemons[daemon].send_signal(signal.SIGCONT)
 
     def start_daemon(self, daemon: str) -> None:
         """Start one, again after it was killed. Who asks it for something is served as soon as it can."""
