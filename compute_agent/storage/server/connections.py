@@ -1,0 +1,63 @@
+"""Connections to a block server's sockets, for hypervisors that inherit them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from compute_agent.errors import StorageError
+from compute_agent.host.confinement.room import SOCKET_DIRECTORY
+from compute_agent.host.processes import Process
+
+_TIMEOUT = 5.0
+"""Seconds; it is accepted as soon as the server has nothing else to do."""
+_OUT_OF_THE_WAY = 768
+"""Below the customary limit of 1024.
+
+A QEMU whose NBD server has died goes on trying the number of the descriptor, which it has closed. Whatever got that
+number would be taken for a new connection, or closed. The kernel always gives the lowest number that is free: so high
+a one that was inherited is never given again.
+"""
+
+
+def connect_to_nbd(path: Path) -> int:
+    """A descriptor with a high number.
+
+    :raises StorageError: nobody listens.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        _connect(connection, path)
+        return fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+
+
+def connect_to_vhost_user(process: Process, export: str) -> int:
+    """The server's socket is in a directory that only it sees; no link in there is followed.
+
+    :raises StorageError: nobody listens.
+    """
+    with ExitStack() as opened, socket.socket(socket.AF_UNIX) as connection:
+        directory = _open(opened, f"/proc/{process.pid}/root{SOCKET_DIRECTORY}", os.O_DIRECTORY)
+        found = _open(opened, f"{export}.sock", 0, directory)
+        _connect(connection, Path(f"/proc/self/fd/{found}"))
+        return connection.detach()
+
+
+def _open(opened: ExitStack, path: str, flags: int, directory: int | None = None) -> int:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=directory)
+    except OSError as error:
+        raise StorageError(f"block server: {error}") from error
+    opened.callback(os.close, fd)
+    return fd
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    connection.settimeout(_TIMEOUT)
+    try:
+        connection.connect(bytes(path))
+    except OSError as error:
+        raise StorageError(f"block server: {path}: {error}") from error
+    connection.setblocking(True)

@@ -1,0 +1,77 @@
+"""What a block server is asked over its monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compute_agent.errors import GuestGone, MonitorError, StorageError
+from compute_agent.host.process_log import last_lines
+from compute_agent.host.processes import Process
+from compute_agent.host.qmp import Monitor, MonitorLoop
+from compute_agent.storage.server.lending import number_of
+from compute_agent.storage.server.paths import ServerPaths
+from compute_agent.storage.server.settings import BlockServerSettings
+
+_HARMLESS = "query-version"
+
+
+class Control:
+    """Its monitor, in the words of this room: StorageError where the server refuses or has ended."""
+
+    def __init__(self, process: Process, paths: ServerPaths, loop: MonitorLoop, settings: BlockServerSettings) -> None:
+        self._process = process
+        self._paths = paths
+        self._settings = settings
+        self._monitor = Monitor(loop, paths.monitor_socket, process, self._on_event)
+
+    def execute(self, command: str, arguments: Mapping[str, Any] | None = None, fd: int | None = None) -> Any:
+        """What it returns.
+
+        :raises StorageError: it refused, and is as it was; or it has ended.
+        :raises DeadlineExceeded: no answer in time.
+        """
+        return self._execute(command, arguments, self._settings.command_timeout, fd)
+
+    def open_node(self, node: Mapping[str, Any]) -> None:
+        """Open a block node, which may take as long as `open_timeout`. Raises as `execute`."""
+        self._execute("blockdev-add", node, self._settings.open_timeout, None)
+
+    def lend(self, fd: int) -> str:
+        """A path that the server can open, until it is lent the next one. Raises as `execute`.
+
+        qemu-storage-daemon has no command that takes a descriptor. But what comes with any command stays open in it
+        until the next one comes, and has a name in its own /proc as long. The file must be open to the server's user:
+        opened anew, it is checked as any file is, but for the way to it.
+        """
+        self.execute(_HARMLESS, fd=fd)
+        return f"/proc/self/fd/{number_of(self._process, fd)}"
+
+    def exports(self) -> dict[str, str]:
+        """Their names, and what each is served over."""
+        return {entry["id"]: entry["type"] for entry in self.execute("query-block-exports")}
+
+    def nodes(self) -> list[str]:
+        """Names of all block nodes, those that stand on others before these.
+
+        ``query-named-block-nodes`` would read from the images, and hang while a cluster is away.
+        """
+        statistics = self.execute("query-blockstats", {"query-nodes": True})
+        return sorted((entry["node-name"] for entry in statistics), key=len)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._monitor.close()
+
+    def _execute(
+        self, command: str, arguments: Mapping[str, Any] | None, deadline: float, fd: int | None = None
+    ) -> Any:
+        try:
+            return self._monitor.execute(command, arguments, deadline=deadline, fd=fd)
+        except MonitorError as error:
+            raise StorageError(f"block server: {error}") from error
+        except GuestGone as error:
+            raise StorageError(f"block server: {error}: {last_lines(self._paths.log)}") from error
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        """Nothing that it tells is waited for."""

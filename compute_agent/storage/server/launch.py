@@ -1,0 +1,82 @@
+"""Starting a block server, and finding one that was started before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from compute_agent.errors import GuestStartFailed, StorageError
+from compute_agent.host.confinement.launcher import Confinement, Launcher
+from compute_agent.host.confinement.users import choose_user, owners_in
+from compute_agent.host.process_log import open_log
+from compute_agent.host.processes import Process, ProcessEntry, find_processes
+from compute_agent.host.unix_sockets import listen_at
+from compute_agent.instance.wire import UUID_PATTERN
+from compute_agent.storage.server.command_line import command_line
+from compute_agent.storage.server.paths import ServerPaths
+from compute_agent.storage.server.settings import BLOCK_SERVER_UIDS, BlockServerSettings
+
+_LOCK = "fork-server.lock"
+_CONNECTIONS = 64
+"""That wait to be accepted."""
+_ENVIRONMENT = {"PATH": os.defpath, "HOME": "/"}
+
+
+class ServerLaunch:
+    """Makes the processes. What the last agent began to start has been started when one is made.
+
+    :raises HostError: the last agent's fork server does not come to an end.
+    """
+
+    def __init__(self, settings: BlockServerSettings) -> None:
+        self._settings = settings
+        self._program = shutil.which(settings.program) or settings.program
+        self._lock = threading.Lock()
+        self._launcher = Launcher(settings.run_dir / _LOCK)
+
+    def start(self, paths: ServerPaths) -> Process:
+        """A server that serves nothing yet. One can connect to its sockets at once.
+
+        :raises StorageError: it cannot be made; nothing runs.
+        """
+        try:
+            with ExitStack() as opened:
+                uid = self._claim_user(paths)
+                monitor = opened.enter_context(listen_at(paths.monitor_socket)).fileno()
+                nbd = opened.enter_context(listen_at(paths.nbd_socket, _CONNECTIONS)).fileno()
+                log = open_log(paths.log)
+                opened.callback(os.close, log)
+                return self._launcher.spawn(
+                    command_line(self._program, monitor=monitor, nbd=nbd),
+                    _ENVIRONMENT,
+                    pass_fds=[monitor, nbd],
+                    log_fd=log,
+                    confinement=Confinement(uid=uid, is_server=True),
+                )
+        except (OSError, GuestStartFailed) as error:
+            raise StorageError(f"a block server cannot be started: {error}") from error
+
+    def close(self) -> None:
+        """Servers go on."""
+        self._launcher.close()
+
+    def _claim_user(self, paths: ServerPaths) -> int:
+        ours = range(self._settings.uid_base, self._settings.uid_base + BLOCK_SERVER_UIDS)
+        with self._lock:
+            owners = owners_in(self._settings.run_dir, UUID_PATTERN)
+            uid = choose_user(paths.run.name, owners, ours, "block servers")
+            paths.create(uid)
+            return uid
+
+
+def find_servers(run_dir: Path) -> dict[str, Process]:
+    """The processes of all block servers whose directories are in `run_dir`, by instance uuid."""
+    owners = {uid: uuid for uuid, uid in owners_in(run_dir, UUID_PATTERN).items() if uid != 0}
+
+    def recognise(entry: ProcessEntry) -> str | None:
+        return owners.get(entry.uid or 0)
+
+    return find_processes(recognise)

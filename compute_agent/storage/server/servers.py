@@ -1,0 +1,156 @@
+"""All block servers of this node."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from compute_agent.errors import StorageError
+from compute_agent.host.process_watch import ProcessWatch
+from compute_agent.host.processes import Process
+from compute_agent.host.qmp import MonitorLoop
+from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.wire import UUID_PATTERN
+from compute_agent.storage.server.exports import Export
+from compute_agent.storage.server.launch import ServerLaunch, find_servers
+from compute_agent.storage.server.paths import ServerPaths
+from compute_agent.storage.server.server import BlockServer
+from compute_agent.storage.server.settings import BlockServerSettings
+
+LOG = logging.getLogger(__name__)
+
+OnServerExit = Callable[[str], None]
+"""Told the uuid of an instance whose block server has ended by itself."""
+
+
+class BlockServers:
+    """One process for each instance that has disks to be served; it outlives the agent, and is found again.
+
+    All raise StorageError where a server cannot be started, refuses or has ended, and DeadlineExceeded. Changes may
+    be repeated. For one instance they come one after the other.
+    """
+
+    def __init__(self, settings: BlockServerSettings, on_exit: OnServerExit) -> None:
+        """`on_exit` is called in the thread that watches processes, and must not wait for anything."""
+        settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._settings = settings
+        self._on_exit = on_exit
+        self._lock = threading.Lock()
+        self._launch = ServerLaunch(settings)
+        self._loop = MonitorLoop()
+        self._watch = ProcessWatch()
+        self._servers: dict[str, BlockServer] = {}
+        for instance_uuid, process in find_servers(settings.run_dir).items():
+            self._keep(instance_uuid, process)
+
+    def serves(self, instance_uuid: str, disk: str) -> bool:
+        """The instance has a server, which serves this disk."""
+        server = self._get(instance_uuid)
+        return server is not None and disk in server.disks()
+
+    def serve(self, instance_uuid: str, exports: Iterable[Export]) -> None:
+        """See that exactly these are served; a disk that is served already stays as it is."""
+        wanted = {export.name: export for export in exports}
+        server = self._get(instance_uuid)
+        for disk in server.disks() - wanted.keys() if server else ():
+            self.remove(instance_uuid, disk)
+        for export in wanted.values():
+            self.add(instance_uuid, export)
+
+    def add(self, instance_uuid: str, export: Export) -> None:
+        """Serve one more disk; nothing happens where it is served. If it fails, nothing of it is left."""
+        server = self._get(instance_uuid) or self._start(instance_uuid)
+        try:
+            server.add(export)
+        except StorageError:
+            self._stop_if_idle(instance_uuid, server)
+            raise
+
+    def remove(self, instance_uuid: str, disk: str) -> None:
+        """Serve it no longer: its image is closed. With its last disk the server ends. Nothing happens without one."""
+        server = self._get(instance_uuid)
+        if server is None:
+            self._paths(instance_uuid).remove()
+            return
+        server.remove(disk)
+        self._stop_if_idle(instance_uuid, server)
+
+    def resize(self, instance_uuid: str, export: Export, size: int) -> None:
+        """Serve a disk, whose image has grown, with its new size in bytes; over NBD, to who connects from now on."""
+        self._existing(instance_uuid).resize(export, size)
+
+    def connect(self, instance_uuid: str, disk: str) -> NbdSource:
+        """A fresh connection to a disk; the caller closes it."""
+        return self._existing(instance_uuid).connect(disk)
+
+    def connect_vhost_user(self, instance_uuid: str, disk: str) -> int:
+        """A connected descriptor, for a disk that is served over vhost-user-blk; the caller closes it."""
+        return self._existing(instance_uuid).connect_vhost_user(disk)
+
+    def is_alive(self, instance_uuid: str) -> bool:
+        """The instance has a server."""
+        return self._get(instance_uuid) is not None
+
+    def stop(self, instance_uuid: str) -> None:
+        """End the server, whatever it serves. When this returns, it is gone and has no file left."""
+        server = self._get(instance_uuid)
+        if server is not None:
+            server.kill()
+            self._forget(instance_uuid, server)
+        self._paths(instance_uuid).remove()
+
+    def inspect(self) -> set[str]:
+        """The instances that have a server, or that one has left something of."""
+        found = {entry.name for entry in self._settings.run_dir.iterdir()}
+        return {name for name in found if re.fullmatch(UUID_PATTERN, name)}
+
+    def close(self) -> None:
+        """Let go of all servers, which go on."""
+        self._watch.close()
+        for server in self._servers.values():
+            server.let_go()
+        self._loop.close()
+        self._launch.close()
+
+    def _paths(self, instance_uuid: str) -> ServerPaths:
+        return ServerPaths(self._settings.run_dir / instance_uuid)
+
+    def _get(self, instance_uuid: str) -> BlockServer | None:
+        with self._lock:
+            server = self._servers.get(instance_uuid)
+        return server if server is not None and not server.process.has_ended() else None
+
+    def _existing(self, instance_uuid: str) -> BlockServer:
+        server = self._get(instance_uuid)
+        if server is None:
+            raise StorageError(f"instance {instance_uuid} has no block server")
+        return server
+
+    def _start(self, instance_uuid: str) -> BlockServer:
+        return self._keep(instance_uuid, self._launch.start(self._paths(instance_uuid)))
+
+    def _keep(self, instance_uuid: str, process: Process) -> BlockServer:
+        server = BlockServer(process, self._paths(instance_uuid), self._loop, self._settings)
+        with self._lock:
+            self._servers[instance_uuid] = server
+        self._watch.watch(process, partial(self._ended, instance_uuid, server))
+        return server
+
+    def _stop_if_idle(self, instance_uuid: str, server: BlockServer) -> None:
+        if server.process.has_ended() or not server.disks():
+            self.stop(instance_uuid)
+
+    def _ended(self, instance_uuid: str, server: BlockServer) -> None:
+        server.let_go()
+        self._forget(instance_uuid, server)
+        if not server.is_unwanted:
+            LOG.error("The block server of instance %s %s", instance_uuid, server.process.exit_reason())
+            self._on_exit(instance_uuid)
+
+    def _forget(self, instance_uuid: str, server: BlockServer) -> None:
+        with self._lock:
+            if self._servers.get(instance_uuid) is server:
+                del self._servers[instance_uuid]
