@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from compute_agent.storage.server.exports import Export, FileExport, RbdExport, 
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.server.settings import BLOCK_SERVER_UIDS, BlockServerSettings
 from sandbox.ceph import Ceph
+from sandbox.ceph_files import new_key
 from tests.functional.writing_guest import (
     COPY,
     SECTOR,
@@ -126,6 +128,16 @@ def through(run_dir: Path, command: str, export: str = "disk0") -> str:
     return outside("qemu-io", "-f", "raw", "-c", command, f"nbd+unix:///{export}?socket={run_dir}/{UUID}/nbd.sock")
 
 
+def client_of(run_dir: Path) -> subprocess.Popen[str]:
+    """A qemu-io that stays connected to disk0, and takes commands."""
+    return subprocess.Popen(
+        ["qemu-io", "-f", "raw", f"nbd+unix:///disk0?socket={run_dir}/{UUID}/nbd.sock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 def size_of(run_dir: Path, export: str) -> str:
     return through(run_dir, "length", export).strip()
 
@@ -187,12 +199,7 @@ def test_next_agent_finds_the_server(
     export = make_export()
     make_servers().add(UUID, export)
     pid = the_process()
-    with subprocess.Popen(  # a client that stays
-        ["qemu-io", "-f", "raw", f"nbd+unix:///disk0?socket={run_dir}/{UUID}/nbd.sock"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as client:
+    with client_of(run_dir) as client:  # a client that stays
         servers = make_servers()
         assert servers.inspect() == {UUID}
         assert servers.serves(UUID, "disk0")
@@ -230,12 +237,7 @@ def test_grown_image_is_there_for_the_next_connection(
     export = rbd()
     assert isinstance(export, RbdExport)
     servers.add(UUID, export)
-    with subprocess.Popen(  # the guest's connection
-        ["qemu-io", "-f", "raw", f"nbd+unix:///disk0?socket={run_dir}/{UUID}/nbd.sock"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as guest:
+    with client_of(run_dir) as guest:  # the guest's connection
         assert guest.stdin is not None
         ceph.rbd("resize", "--size", "3M", f"{export.pool}/{export.image}")
         for _ in range(2):
@@ -275,6 +277,21 @@ def test_what_cannot_be_opened_leaves_nothing(rbd: MakeExport, servers: BlockSer
     with pytest.raises(StorageError, match="error connecting"):
         servers.add(UUID, rbd(name="disk1", user="stranger"))
     assert servers.serves(UUID, "disk0")
+
+
+def test_cluster_that_is_away_is_given_up_soon(
+    qcow2: MakeExport, rbd: MakeExport, servers: BlockServers, run_dir: Path, tmp_path: Path
+) -> None:
+    conf = tmp_path / "away.conf"
+    conf.write_text("[global]\nmon host = [v2:127.0.0.1:1/0]\n")
+    servers.add(UUID, qcow2())
+    with client_of(run_dir) as client:
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="error connecting"):
+            servers.add(UUID, rbd(name="disk1", credentials=Credentials(conf=conf, key=new_key())))
+        assert 4 < time.monotonic() - began < 15
+        output, _ = client.communicate("write 4k 4k\nflush\n", timeout=30)
+        assert "wrote 4096/4096" in output, "the other disk has not noticed"
 
 
 def test_key_is_nowhere(
