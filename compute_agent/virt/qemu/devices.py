@@ -26,8 +26,11 @@ def root_ports(count: int) -> Iterator[Properties]:
 
 
 def bus_of(machine: Machine, device: str) -> Properties:
-    """The root port that a device of the machine is plugged into."""
-    return {"bus": f"rp{machine.slots[device]}"}
+    """The root port that a device of the machine is plugged into.
+
+    QEMU refuses a second device at this address; without it, the guest would never see the second.
+    """
+    return {"bus": f"rp{machine.slots[device]}", "addr": "0x0"}
 
 
 def nic_backend(nic: Nic) -> str:

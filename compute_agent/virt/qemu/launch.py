@@ -77,7 +77,9 @@ class Launch:
         # Besides /usr, the whole of where the program was installed: it finds its firmware and modules there.
         tree = Path(self._binary).resolve().parent.parent
         trees = [] if tree in (Path("/"), Path("/usr")) else [str(tree)]
-        return Launcher(self._settings.run_dir / _LOCK, trees)
+        launcher = Launcher(self._settings.run_dir / _LOCK, trees)
+        launcher.prepare()
+        return launcher
 
     def _confinement(self, opened: ExitStack, uid: int, request: StartRequest) -> Confinement:
         cgroups = []

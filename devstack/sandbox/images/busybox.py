@@ -11,6 +11,8 @@ _INIT = Path(__file__).with_name("busybox-init")
 _MODULES = (
     "virtio_pci",
     "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
     "virtio_net",
     "virtio_console",
     "virtio_balloon",

@@ -5,8 +5,9 @@ import pytest
 from compute_agent.errors import HostError, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Flavor, Instance, Port
+from compute_agent.instance.wire import DiskBus
 from compute_agent.virt.qemu.capabilities import newest_q35
-from compute_agent.virt.qemu.design import design_machine
+from compute_agent.virt.qemu.design import add_disk, design_machine, remove_disk
 
 
 def instance(disks: int, ports: int, boot_index: int | None = None) -> Instance:
@@ -42,6 +43,33 @@ def test_too_many_devices_are_refused() -> None:
 def test_two_first_boot_disks_are_refused() -> None:
     with pytest.raises(InvalidMessage, match=r"block_devices\[1\]\.boot_index"):
         design_machine(instance(2, 0, boot_index=0), "pc-q35-7.2", "tcg")
+
+
+def named(name: str, bus: DiskBus = "virtio") -> BlockDevice:
+    return BlockDevice(source_type="blank", size_gb=1, device_name=name, disk_bus=bus)
+
+
+def test_disk_that_comes_gets_the_first_free_port_and_others_stay() -> None:
+    machine = design_machine(instance(2, 1), "pc-q35-7.2", "tcg")
+    assert machine.slots == {"disk0": 0, "disk1": 1, "config": 2, "net0": 3}
+    machine = add_disk(remove_disk(machine, "disk1"), named("disk5"))
+    assert machine.slots == {"disk0": 0, "config": 2, "net0": 3, "disk5": 1}
+    assert add_disk(machine, named("disk5")) == machine
+    assert add_disk(machine, named("disk6")).slots["disk6"] == 4
+    assert remove_disk(machine, "disk9") == machine
+
+
+def test_scsi_disks_share_the_port_of_their_controller() -> None:
+    machine = add_disk(design_machine(instance(1, 0), "pc-q35-7.2", "tcg"), named("disk1", "scsi"))
+    assert machine.slots == {"disk0": 0, "config": 1, "scsi0": 2}
+    assert add_disk(machine, named("disk2", "scsi")) == machine
+    assert remove_disk(machine, "disk1") == machine
+
+
+def test_machine_without_a_free_port_takes_no_disk() -> None:
+    machine = design_machine(instance(23, 8), "pc-q35-7.2", "tcg")
+    with pytest.raises(InvalidMessage, match="all 32 PCIe root ports"):
+        add_disk(machine, named("disk40"))
 
 
 def test_newest_machine_type_is_compared_by_number() -> None:
