@@ -63,7 +63,7 @@ class Ceph:
         return self.conf_dir / f"{self.name}.conf"
 
     def start(self) -> None:
-        """Return when the pool takes images, about 3 s later (8 on disk).
+        """Return when the pool takes images, about 1 s later (5 on disk).
 
         :raises SandboxError: with the end of its log; no process is left.
         """
@@ -99,7 +99,7 @@ class Ceph:
         self._daemons[daemon].send_signal(signal.SIGCONT)
 
     def start_daemon(self, daemon: str) -> None:
-        """Start one, again after it was killed. Who asks it for something is served as soon as it can."""
+        """Start one, again after it was killed. Who asks it for something is served within about 2 s."""
         kind, _, name = daemon.partition(".")
         with self.log.open("ab") as log:
             self._daemons[daemon] = subprocess.Popen(

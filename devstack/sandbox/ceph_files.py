@@ -8,6 +8,13 @@ import struct
 import time
 from pathlib import Path
 
+_IMPATIENT = """\
+[client]
+objecter tick interval = 0.5
+objecter timeout = 1.0
+"""
+"""Where there is one OSD, nobody tells a client that it is back; by itself a client asks after 10 to 15 s."""
+
 _AES = 1
 _KEY_SIZE = 16
 
@@ -20,7 +27,7 @@ def new_key() -> str:
 
 def client_configuration(fsid: str, port: int) -> str:
     """What a compute node has as /etc/ceph/ceph.conf."""
-    return f"[global]\nfsid = {fsid}\nmon host = [v2:127.0.0.1:{port}/0]\n"
+    return f"[global]\nfsid = {fsid}\nmon host = [v2:127.0.0.1:{port}/0]\n{_IMPATIENT}"
 
 
 def monitor_keyring(user: str, key: str) -> str:
@@ -89,6 +96,5 @@ osd memory target = 939524096
 osd mclock skip benchmark = true
 osd op num shards = 2
 
-[client]
-log to stderr = false
+{_IMPATIENT}log to stderr = false
 """

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -226,13 +227,18 @@ def test_an_image_has_one_owner(ceph: Ceph, cluster: Cluster, user: ClusterUser,
     cluster.release(ceph.pool, "gone", other)
 
 
-def test_an_open_image_stays(ceph: Ceph, cluster: Cluster) -> None:
+def test_an_open_image_stays_and_grows(ceph: Ceph, cluster: Cluster) -> None:
     cluster.create(ceph.pool, "open", GIB)
     with opened(ceph, cluster, "open"):
         (watcher,) = cluster.watchers(ceph.pool, "open")
         with pytest.raises(DiskInUse, match=f"is open: client.{watcher.client} at {watcher.address}"):
             cluster.remove(ceph.pool, "open")
-    assert cluster.exists(ceph.pool, "open")
+        cluster.create_snapshot(ceph.pool, "open", "live")
+        cluster.resize(ceph.pool, "open", 2 * GIB)
+        with pytest.raises(DiskInUse, match=f"{ceph.pool}/open is open"):
+            cluster.rollback(ceph.pool, "open", "live")
+    cluster.rollback(ceph.pool, "open", "live")
+    assert cluster.info(ceph.pool, "open").size == GIB
 
 
 def test_a_writer_that_died_is_in_nobodys_way(ceph: Ceph, cluster: Cluster) -> None:
@@ -353,6 +359,15 @@ def answered(question: Callable[[], object]) -> object:
         return question()
     except StorageError:
         return None
+
+
+def test_many_at_once(ceph: Ceph, cluster: Cluster) -> None:
+    names = [f"image{number}" for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(lambda name: cluster.create(ceph.pool, name, GIB), names))
+        assert len(workers()) == 1  # the one that stays
+        list(threads.map(lambda name: cluster.remove(ceph.pool, name), names))
+    assert cluster.list_images(ceph.pool) == []
 
 
 def test_a_worker_that_is_killed_is_replaced(ceph: Ceph, cluster: Cluster) -> None:

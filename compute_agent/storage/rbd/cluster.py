@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,7 +98,10 @@ class Cluster:
         self._on("remove_snapshot", pool, image, is_long=True, snapshot=snapshot)
 
     def rollback(self, pool: str, image: str, snapshot: str) -> None:
-        """Give the image, which nobody may have open, the content and size of its snapshot."""
+        """Give the image the content and size that it had.
+
+        :raises DiskInUse: somebody writes to it.
+        """
         self._on("rollback", pool, image, is_long=True, snapshot=snapshot)
 
     def list_snapshots(self, pool: str, image: str) -> list[Snapshot]:
@@ -148,10 +150,9 @@ class Cluster:
 
     def _ask(self, verb: str, target: str, arguments: Mapping[str, Any], *, is_long: bool = False) -> Any:
         seconds = self._settings.long_call_timeout if is_long else self._settings.call_timeout
-        deadline = time.monotonic() + seconds
         with self._workers.lend(seconds) as worker:
             try:
-                answer = worker.call(verb, arguments, deadline - time.monotonic())
+                answer = worker.call(verb, arguments, seconds)
             except DeadlineExceeded as error:
                 raise DeadlineExceeded(f"{verb} of {target}: {error}") from error
         if "error" not in answer:

@@ -37,9 +37,15 @@ def remove(cluster: Connection, pool: str, image: str, snapshot: str) -> None:
 
 
 def rollback(cluster: Connection, pool: str, image: str, snapshot: str) -> None:
-    """Give the image the snapshot's content and size; nobody may have it open."""
+    """Give the image the snapshot's content and size.
+
+    :raises InUse: somebody writes to it.
+    """
     with cluster.image(pool, image) as handle:
-        check(librbd().rbd_snap_rollback(handle, snapshot.encode()))
+        result = librbd().rbd_snap_rollback(handle, snapshot.encode())
+        if result == -errno.EROFS:  # another has its exclusive lock
+            raise InUse("is open")
+        check(result)
 
 
 def list_snapshots(cluster: Connection, pool: str, image: str) -> list[dict[str, Any]]:
@@ -55,12 +61,14 @@ def remove_all(cluster: Connection, pool: str, image: str) -> None:
 
     :raises InUse: one has clones; none has been removed.
     """
-    with cluster.image(pool, image) as handle:
+    with cluster.image_to_read(pool, image) as handle:
         snapshots = _list(handle)
         for snapshot in snapshots:
             _refuse_parent(handle, snapshot)
-        for snapshot in snapshots:
-            _remove(handle, snapshot)
+    if snapshots:
+        with cluster.image(pool, image) as handle:
+            for snapshot in snapshots:
+                _remove(handle, snapshot)
 
 
 def _remove(handle: CData, snapshot: dict[str, Any]) -> None:
