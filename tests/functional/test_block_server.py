@@ -37,7 +37,7 @@ MIB = 1 << 20
 USERS = range(first := 1_950_000_000 + os.getpid() % 1000 * BLOCK_SERVER_UIDS, first + BLOCK_SERVER_UIDS)
 """Nobody else's, though tests may run beside each other."""
 
-MakeServers = Callable[[], BlockServers]
+MakeServers = Callable[..., BlockServers]
 MakeExport = Callable[..., Export]
 
 
@@ -63,10 +63,11 @@ def make_servers(run_dir: Path, ended: Queue[str]) -> Iterator[MakeServers]:
     """Each call is another life of the agent; after the last one, nothing may be left."""
     lives: list[BlockServers] = []
 
-    def make() -> BlockServers:
+    def make(**changes: float) -> BlockServers:
         if lives:
             lives[-1].close()
-        lives.append(BlockServers(BlockServerSettings(run_dir=run_dir, uid_base=USERS.start), ended.put))
+        settings = BlockServerSettings(run_dir=run_dir, uid_base=USERS.start, **changes)  # type: ignore[arg-type]
+        lives.append(BlockServers(settings, ended.put))
         return lives[-1]
 
     yield make
@@ -292,6 +293,27 @@ def test_cluster_that_is_away_is_given_up_soon(
         assert 4 < time.monotonic() - began < 15
         output, _ = client.communicate("write 4k 4k\nflush\n", timeout=30)
         assert "wrote 4096/4096" in output, "the other disk has not noticed"
+
+
+def test_last_disk_goes_though_its_cluster_is_away(
+    rbd: MakeExport, make_servers: MakeServers, ceph: Ceph, run_dir: Path
+) -> None:
+    servers = make_servers(command_timeout=2.0)
+    servers.add(UUID, rbd())
+    with client_of(run_dir) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write("write 0 4k\n")  # it stays in the server's cache
+        client.stdin.flush()
+        while "wrote 4096" not in client.stdout.readline():
+            pass
+        ceph.freeze_daemon("osd.0")
+        try:
+            servers.remove(UUID, "disk0")
+        finally:
+            ceph.thaw_daemon("osd.0")
+        client.communicate(timeout=30)
+    assert (processes(), servers.inspect()) == ([], set())
 
 
 def test_key_is_nowhere(

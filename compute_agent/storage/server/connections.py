@@ -26,11 +26,14 @@ a one that was inherited is never given again.
 def connect_to_nbd(path: Path) -> int:
     """A descriptor with a high number.
 
-    :raises StorageError: nobody listens.
+    :raises StorageError: nobody listens, or too many descriptors are open.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         _connect(connection, path)
-        return fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+        try:
+            return fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+        except OSError as error:
+            raise StorageError(f"block server: no number above {_OUT_OF_THE_WAY} is free: {error}") from error
 
 
 def connect_to_vhost_user(process: Process, export: str) -> int:

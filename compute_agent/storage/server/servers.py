@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from compute_agent.errors import StorageError
+from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.process_watch import ProcessWatch
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
@@ -70,13 +70,17 @@ class BlockServers:
             raise
 
     def remove(self, instance_uuid: str, disk: str) -> None:
-        """Serve it no longer: its image is closed. With its last disk the server ends. Nothing happens without one."""
+        """Serve it no longer: its image is closed. With its last disk the server ends. Nothing happens without one.
+
+        :raises DeadlineExceeded: the image's cluster is away; `stop` helps, where the instance's other disks allow it.
+        """
         server = self._get(instance_uuid)
         if server is None:
             self._paths(instance_uuid).remove()
-            return
-        server.remove(disk)
-        self._stop_if_idle(instance_uuid, server)
+        elif server.disks() <= {disk}:
+            self._close_last(instance_uuid, server, disk)
+        else:
+            server.remove(disk)
 
     def resize(self, instance_uuid: str, export: Export, size: int) -> None:
         """Serve a disk, whose image has grown, with its new size in bytes; over NBD, to who connects from now on."""
@@ -138,6 +142,14 @@ class BlockServers:
             self._servers[instance_uuid] = server
         self._watch.watch(process, partial(self._ended, instance_uuid, server))
         return server
+
+    def _close_last(self, instance_uuid: str, server: BlockServer, disk: str) -> None:
+        """An image that is closed by a killed server stays locked and watched for a while: it is the last resort."""
+        try:
+            server.remove(disk)
+        except DeadlineExceeded as error:
+            LOG.warning("The block server of instance %s is killed: %s", instance_uuid, error)
+        self.stop(instance_uuid)
 
     def _stop_if_idle(self, instance_uuid: str, server: BlockServer) -> None:
         if server.process.has_ended() or not server.disks():
