@@ -26,22 +26,30 @@ _ENVIRONMENT = {"PATH": os.defpath, "HOME": "/"}
 
 
 class ServerLaunch:
-    """Makes the processes. What the last agent began to start has been started when one is made.
-
-    :raises HostError: the last agent's fork server does not come to an end.
-    """
+    """Makes the processes, with a fork server that is there from the first one on: not every node has any."""
 
     def __init__(self, settings: BlockServerSettings) -> None:
         self._settings = settings
         self._program = shutil.which(settings.program) or settings.program
         self._lock = threading.Lock()
-        self._launcher = Launcher(settings.run_dir / _LOCK)
+        self._launcher: Launcher | None = None
+
+    def get_ready(self) -> Launcher:
+        """When this returns, what the last agent began to start has been started.
+
+        :raises HostError: the last agent's fork server does not come to an end.
+        """
+        with self._lock:
+            if self._launcher is None:
+                self._launcher = Launcher(self._settings.run_dir / _LOCK)
+            return self._launcher
 
     def start(self, paths: ServerPaths) -> Process:
         """A server that serves nothing yet. One can connect to its sockets at once.
 
-        :raises StorageError: it cannot be made; nothing runs.
+        :raises HostError: it cannot be made; nothing runs.
         """
+        launcher = self.get_ready()
         try:
             with ExitStack() as opened:
                 uid = self._claim_user(paths)
@@ -49,7 +57,7 @@ class ServerLaunch:
                 nbd = opened.enter_context(listen_at(paths.nbd_socket, _CONNECTIONS)).fileno()
                 log = open_log(paths.log)
                 opened.callback(os.close, log)
-                return self._launcher.spawn(
+                return launcher.spawn(
                     command_line(self._program, monitor=monitor, nbd=nbd),
                     _ENVIRONMENT,
                     pass_fds=[monitor, nbd],
@@ -61,7 +69,8 @@ class ServerLaunch:
 
     def close(self) -> None:
         """Servers go on."""
-        self._launcher.close()
+        if self._launcher is not None:
+            self._launcher.close()
 
     def _claim_user(self, paths: ServerPaths) -> int:
         ours = range(self._settings.uid_base, self._settings.uid_base + BLOCK_SERVER_UIDS)

@@ -34,7 +34,10 @@ class BlockServers:
     """
 
     def __init__(self, settings: BlockServerSettings, on_exit: OnServerExit) -> None:
-        """`on_exit` is called in the thread that watches processes, and must not wait for anything."""
+        """Servers that are there are found. `on_exit` is called in the thread that watches them, and must not wait.
+
+        :raises HostError: the last agent has not come to its end.
+        """
         settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._settings = settings
         self._on_exit = on_exit
@@ -43,6 +46,8 @@ class BlockServers:
         self._loop = MonitorLoop()
         self._watch = ProcessWatch()
         self._servers: dict[str, BlockServer] = {}
+        if self.inspect():
+            self._launch.get_ready()
         for instance_uuid, process in find_servers(settings.run_dir).items():
             self._keep(instance_uuid, process)
 
