@@ -21,6 +21,14 @@ PROGRESS_INTERVAL = 1.0
 """Seconds between two notes of a step's progress."""
 
 
+_FAULTS = {
+    ("guest_exit", "crashed"): "GuestGone",
+    ("disk_error", "no_space"): "InsufficientResources",
+    ("disk_error", "io_error"): "StorageError",
+}
+"""What it means for an instance that something happened to its guest."""
+
+
 def fault_of(error: Exception) -> Fault:
     """What a controller is told about an exception."""
     if isinstance(error, ComputeAgentError):
@@ -42,7 +50,7 @@ class Execution:
         self._node = node
         self._announcer = announcer
         self._request = accepted.request
-        self._operation = operation_of(accepted.request)
+        self._operation = operation_of(accepted.request, row.vm_state)
         self._steps = dict(accepted.steps)
         self._resumed = accepted.state is OperationState.RUNNING
         self._row = row
@@ -118,14 +126,15 @@ class Execution:
             return None
         if outcome == "unchanged":
             return self._row.vm_state
-        self._node.journal.set_state(self._work.uuid, outcome, self._crash_fault())
+        if outcome == "observed":
+            outcome = self._node.observed_state(self._work.uuid, self._row.vm_state)
+        self._node.journal.set_state(self._work.uuid, outcome, self._fault_found())
         return outcome
 
-    def _crash_fault(self) -> Fault | None:
+    def _fault_found(self) -> Fault | None:
         """Why the guest is not running any more, where nobody asked for that."""
-        if self._request.arguments.get("reason") != "crashed":
-            return None
-        return Fault(type="GuestGone", message=str(self._request.arguments.get("detail")))
+        kind = _FAULTS.get((self._request.operation, str(self._request.arguments.get("reason"))))
+        return Fault(type=kind, message=str(self._request.arguments.get("detail"))) if kind else None
 
     def _fail(self, error: Exception) -> None:
         fault = fault_of(error)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable
 
 from compute_agent import __version__
 from compute_agent.agent.admission import admit
 from compute_agent.agent.announcer import Announcer
 from compute_agent.agent.execution import Execution, fault_of
+from compute_agent.agent.incidents import Incidents
 from compute_agent.agent.journal import InstanceRow, Journal, OperationRow
 from compute_agent.agent.journal.rows import answer_to
 from compute_agent.agent.lanes import Lanes
@@ -27,8 +27,8 @@ from compute_agent.host.resources import cpu_count, memory_mb
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
 from compute_agent.network.contract import PortDriver
-from compute_agent.storage.contract import DiskDriver
-from compute_agent.virt.contract import GuestExit, Hypervisor, OnGuestExit
+from compute_agent.storage.contract import DiskDriver, OnCutOff
+from compute_agent.virt.contract import Hypervisor, OnDiskFailure, OnGuestExit
 
 LOG = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ class Manager:
     def __init__(
         self,
         settings: AgentSettings,
-        make_hypervisor: Callable[[OnGuestExit], Hypervisor],
+        make_hypervisor: Callable[[OnGuestExit, OnDiskFailure], Hypervisor],
         network: PortDriver,
-        storage: DiskDriver,
+        make_storage: Callable[[OnCutOff], DiskDriver],
         publish: Publish,
     ) -> None:
         """Open the journal and go on where the last agent stopped; requests may come when this returns.
@@ -56,17 +56,19 @@ class Manager:
         self._settings = settings
         self._started_at = time.time()
         self._journal = Journal(settings.state_dir / "journal.sqlite")
+        self._lanes = Lanes(settings.workers)
+        incidents = Incidents(self._lanes)
         self._node = Node(
             settings=settings,
             journal=self._journal,
-            hypervisor=make_hypervisor(self.guest_exited),
+            hypervisor=make_hypervisor(incidents.guest_exited, incidents.disk_failed),
             network=network,
-            storage=storage,
+            storage=make_storage(incidents.disks_cut_off),
         )
-        self._lanes = Lanes(settings.workers)
         self._outbox = Outbox(self._journal, publish)
         self._announcer = Announcer(settings.host, self._journal, self._outbox.wake)
-        recover(self._node, self._lanes, self._enqueue, self.guest_exited)
+        incidents.begin(self._node, self._carry_out)
+        recover(self._node, self._lanes, self._enqueue, incidents)
         self._reconciler = Reconciler(self._node, settings.reconcile_interval)
 
     def close(self, seconds: float = 5.0) -> None:
@@ -76,6 +78,7 @@ class Manager:
         self._outbox.close(1.0)
         self._node.hypervisor.close()
         self._node.network.close()
+        self._node.storage.close()
         self._journal.close()
 
     # --- changes ----------------------------------------------------------------------------------
@@ -93,25 +96,6 @@ class Manager:
                 LOG.info("Accepted %s", request.operation)
                 self._enqueue(request)
         return answer_to(request)
-
-    def guest_exited(self, exited: GuestExit) -> None:
-        """A guest ended by itself: put the rest of it away, unless an operation is about to do that anyway."""
-        self._lanes.submit(exited.instance_uuid, lambda: self._put_away(exited))
-
-    def _put_away(self, exited: GuestExit) -> None:
-        row = self._journal.find_instance(exited.instance_uuid)
-        if row is None or row.vm_state not in (VmState.ACTIVE, VmState.PAUSED):
-            return
-        if self._node.observed_state(exited.instance_uuid, row.vm_state) is not VmState.STOPPED:
-            return
-        request = Request(
-            request_id=str(uuid.uuid4()),
-            operation="guest_exit",
-            instance_uuid=exited.instance_uuid,
-            arguments={"reason": exited.reason, "detail": exited.detail},
-        )
-        self._journal.add_operation(request)
-        self._carry_out(request)
 
     def _enqueue(self, request: Request) -> None:
         self._lanes.submit(request.instance_uuid, lambda: self._carry_out(request))

@@ -36,7 +36,7 @@ class Operation:
     allowed: frozenset[VmState]
     """States of the instance in which it may start."""
     steps: tuple[Step, ...]
-    outcome: VmState | Literal["gone", "unchanged"]
-    """The instance's state when all steps are done."""
+    outcome: VmState | Literal["gone", "unchanged", "observed"]
+    """The instance's state when all steps are done; observed: what is found by looking."""
     failure: VmState | None = None
     """The instance's state when the steps were undone; None: whatever is found by looking."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from compute_agent.agent.incidents import Incidents
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
@@ -15,27 +16,26 @@ from compute_agent.virt.contract import GuestExit
 LOG = logging.getLogger(__name__)
 
 
-def recover(
-    node: Node, lanes: Lanes, enqueue: Callable[[Request], None], guest_exited: Callable[[GuestExit], None]
-) -> None:
+def recover(node: Node, lanes: Lanes, enqueue: Callable[[Request], None], incidents: Incidents) -> None:
     """Queue everything, ahead of any new request for the same instance; the work itself goes on side by side."""
     for row in node.journal.instances():
         if row.vm_state in (VmState.ACTIVE, VmState.PAUSED):
             uuid = row.record.instance.uuid
-            lanes.submit(uuid, partial(_adopt, node, uuid, guest_exited))
+            lanes.submit(uuid, partial(_adopt, node, uuid, incidents))
     for operation in node.journal.unfinished():
         enqueue(operation.request)
 
 
-def _adopt(node: Node, instance_uuid: str, guest_exited: Callable[[GuestExit], None]) -> None:
+def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     if node.journal.unfinished(instance_uuid):
         return  # the operation that follows finds the guest, or ends it
     guest = node.find_guest(instance_uuid)
     if guest is None:
         detail = "its process was gone when the agent started"
-        guest_exited(GuestExit(instance_uuid=instance_uuid, reason="crashed", detail=detail))
+        incidents.guest_exited(GuestExit(instance_uuid=instance_uuid, reason="crashed", detail=detail))
     elif guest.status() is PowerState.SHUTDOWN:
         detail = "it powered itself off while no agent was there"
-        guest_exited(GuestExit(instance_uuid=instance_uuid, reason="powered_off", detail=detail))
+        incidents.guest_exited(GuestExit(instance_uuid=instance_uuid, reason="powered_off", detail=detail))
     else:
         LOG.info("Adopted the running guest of instance %s", instance_uuid)
+        incidents.disks_cut_off(instance_uuid)

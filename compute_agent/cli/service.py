@@ -25,7 +25,10 @@ from compute_agent.network.ovs.driver import OvsPortDriver
 from compute_agent.rpc.notifications import Publisher
 from compute_agent.rpc.server import RpcServer
 from compute_agent.rpc.transport import connect
+from compute_agent.storage.contract import OnCutOff
 from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.server.servers import BlockServers
+from compute_agent.storage.settings import StorageSettings
 from compute_agent.virt.qemu.driver import QemuHypervisor
 
 LOG = logging.getLogger(__name__)
@@ -73,11 +76,15 @@ def _open_manager(configuration: Configuration, transport: RPCTransport) -> Mana
     """The agent with its rooms; on return it looks after the guests of the agent before it."""
     return Manager(
         configuration.agent,
-        make_hypervisor=lambda on_exit: QemuHypervisor(configuration.virt, on_exit),
+        make_hypervisor=lambda *callbacks: QemuHypervisor(configuration.virt, *callbacks),
         network=OvsPortDriver(configuration.network),
-        storage=LocalDisks(configuration.storage),
+        make_storage=lambda on_cut_off: _open_storage(configuration.storage, on_cut_off),
         publish=Publisher(transport, configuration.agent.host),
     )
+
+
+def _open_storage(settings: StorageSettings, on_cut_off: OnCutOff) -> LocalDisks:
+    return LocalDisks(settings, BlockServers(settings.rbd.servers, on_cut_off))
 
 
 @contextmanager

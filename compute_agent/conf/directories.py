@@ -16,6 +16,8 @@ _DIRECTORIES = (
     ("virt", "run_dir"),
     ("storage", "disk_dir"),
     ("storage", "image_dir"),
+    ("ceph", "state_dir"),
+    ("ceph", "run_dir"),
 )
 
 
@@ -26,8 +28,9 @@ def check_directories(conf: cfg.ConfigOpts) -> None:
     """
     for group, name in _DIRECTORIES:
         _prepare(f"{group}.{name}", conf[group][name])
-    for path in conf.storage.image_sources:
-        _require_absolute("storage.image_sources", path)
+    for name in ("image_sources", "volume_dirs"):
+        for path in conf.storage[name]:
+            _require_absolute(f"storage.{name}", path)
 
 
 def _prepare(option: str, path: str) -> None:

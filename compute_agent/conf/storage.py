@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import get_args
 
 from oslo_config import cfg
 
+from compute_agent.conf.ceph import rbd_settings
 from compute_agent.conf.defaults import defaults_of
+from compute_agent.instance.wire import Backend, CacheMode
 from compute_agent.storage.settings import StorageSettings
 
 _DEFAULTS = defaults_of(StorageSettings)
+_PUT_TOGETHER = ("host", "image_sources", "volume_dirs", "rbd")
+"""What is not one option's value as it stands."""
 
 GROUP = cfg.OptGroup("storage", help="Local disks and the image cache.")
 
@@ -36,6 +41,18 @@ OPTIONS = [
         default=[str(path) for path in _DEFAULTS["volume_dirs"]],
         help="The directories that volumes in files may be in, as absolute paths; symbolic links are followed before "
         "it is decided. Empty: none may.",
+    ),
+    cfg.StrOpt(
+        "default_backend",
+        default=_DEFAULTS["default_backend"],
+        choices=get_args(Backend),
+        help="Where disks of an instance's own are made, unless its order says otherwise: in local files, or in Ceph.",
+    ),
+    cfg.StrOpt(
+        "cache_mode",
+        default=_DEFAULTS["cache_mode"],
+        choices=get_args(CacheMode),
+        help="How blocks of a disk are cached on this node, unless its order says otherwise.",
     ),
     cfg.StrOpt(
         "qemu_img", default=_DEFAULTS["qemu_img"], help="The qemu-img program: a path, or a name to be found in PATH."
@@ -72,9 +89,10 @@ OPTIONS = [
 
 def storage_settings(conf: cfg.ConfigOpts) -> StorageSettings:
     """What the storage room is told."""
-    plain = {name: conf.storage[name] for name in _DEFAULTS if name not in ("host", "image_sources", "volume_dirs")}
+    plain = {name: conf.storage[name] for name in _DEFAULTS if name not in _PUT_TOGETHER}
     return StorageSettings(
         host=conf.host or socket.gethostname(),
+        rbd=rbd_settings(conf),
         volume_dirs=tuple(Path(path) for path in conf.storage.volume_dirs),
         disk_dir=Path(conf.storage.disk_dir),
         image_dir=Path(conf.storage.image_dir),

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from compute_agent.instance.wire import (
     END,
+    Backend,
     BurstLength,
     CacheMode,
     Checksum,
@@ -112,7 +113,7 @@ class BlockDevice(Model, frozen=True):
     device_name: DeviceName | None = None
     """What the disk is called; the agent chooses the first name that is free where the order does not."""
     image: Image | None = None
-    backend: Literal["qcow2", "rbd"] | None = None
+    backend: Backend | None = None
     """Where a disk of the instance's own is made, if not where the node makes them."""
     size_gb: Annotated[int, Meta(ge=1, le=64 * 1024, description="GiB")] | None = None
     volume_id: Uuid | None = None

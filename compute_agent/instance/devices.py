@@ -61,6 +61,11 @@ class Disk:
     passphrase: bytes | None = field(default=None, repr=False)
     """Opens the LUKS container that the source holds."""
 
+    @property
+    def is_served(self) -> bool:
+        """A block server has it open, not the guest's process."""
+        return isinstance(self.source, NbdSource)
+
     def close(self) -> None:
         """Let go of what is open; a process that inherited it keeps its own. May be repeated."""
         if isinstance(self.source, NbdSource):

@@ -9,6 +9,9 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
 
+OnCutOff = Callable[[str], None]
+"""Told the uuid of an instance whose block server has ended by itself."""
+
 Progress = Callable[[int], None]
 """Called now and then with the percentage that is done."""
 
@@ -41,6 +44,9 @@ class DiskDriver(Protocol):
         :raises DiskInUse: somebody else writes to one of them; says who.
         :raises StorageError: a disk is missing, or cannot be reached.
         """
+
+    def is_cut_off(self, instance: Instance) -> bool:
+        """A disk of the instance is to be served by a block server, and is not; `connect` serves it again."""
 
     def disconnect(self, instance_uuid: str) -> None:
         """Let go of all disks of an instance that has no guest any more."""
@@ -79,6 +85,12 @@ class DiskDriver(Protocol):
 
     def inspect(self) -> set[str]:
         """The uuids of all instances that have disks here."""
+
+    def tidy(self) -> None:
+        """Try again what could not be removed before; to be called now and then."""
+
+    def close(self) -> None:
+        """Let go of what is open here; guests keep their disks."""
 
     def capacity(self) -> Mapping[str, int]:
         """Local space in bytes: ``total``, ``free`` and what the image cache holds."""

@@ -9,6 +9,7 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.model import Instance
+from compute_agent.instance.wire import CacheMode
 from compute_agent.storage.config_drive.iso import write_iso
 from compute_agent.storage.config_drive.nocloud import VOLUME_ID, make_files
 from compute_agent.storage.contract import Progress
@@ -27,10 +28,11 @@ _CONFIG_DRIVE = "config"
 class InstanceDisks:
     """What is, or shall be, in `directory`, or is remembered there."""
 
-    def __init__(self, directory: Path, instance: Instance, kind_of: KindOf) -> None:
+    def __init__(self, directory: Path, instance: Instance, kind_of: KindOf, cache_mode: CacheMode) -> None:
         self._directory = directory
         self._instance = with_named_devices(instance)
         self._kind_of = kind_of
+        self._cache_mode = cache_mode
 
     def make(self, reserved_space: int, progress: Progress) -> None:
         """Make every disk that is not there; the images are in the cache.
@@ -86,7 +88,7 @@ class InstanceDisks:
             serial=self._serial(device),
             boot_index=self._boot_index(device),
             bus=device.disk_bus,
-            cache=device.cache_mode or "writeback",
+            cache=device.cache_mode or self._cache_mode,
             discard=device.discard,
             detect_zeroes=device.detect_zeroes,
             queues=device.queues,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
-from compute_agent.instance.block_device import BlockDevice, FileConnection
+from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
 from compute_agent.instance.wire import UUID_PATTERN
@@ -28,6 +28,9 @@ from compute_agent.storage.images import ImageCache
 from compute_agent.storage.instance_disks import InstanceDisks
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.rbd.conversion import Conversion
+from compute_agent.storage.rbd.disks import RbdDisks
+from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import DiskKind, Place
 from compute_agent.storage.sources import fetch_sources
@@ -42,7 +45,7 @@ class LocalDisks:
     :raises StorageError: what a crash left behind cannot be removed.
     """
 
-    def __init__(self, settings: StorageSettings) -> None:
+    def __init__(self, settings: StorageSettings, servers: BlockServers) -> None:
         prepare_directory(settings.disk_dir, "storage.disk_dir")
         prepare_directory(settings.image_dir, "storage.image_dir")
         if shutil.which(settings.qemu_img) is None:
@@ -52,6 +55,7 @@ class LocalDisks:
         with storage_errors(settings.disk_dir):
             self._images = ImageCache(settings, self._qemu_img)
             self._qcow2 = Qcow2Disks(self._images, self._qemu_img, settings.reserved_space)
+            self._rbd = self._make_rbd(servers)
             self._file_volumes = FileVolumes(settings.volume_dirs, self._qemu_img, settings.host)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
@@ -80,6 +84,11 @@ class LocalDisks:
     def connect(self, instance: Instance) -> Sequence[Disk]:
         """The disks in order, the config drive last; see the contract."""
         return self._disks(instance).connect()
+
+    def is_cut_off(self, instance: Instance) -> bool:
+        """See the contract."""
+        served = [one.device_name for one in instance.block_devices if self._kind_of(one) is self._rbd]
+        return any(not self._rbd.is_served(instance.uuid, str(name)) for name in served)
 
     def disconnect(self, instance_uuid: str) -> None:
         """Let go of all of them; see the contract."""
@@ -151,7 +160,15 @@ class LocalDisks:
         """The uuids of all instances that have disks here."""
         with storage_errors(self._settings.disk_dir):
             names = [entry.name for entry in self._settings.disk_dir.iterdir()]
-        return {name for name in names if re.fullmatch(UUID_PATTERN, name)}
+        return {name for name in names if re.fullmatch(UUID_PATTERN, name)} | self._rbd.inspect()
+
+    def tidy(self) -> None:
+        """See the contract."""
+        self._rbd.tidy()
+
+    def close(self) -> None:
+        """See the contract."""
+        self._rbd.close()
 
     def capacity(self) -> Mapping[str, int]:
         """Bytes: ``total`` and ``free`` where the disks are, ``images`` for what the cache holds."""
@@ -160,16 +177,25 @@ class LocalDisks:
             return {"total": total_space(directory), "free": free_space(directory), "images": self._images.size()}
 
     def _disks(self, instance: Instance) -> InstanceDisks:
-        return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of)
+        return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings.cache_mode)
+
+    def _make_rbd(self, servers: BlockServers) -> RbdDisks:
+        settings = self._settings
+        conversion = Conversion(settings.qemu_img, settings.rbd.ceph.long_call_timeout)
+        return RbdDisks(settings, self._images, conversion, servers)
 
     def _kind_of(self, device: BlockDevice) -> DiskKind:
         if isinstance(device.connection_info, FileConnection):
             return self._file_volumes
-        return self._qcow2
+        if isinstance(device.connection_info, RbdConnection):
+            return self._rbd
+        in_ceph = device.image is not None and device.image.url.startswith("rbd:")
+        backend = device.backend or ("rbd" if in_ceph else self._settings.default_backend)
+        return self._rbd if backend == "rbd" else self._qcow2
 
     @property
     def _kinds(self) -> list[DiskKind]:
-        return [self._qcow2, self._file_volumes]
+        return [self._qcow2, self._file_volumes, self._rbd]
 
     def _place(self, instance_uuid: str, device: BlockDevice) -> Place:
         name = str(device.device_name)

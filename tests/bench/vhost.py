@@ -15,7 +15,6 @@ from statistics import median
 
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
-from laboratory.settings import HostSettings
 from tests.functional.guests import Guests, address_of
 
 ROUNDS = 5
@@ -26,7 +25,7 @@ CONFIGURATION = "/etc/compute-agent/compute-agent.conf"
 
 def run(directory: Path) -> Iterator[str]:
     """A line for each comparison; `directory` is the lab's."""
-    with Laboratory(directory, hosts=1, settings=HostSettings(cpus=2)) as lab:
+    with Laboratory(directory, hosts=1) as lab:
         (host,) = lab.hosts
         guests = Guests(host)
         on = address_of(guests.boot())
@@ -39,8 +38,9 @@ def run(directory: Path) -> Iterator[str]:
 def throughput(host: VirtualHost, address: str) -> float:
     """Megabits a second of one TCP connection from a tiny guest, counted where they arrive."""
     receive = f"timeout --signal=INT {SECONDS} dd bs=1M of=/dev/null </dev/tcp/{address}/19 2>&1"
-    counted = re.search(r"(\d+) bytes.* copied, ([\d.]+) s", host.run("bash", "-c", f"{receive} || true"))
-    assert counted, "dd says what it has copied when it is interrupted"
+    said = host.run("bash", "-c", f"{receive} || true")
+    counted = re.search(r"(\d+) bytes.* copied, ([\d.]+) s", said)
+    assert counted, f"dd has not said what it has copied: {said}"
     return int(counted[1]) * 8 / float(counted[2]) / 1e6
 
 

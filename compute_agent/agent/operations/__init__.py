@@ -3,24 +3,28 @@
 from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
-from compute_agent.agent.operations.power import GUEST_EXIT, PAUSE, START, STOP, UNPAUSE
+from compute_agent.agent.operations.power import DISK_ERROR, GUEST_EXIT, PAUSE, RESUME_PAUSED, START, STOP, UNPAUSE
 from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
+from compute_agent.agent.operations.reconnect import RECONNECT_DISKS
 from compute_agent.agent.operations.suspend import RESUME, SUSPEND
 from compute_agent.agent.operations.terminate import TERMINATE
 from compute_agent.agent.operations.volumes import ATTACH_VOLUME, DETACH_VOLUME
 from compute_agent.agent.request import Request
+from compute_agent.instance.state import VmState
 
 _BY_NAME = {
     operation.name: operation
     for operation in (
-        *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT),
+        *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
     )
 }
 
 
-def operation_of(request: Request) -> Operation:
-    """The operation that a request asks for."""
+def operation_of(request: Request, vm_state: VmState) -> Operation:
+    """The operation that a request asks for, about an instance in that state."""
+    if request.operation == "resume" and vm_state is VmState.PAUSED:
+        return RESUME_PAUSED
     if request.operation == "reboot":
         return HARD_REBOOT if request.arguments.get("reboot_type") == "HARD" else SOFT_REBOOT
     return _BY_NAME[request.operation]

@@ -1,4 +1,4 @@
-"""start, stop, pause, unpause, and what follows when a guest ends by itself."""
+"""start, stop, pause, unpause, and what follows when a guest ends, or is held up, by itself."""
 
 from __future__ import annotations
 
@@ -55,6 +55,22 @@ UNPAUSE = Operation(
     steps=(Step("resume_guest", resume_guest),),
     outcome=VmState.ACTIVE,
 )
+
+RESUME_PAUSED = Operation(
+    name="resume",
+    allowed=frozenset({VmState.PAUSED}),
+    steps=(Step("resume_guest", resume_guest),),
+    outcome=VmState.ACTIVE,
+)
+"""After a disk was full or failing, a person resumes; the guest has its memory, and tries what failed again."""
+
+DISK_ERROR = Operation(
+    name="disk_error",
+    allowed=frozenset({VmState.ACTIVE}),
+    steps=(),
+    outcome=VmState.PAUSED,
+)
+"""The guest has been stopped by its hypervisor already: the journal and the controller get to know it."""
 
 GUEST_EXIT = Operation(
     name="guest_exit",

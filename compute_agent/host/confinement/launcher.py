@@ -58,7 +58,12 @@ class Launcher:
         self._trees = trees
         self._mutex = threading.Lock()
         self._lock = _acquire(lock)
-        self._server = _ServerProcess(self._lock, trees)
+        self._server: _ServerProcess | None = None
+
+    def prepare(self) -> None:
+        """Start the fork server now, so that the first program need not wait for it."""
+        with self._mutex:
+            self._server = self._server or _ServerProcess(self._lock, self._trees)
 
     def spawn(
         self,
@@ -94,16 +99,18 @@ class Launcher:
     def close(self) -> None:
         """End the fork server; what it started goes on."""
         with self._mutex:
-            self._server.stop()
+            if self._server is not None:
+                self._server.stop()
             os.close(self._lock)
 
     def _fork(self, order: Order, descriptors: Sequence[int]) -> Process:
         with self._mutex:
+            server = self._server = self._server or _ServerProcess(self._lock, self._trees)
             try:
-                pid = self._server.fork(order, descriptors)
+                pid = server.fork(order, descriptors)
             except (OSError, ValueError) as error:
-                self._server.stop()
-                self._server = _ServerProcess(self._lock, self._trees)
+                server.stop()
+                self._server = None
                 _kill_all_of(order.uid)
                 raise GuestStartFailed(f"the fork server did not start it: {error}") from error
             return Process(pid, os.pidfd_open(pid), ForkedChild(pid))

@@ -22,10 +22,10 @@ from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.credentials import ClusterUser
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
-from compute_agent.storage.rbd.settings import RbdSettings
 from compute_agent.storage.rbd.upload import SNAPSHOT, Uploader
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
+from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import Place
 
 _GIB = 1024**3
@@ -47,17 +47,16 @@ class RbdDisks:
     """The `compute_agent.storage.source.DiskKind` of them."""
 
     def __init__(
-        self, settings: RbdSettings, host: str, images: ImageCache, conversion: Conversion, directory: Path
+        self, settings: StorageSettings, images: ImageCache, conversion: Conversion, servers: BlockServers
     ) -> None:
-        """`host` is what others read who want a disk that we have; in `directory` is kept what is still to be done."""
-        self._own_pool = settings.own_pool
-        self._host = host
+        self._own_pool = settings.rbd.own_pool
+        self._host = settings.host
         self._images = images
-        self._clusters = Clusters(settings.ceph)
-        self._servers = BlockServers(settings.servers)
-        self._uploader = Uploader(host, conversion)
-        self._unwanted = PurgeQueue(_made(directory / "unwanted"), self._remove)
-        self._abandoned = PurgeQueue(_made(directory / "abandoned"), self._release)
+        self._servers = servers
+        self._clusters = Clusters(settings.rbd.ceph)
+        self._uploader = Uploader(settings.host, conversion)
+        self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._remove)
+        self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), self._release)
 
     def close(self) -> None:
         """Block servers go on."""
@@ -68,6 +67,10 @@ class RbdDisks:
         """Try again what a cluster could not do before."""
         self._unwanted.run_due()
         self._abandoned.run_due()
+
+    def is_served(self, instance_uuid: str, name: str) -> bool:
+        """The instance's block server is there, and serves the disk."""
+        return self._servers.serves(instance_uuid, name)
 
     def inspect(self) -> set[str]:
         """The instances that have a block server."""

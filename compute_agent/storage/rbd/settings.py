@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
 from compute_agent.storage.server.settings import BlockServerSettings
@@ -22,5 +23,7 @@ class RbdSettings:
 
     ceph: CephSettings
     servers: BlockServerSettings
+    state_dir: Path
+    """Keeps what a cluster has still to do."""
     own_pool: OwnPool | None = None
     """None: volumes in Ceph can be attached, but no disk is made there."""

@@ -13,8 +13,8 @@ from compute_agent.agent.manager import Manager
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.errors import GuestGone, InstanceNotFound, OperationNotFound
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import Notification
-from compute_agent.virt.contract import GuestExit
+from compute_agent.instance.view import Fault, Notification
+from compute_agent.virt.contract import DiskFailure, GuestExit
 from tests.unit.agent.test_crash import request_for
 from tests.unit.agent.world import UUID, FakeHypervisor, FakeNetwork, FakeStorage, World
 
@@ -31,9 +31,9 @@ def a_manager(world: World) -> Iterator[tuple[Manager, Told]]:
     told = Told()
     manager = Manager(
         AgentSettings(host="node1", state_dir=world.directory, shutdown_timeout=0.1),
-        lambda on_exit: FakeHypervisor(world),
+        lambda on_exit, on_disk_failure: FakeHypervisor(world, on_exit, on_disk_failure),
         FakeNetwork(world),
-        FakeStorage(world),
+        lambda on_cut_off: FakeStorage(world),
         told.put,
     )
     yield manager, told
@@ -74,7 +74,7 @@ def test_a_guest_that_died_is_put_away_and_reported(world: World) -> None:
         manager.submit(request_for("boot", {}))
         until(told, "boot.end")
         world.guests.clear()
-        manager.guest_exited(GuestExit(instance_uuid=UUID, reason="crashed", detail="killed by signal 9"))
+        world.on_exit(GuestExit(instance_uuid=UUID, reason="crashed", detail="killed by signal 9"))
         end = until(told, "guest_exit.end")
         assert end.payload["arguments"] == {"reason": "crashed", "detail": "killed by signal 9"}
         view = manager.get_instance(UUID)
@@ -137,3 +137,18 @@ def test_diagnostics_of_a_stopped_instance(world: World) -> None:
         until(told, "stop.end")
         with pytest.raises(GuestGone):
             manager.get_diagnostics(UUID)
+
+
+def test_a_guest_held_up_by_a_full_disk_is_paused_and_goes_on_when_it_is_resumed(world: World) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+        world.guests[UUID] = PowerState.PAUSED
+        world.on_disk_failure(DiskFailure(instance_uuid=UUID, disk="disk0", reason="no_space", detail="no space left"))
+        until(told, "disk_error.end")
+        view = manager.get_instance(UUID)
+        assert view.vm_state is VmState.PAUSED
+        assert view.fault == Fault(type="InsufficientResources", message="disk0: no space left")
+        manager.submit(request_for("resume", {}))
+        until(told, "resume.end")
+        assert (manager.get_instance(UUID).vm_state, manager.get_instance(UUID).fault) == (VmState.ACTIVE, None)

@@ -25,7 +25,7 @@ from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState
 from compute_agent.network.contract import PluggedPort, PortRequest
-from compute_agent.virt.contract import StartRequest
+from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
 
 UUID = "00000000-0000-4000-8000-000000000001"
 PORT_ID = "00000000-0000-4000-8000-0000000000f1"
@@ -64,6 +64,8 @@ class World:
     undying: bool = False
     """A guest that is killed stays a process for longer than anybody waits."""
     touches: list[str] = field(default_factory=list)
+    on_exit: OnGuestExit = lambda exited: None
+    on_disk_failure: OnDiskFailure = lambda failure: None
     kill_at: int | None = None
     fail_at: str | None = None
 
@@ -166,8 +168,14 @@ class FakeGuest:
 class FakeHypervisor:
     """Keeps `compute_agent.virt.contract.Hypervisor` over the world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(
+        self,
+        world: World,
+        on_exit: OnGuestExit = lambda exited: None,
+        on_disk_failure: OnDiskFailure = lambda failure: None,
+    ) -> None:
         self._world = world
+        world.on_exit, world.on_disk_failure = on_exit, on_disk_failure
 
     def describe(self) -> Mapping[str, object]:
         return {"name": "fake"}
@@ -258,6 +266,9 @@ class FakeStorage:
         assert instance.uuid in self._world.disks
         return []
 
+    def is_cut_off(self, instance: Instance) -> bool:
+        return False
+
     def disconnect(self, instance_uuid: str) -> None:
         self._world.connected.discard(instance_uuid)
 
@@ -287,6 +298,10 @@ class FakeStorage:
 
     def inspect(self) -> set[str]:
         return set(self._world.disks)
+
+    def tidy(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def capacity(self) -> Mapping[str, int]:
         return {}

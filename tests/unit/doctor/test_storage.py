@@ -17,6 +17,7 @@ from compute_agent.doctor.storage import (
     judge_directory,
 )
 from compute_agent.storage.settings import StorageSettings
+from tests.unit.storage.making import no_ceph
 
 GIB = 2**30
 DISKS = Path("/srv/disks")
@@ -91,7 +92,8 @@ def test_image_sources(tmp_path: Path) -> None:
 
 
 def test_qemu_img_that_is_not_there(tmp_path: Path) -> None:
-    settings = StorageSettings(disk_dir=tmp_path, image_dir=tmp_path, qemu_img=str(tmp_path / "qemu-img"))
+    qemu_img = str(tmp_path / "qemu-img")
+    settings = StorageSettings(disk_dir=tmp_path, image_dir=tmp_path, rbd=no_ceph(tmp_path), qemu_img=qemu_img)
     (finding,) = check_qemu_img(settings)
     assert finding.status is Status.FAILURE
     assert "apt install qemu-utils" in finding.remedy

@@ -15,7 +15,7 @@ import pytest
 from compute_agent.storage.local import LocalDisks
 from compute_agent.storage.settings import StorageSettings
 
-from .making import make_qcow2
+from .making import make_qcow2, no_ceph, open_disks
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -129,6 +129,7 @@ def settings(tmp_path: Path, sources: Path) -> StorageSettings:
     return StorageSettings(
         disk_dir=tmp_path / "disks",
         image_dir=tmp_path / "images",
+        rbd=no_ceph(tmp_path),
         image_sources=(sources,),
         reserved_space=0,
         connect_timeout=5,
@@ -138,10 +139,10 @@ def settings(tmp_path: Path, sources: Path) -> StorageSettings:
 
 @pytest.fixture
 def disks(settings: StorageSettings) -> LocalDisks:
-    return LocalDisks(settings)
+    return open_disks(settings)
 
 
 @pytest.fixture
 def full_disks(settings: StorageSettings) -> LocalDisks:
     """A node that has no space to give."""
-    return LocalDisks(replace(settings, reserved_space=1 << 60))
+    return open_disks(replace(settings, reserved_space=1 << 60))

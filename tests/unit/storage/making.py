@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
 from compute_agent.instance.block_device import BlockDevice, Image, SourceFile
 from compute_agent.instance.model import Flavor, Instance
+from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.rbd.credentials import CephSettings
+from compute_agent.storage.rbd.settings import RbdSettings
+from compute_agent.storage.server.servers import BlockServers
+from compute_agent.storage.server.settings import BlockServerSettings
 from compute_agent.storage.settings import StorageSettings
 
 UUID = "0123abcd-1111-4222-8333-444444444444"
@@ -78,3 +83,27 @@ def ignore(percent: int) -> None:
 def leftovers(settings: StorageSettings) -> list[Path]:
     """Whatever is left of instances and unfinished downloads."""
     return [*settings.disk_dir.iterdir(), *settings.image_dir.glob("*.part")]
+
+
+class NoServers:
+    """In place of block servers, which take a machine of their own: none runs, and none is needed."""
+
+    def serves(self, instance_uuid: str, disk: str) -> bool:
+        return False
+
+    def remove(self, instance_uuid: str, disk: str) -> None: ...
+
+    def inspect(self) -> set[str]:
+        return set()
+
+    def close(self) -> None: ...
+
+
+def open_disks(settings: StorageSettings) -> LocalDisks:
+    return LocalDisks(settings, cast(BlockServers, NoServers()))
+
+
+def no_ceph(directory: Path) -> RbdSettings:
+    """A node that has no cluster."""
+    servers = BlockServerSettings(run_dir=directory / "servers")
+    return RbdSettings(ceph=CephSettings(), servers=servers, state_dir=directory / "ceph")

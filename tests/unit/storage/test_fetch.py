@@ -21,7 +21,7 @@ from compute_agent.storage.local import LocalDisks
 from compute_agent.storage.settings import StorageSettings
 
 from .conftest import WebServer, send
-from .making import checksum, ignore, image_disk, leftovers, local_disk, make_instance, number
+from .making import checksum, ignore, image_disk, leftovers, local_disk, make_instance, number, open_disks
 
 CHECKSUM = checksum(b"never seen")
 
@@ -125,7 +125,7 @@ def dripping(web: WebServer, start: bytes) -> Callable[[BaseHTTPRequestHandler],
     "start", [b"HTTP/1.0 200 OK\r\nX-Header: ", b"HTTP/1.0 200 OK\r\n\r\n"], ids=["headers", "content"]
 )
 def test_dripping_server_meets_the_deadline(settings: StorageSettings, any_web: WebServer, start: bytes) -> None:
-    disks = LocalDisks(replace(settings, download_timeout=0.2))
+    disks = open_disks(replace(settings, download_timeout=0.2))
     any_web.answers["/"] = dripping(any_web, start)
     began = time.monotonic()
     with pytest.raises(StorageError, match=r"did not arrive within 0\.2 s"):
@@ -135,7 +135,7 @@ def test_dripping_server_meets_the_deadline(settings: StorageSettings, any_web: 
 
 
 def test_silent_server_meets_the_deadline(settings: StorageSettings, web: WebServer) -> None:
-    disks = LocalDisks(replace(settings, connect_timeout=0.1))
+    disks = open_disks(replace(settings, connect_timeout=0.1))
 
     def say_nothing(request: BaseHTTPRequestHandler) -> None:
         web.closing.wait()
@@ -213,12 +213,11 @@ def test_bad_source_does_not_fail_those_who_named_a_good_one(
 DOWNLOADING_AGENT = """
 import sys
 from pathlib import Path
-from compute_agent.storage.local import LocalDisks
 from compute_agent.storage.settings import StorageSettings
-from tests.unit.storage.making import image_disk, make_instance
+from tests.unit.storage.making import image_disk, make_instance, no_ceph, open_disks
 base = Path(sys.argv[1])
-settings = StorageSettings(disk_dir=base / "disks", image_dir=base / "images", reserved_space=0)
-LocalDisks(settings).create(make_instance(image_disk(*sys.argv[2:])), lambda percent: print(percent, flush=True))
+settings = StorageSettings(disk_dir=base / "disks", image_dir=base / "images", rbd=no_ceph(base), reserved_space=0)
+open_disks(settings).create(make_instance(image_disk(*sys.argv[2:])), lambda percent: print(percent, flush=True))
 """
 
 
@@ -237,7 +236,7 @@ def test_killed_half_way_then_done_again(
         assert 0 < int(agent.stdout.readline()) < 100
         agent.kill()
     assert [path.suffix for path in settings.image_dir.iterdir()] == [".part"]
-    disks = LocalDisks(settings)
+    disks = open_disks(settings)
     assert leftovers(settings) == []
     web.serve("/image", qcow2_content)
     create(disks, url, digest)

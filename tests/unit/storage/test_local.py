@@ -15,7 +15,7 @@ from compute_agent.storage.contract import DiskDriver
 from compute_agent.storage.local import LocalDisks
 from compute_agent.storage.settings import StorageSettings
 
-from .making import GIB, UUID, ignore, image_disk, leftovers, local_disk, make_instance, number, qemu_img
+from .making import GIB, UUID, ignore, image_disk, leftovers, local_disk, make_instance, number, open_disks, qemu_img
 
 BLANK = BlockDevice(source_type="blank", size_gb=3)
 
@@ -130,7 +130,7 @@ def test_failure_of_qemu_img_leaves_nothing(settings: StorageSettings, tmp_path:
     program.write_text("#!/bin/sh\necho cannot do it >&2\nexit 1\n")
     program.chmod(0o700)
     with pytest.raises(StorageError, match="cannot do it"):
-        LocalDisks(replace(settings, qemu_img=str(program))).create(make_instance(BLANK), ignore)
+        open_disks(replace(settings, qemu_img=str(program))).create(make_instance(BLANK), ignore)
     assert leftovers(settings) == []
 
 
@@ -139,7 +139,7 @@ def test_qemu_img_that_hangs_meets_its_deadline(settings: StorageSettings, tmp_p
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o700)
     with pytest.raises(StorageError, match=r"within 0\.1 s"):
-        LocalDisks(replace(settings, qemu_img=str(program), qemu_img_timeout=0.1)).create(make_instance(BLANK), ignore)
+        open_disks(replace(settings, qemu_img=str(program), qemu_img_timeout=0.1)).create(make_instance(BLANK), ignore)
     assert leftovers(settings) == []
 
 
@@ -180,7 +180,7 @@ def test_deletion_cut_short_is_finished(disks: LocalDisks, settings: StorageSett
     disks.create(make_instance(BLANK), ignore)
     assert disks.inspect() == {UUID}
     if by == "start":
-        LocalDisks(settings)
+        open_disks(settings)
         assert [path.name for path in settings.disk_dir.iterdir()] == [UUID]
     else:
         disks.delete(UUID)
@@ -214,13 +214,13 @@ def test_directories_are_private(disks: LocalDisks, settings: StorageSettings) -
 @pytest.mark.parametrize("path", ["relative", "/dev/null/x", "/dev/null", "/proc/nowhere"])
 def test_unusable_directory(settings: StorageSettings, option: str, path: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
-        LocalDisks(replace(settings, **{option: Path(path)}))
+        open_disks(replace(settings, **{option: Path(path)}))
     assert caught.value.field == f"storage.{option}"
 
 
 def test_unusable_qemu_img(settings: StorageSettings) -> None:
     with pytest.raises(InvalidConfiguration, match=r"storage\.qemu_img"):
-        LocalDisks(replace(settings, qemu_img="/no/such/qemu-img"))
+        open_disks(replace(settings, qemu_img="/no/such/qemu-img"))
 
 
 def test_wrong_source_leaves_nothing(disks: LocalDisks, settings: StorageSettings) -> None:

@@ -1,0 +1,76 @@
+"""What happens to a guest without being asked for becomes an operation of its own, in its turn."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from threading import Event
+
+from compute_agent.agent.lanes import Lanes
+from compute_agent.agent.node import Node
+from compute_agent.agent.request import Request
+from compute_agent.instance.state import VmState
+from compute_agent.virt.contract import DiskFailure, GuestExit
+
+_LIVING = (VmState.ACTIVE, VmState.PAUSED)
+
+
+class Incidents:
+    """Called back by the rooms, in threads of theirs; they may begin before the agent is complete."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._complete = Event()
+
+    def begin(self, node: Node, carry_out: Callable[[Request], None]) -> None:
+        """From now on they are looked into; `carry_out` takes an accepted request."""
+        self._node = node
+        self._carry_out = carry_out
+        self._complete.set()
+
+    def guest_exited(self, exited: GuestExit) -> None:
+        """A guest ended by itself: put the rest of it away, unless an operation is about to do that anyway."""
+        self._look_into(exited.instance_uuid, lambda: self._put_away(exited))
+
+    def disk_failed(self, failure: DiskFailure) -> None:
+        """A guest is held up by a disk that is full or failing."""
+        self._look_into(failure.instance_uuid, lambda: self._note_failure(failure))
+
+    def disks_cut_off(self, instance_uuid: str) -> None:
+        """The block server of a guest's disks is gone."""
+        self._look_into(instance_uuid, lambda: self._reconnect(instance_uuid))
+
+    def _look_into(self, instance_uuid: str, look: Callable[[], None]) -> None:
+        def when_complete() -> None:
+            self._complete.wait()
+            look()
+
+        self._lanes.submit(instance_uuid, when_complete)
+
+    def _put_away(self, exited: GuestExit) -> None:
+        if self._observed(exited.instance_uuid) is VmState.STOPPED:
+            self._do("guest_exit", exited.instance_uuid, reason=exited.reason, detail=exited.detail)
+
+    def _note_failure(self, failure: DiskFailure) -> None:
+        if self._observed(failure.instance_uuid) is VmState.PAUSED:
+            detail = f"{failure.disk}: {failure.detail}"
+            self._do("disk_error", failure.instance_uuid, disk=failure.disk, reason=failure.reason, detail=detail)
+
+    def _reconnect(self, instance_uuid: str) -> None:
+        row = self._node.journal.find_instance(instance_uuid)
+        if self._observed(instance_uuid) in _LIVING and row and self._node.storage.is_cut_off(row.record.instance):
+            self._do("reconnect_disks", instance_uuid)
+
+    def _observed(self, instance_uuid: str) -> VmState | None:
+        """The state of an instance that should have a guest; None for any other."""
+        row = self._node.journal.find_instance(instance_uuid)
+        if row is None or row.vm_state not in _LIVING:
+            return None
+        return self._node.observed_state(instance_uuid, row.vm_state)
+
+    def _do(self, operation: str, instance_uuid: str, **arguments: object) -> None:
+        request = Request(
+            request_id=str(uuid.uuid4()), operation=operation, instance_uuid=instance_uuid, arguments=arguments
+        )
+        self._node.journal.add_operation(request)
+        self._carry_out(request)
