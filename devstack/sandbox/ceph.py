@@ -62,6 +62,18 @@ class Ceph:
         """What a client reads."""
         return self.conf_dir / f"{self.name}.conf"
 
+    def options(self) -> str:
+        """What an agent is told to make its disks here."""
+        values = {
+            "conf_dir": self.conf_dir,
+            "secret_dir": self.secret_dir,
+            "cluster_name": self.name,
+            "pool": self.pool,
+            "user": self.user,
+            "secret_uuid": self.secret_uuid,
+        }
+        return "\n".join(f"{name} = {value}" for name, value in values.items())
+
     def start(self) -> None:
         """Return when the pool takes images, about 1 s later (5 on disk).
 

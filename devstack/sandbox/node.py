@@ -19,6 +19,7 @@ forbid_eventlet()  # before oslo.messaging, which the next two bring along, is i
 from compute_agent.rpc.client import ComputeClient  # noqa: E402
 from compute_agent.rpc.transport import connect  # noqa: E402
 from compute_agent.virt.settings import GUEST_UIDS  # noqa: E402
+from sandbox.ceph import Ceph  # noqa: E402
 from sandbox.commands import SandboxError  # noqa: E402
 from sandbox.images import cache_directory  # noqa: E402
 from sandbox.notify import ReadySocket, wait_for_end  # noqa: E402
@@ -49,13 +50,19 @@ ovsdb_connection = {switch}
 [storage]
 image_sources = {cache},{image_source}
 volume_dirs = {volumes}
+
+[ceph]
+server_uid_base = {server_uid_base}
+{ceph}
 """
 
 
 class Node:
     """One agent. Guests outlive it, as everywhere; but not the end of the ``with`` block."""
 
-    def __init__(self, directory: Path, transport_url: str, switch: str, host: str = "node1") -> None:
+    def __init__(
+        self, directory: Path, transport_url: str, switch: str, host: str = "node1", ceph: Ceph | None = None
+    ) -> None:
         """`directory` must be short (40 bytes), because sockets are made in it; `switch` is OVSDB's connection."""
         self.directory = directory
         self.host = host
@@ -67,7 +74,8 @@ class Node:
         self.log = directory / "agent.log"
         self._transport_url = transport_url
         self._switch = switch
-        self._guest_uid_base = next(_uid_bases)
+        self._ceph = ceph
+        self._guest_uid_base, self._server_uid_base = next(_uid_bases), next(_uid_bases)
         self._process: subprocess.Popen[bytes] | None = None
         self._notify: ReadySocket | None = None
 
@@ -155,6 +163,8 @@ class Node:
             cache=cache_directory(),
             image_source=self.image_source,
             volumes=self.volumes,
+            server_uid_base=self._server_uid_base,
+            ceph=self._ceph.options() if self._ceph else "",
         )
         self.config_file.write_text(text)
 

@@ -9,13 +9,19 @@ import pytest
 
 from compute_agent.errors import InvalidMessage
 from compute_agent.instance.block_device import BlockDevice, DiskQos, FileConnection, FileVolume
+from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
 from sandbox.commands import run
 from sandbox.node import Node
-from tests.functional.guests import Guests
+from tests.functional.guests import Guests, an_order
 from tests.functional.shell import run_inside
 
 MIB = 1024**2
+
+
+def a_guest(guests: Guests) -> Instance:
+    """With one disk, vda, and no config drive after it."""
+    return guests.boot(an_order(config_drive=False))
 
 
 def a_blank_disk(size_gb: int = 1) -> BlockDevice:
@@ -47,7 +53,7 @@ def sectors(guests: Guests, instance_uuid: str, disk: str) -> int:
 
 
 def test_a_disk_comes_and_goes_while_the_guest_runs(node: Node, guests: Guests) -> None:
-    guest = guests.boot()
+    guest = a_guest(guests)
     device = a_blank_disk()
     assert attach(guests, guest.uuid, device) == "disk1"
     serial = str(device.volume_id)[:20]
@@ -60,7 +66,7 @@ def test_a_disk_comes_and_goes_while_the_guest_runs(node: Node, guests: Guests) 
 
 
 def test_what_a_guest_writes_to_a_volume_stays_in_it(node: Node, guests: Guests) -> None:
-    first, second = guests.boot(), guests.boot()
+    first, second = a_guest(guests), a_guest(guests)
     device = a_file_volume(node)
     attach(guests, first.uuid, device)
     run_inside(guests, first.uuid, "echo kept | dd of=/dev/vdb bs=512 seek=9 conv=sync,fsync")
@@ -77,14 +83,14 @@ def test_what_a_guest_writes_to_a_volume_stays_in_it(node: Node, guests: Guests)
 
 
 def test_a_read_only_volume_cannot_be_written(node: Node, guests: Guests) -> None:
-    guest = guests.boot()
+    guest = a_guest(guests)
     device = a_file_volume(node, image_format="raw", access_mode="ro")
     attach(guests, guest.uuid, device)
     assert run_inside(guests, guest.uuid, "cat /sys/block/vdb/ro") == "1"
 
 
 def test_disks_of_a_stopped_instance_are_there_when_it_starts(node: Node, guests: Guests) -> None:
-    guest = guests.boot()
+    guest = a_guest(guests)
     guests.finish(guests.client.stop_instance(guest.uuid, timeout=0))
     device = a_blank_disk()
     attach(guests, guest.uuid, device)
@@ -96,7 +102,7 @@ def test_disks_of_a_stopped_instance_are_there_when_it_starts(node: Node, guests
 
 
 def test_a_disk_grows_under_the_guest(guests: Guests) -> None:
-    guest = guests.boot()
+    guest = a_guest(guests)
     guests.finish(guests.client.extend_volume(guest.uuid, "disk0", 3))
     assert sectors(guests, guest.uuid, "vda") == 3 * 1024 * MIB // 512
     assert guests.view(guest.uuid).instance.block_devices[0].size_gb == 3
@@ -106,7 +112,7 @@ def test_a_disk_grows_under_the_guest(guests: Guests) -> None:
 
 
 def test_a_disk_is_limited_and_let_go_again(guests: Guests) -> None:
-    guest = guests.boot()
+    guest = a_guest(guests)
     read = "dd if=/dev/vda of=/dev/null bs=1M count=4 iflag=direct 2>/dev/null"
     guests.finish(guests.client.set_disk_qos(guest.uuid, "disk0", DiskQos(total_bytes_sec=MIB)))
     slow = float(run_inside(guests, guest.uuid, _timed(read)))
@@ -130,7 +136,7 @@ def _timed(command: str) -> str:
     ],
 )
 def test_a_disk_that_cannot_be_is_refused_at_once(guests: Guests, changes: dict[str, str | None], field: str) -> None:
-    guest = guests.boot()
+    guest = a_guest(guests)
     description = {"source_type": "blank", "size_gb": 1, "volume_id": str(uuid.uuid4())} | changes
     with pytest.raises(InvalidMessage, match=field):
         guests.client.attach_volume(guest.uuid, BlockDevice(**description))
@@ -139,7 +145,7 @@ def test_a_disk_that_cannot_be_is_refused_at_once(guests: Guests, changes: dict[
 
 
 def test_a_volume_from_elsewhere_is_refused(guests: Guests, directory: Path) -> None:
-    guest = guests.boot()
+    guest = a_guest(guests)
     volume = FileVolume(path="/etc/passwd", format="raw")
     device = BlockDevice(source_type="volume", volume_id=guest.uuid, connection_info=FileConnection(data=volume))
     with pytest.raises(InvalidMessage, match=r"block_device\.connection_info\.data\.path: volumes may be in"):
