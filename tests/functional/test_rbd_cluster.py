@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -345,6 +346,21 @@ def test_a_frozen_osd_costs_seconds_and_nothing_else(ceph: Ceph, cluster: Cluste
         ceph.thaw_daemon("osd.0")
     cluster.create(ceph.pool, "during", GIB)
     assert sorted(cluster.list_images(ceph.pool)) == ["before", "during"]
+
+
+def test_what_a_lost_worker_had_open_is_in_nobodys_way(ceph: Ceph, cluster: Cluster) -> None:
+    cluster.create(ceph.pool, "interrupted", GIB)
+    for attempt in range(8):  # it is killed sooner or later in its work
+        (worker,) = workers()
+        killer = threading.Timer(0.005 * attempt, os.kill, (worker, signal.SIGKILL))
+        killer.start()
+        with suppress(DeadlineExceeded):
+            cluster.create_snapshot(ceph.pool, "interrupted", f"snapshot{attempt}")
+        killer.join()
+        until(lambda worker=worker: os.waitid(os.P_PID, worker, os.WEXITED | os.WNOHANG | os.WNOWAIT), 5)
+        cluster.create_snapshot(ceph.pool, "interrupted", f"snapshot{attempt}")  # within CALL_TIMEOUT
+    assert len(cluster.list_snapshots(ceph.pool, "interrupted")) == 8
+    cluster.remove(ceph.pool, "interrupted")
 
 
 @contextmanager

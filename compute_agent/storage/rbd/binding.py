@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -84,6 +84,20 @@ class Connection:
         buffer = ffi.new("char[]", _FSID_SIZE)
         check(librados().rados_cluster_fsid(self._cluster, buffer, _FSID_SIZE))
         return text(buffer)
+
+    def address(self) -> str:
+        """What this connection is called by the cluster."""
+        address = ffi.new("char **")
+        check(librados().rados_getaddrs(self._cluster, address))
+        try:
+            return text(address[0])
+        finally:
+            librados().rados_buffer_free(address[0])
+
+    def block(self, addresses: Sequence[str]) -> None:
+        """Nothing that these connections had under way arrives any more, and what they had open or locked is free."""
+        for address in addresses:
+            check(librados().rados_blocklist_add(self._cluster, ffi.new("char[]", address.encode()), 0))
 
     def command(self, **words: str) -> Any:
         """What the monitor answers, read from JSON."""

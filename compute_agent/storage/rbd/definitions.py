@@ -20,6 +20,8 @@ int rados_conf_read_file(rados_t cluster, const char *path);
 int rados_conf_set(rados_t cluster, const char *option, const char *value);
 int rados_connect(rados_t cluster);
 void rados_shutdown(rados_t cluster);
+int rados_getaddrs(rados_t cluster, char **addresses);
+int rados_blocklist_add(rados_t cluster, char *address, uint32_t seconds);
 int rados_cluster_fsid(rados_t cluster, char *buffer, size_t size);
 int rados_mon_command(rados_t cluster, const char **commands, size_t count, const char *input, size_t input_size,
                       char **output, size_t *output_size, char **status, size_t *status_size);

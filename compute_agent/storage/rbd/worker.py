@@ -1,8 +1,8 @@
 """The worker process: ``python -m compute_agent.storage.rbd.worker SOCKET KEY CLUSTER CONF USER``.
 
 It holds one connection to one cluster, and does one call after the other: a line of JSON each way. SOCKET is the
-descriptor on which the agent asks, KEY one to read the user's key from. When the agent hangs up, it ends, even in the
-middle of a call: that may be one that never returns.
+descriptor on which the agent asks, KEY one to read the user's key from. When the agent hangs up, it ends, after the
+call that it is in; but soon, for that may be one that never returns.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from compute_agent.storage.rbd import facts, images, locks, snapshots
 from compute_agent.storage.rbd.binding import Connection
 from compute_agent.storage.rbd.refusals import InUse, Refused
+
+_LAST_CALL = 5.0
+"""Seconds. What is open when it ends stays so to the cluster for 30 s, and in the next agent's way."""
 
 VERBS: Mapping[str, Callable[..., Any]] = {
     "create": images.create,
@@ -44,6 +49,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "break_writers": locks.break_writers,
     "capacity": facts.capacity,
     "fsid": Connection.fsid,
+    "block": Connection.block,
 }
 
 
@@ -55,9 +61,9 @@ def main(arguments: Sequence[str]) -> None:
         with os.fdopen(int(key)) as reader:
             secret = reader.read()
         connected = _attempt(lambda: Connection(cluster_name, conf, user, secret))
-        cluster = connected.pop("result", None)
-        _send(stream, connected)
-        while cluster is not None and (line := stream.readline()):
+        cluster = connected.get("result")
+        _send(stream, {"result": cluster.address()} if cluster else connected)
+        while cluster and (line := stream.readline()):
             _send(stream, _serve(cluster, json.loads(line)))
 
 
@@ -79,6 +85,7 @@ def _end_with(agent: socket.socket) -> None:
     poll = select.poll()
     poll.register(agent, select.POLLRDHUP)
     poll.poll()
+    time.sleep(_LAST_CALL)
     os._exit(0)
 
 
@@ -88,5 +95,6 @@ def _send(stream: Any, answer: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with suppress(ConnectionError):  # the agent hung up while it was answered
+        main(sys.argv[1:])
     os._exit(0)  # without a good-bye to the cluster, which might not answer

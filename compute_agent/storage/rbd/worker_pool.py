@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from compute_agent.errors import StorageError
+from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser, find_credentials
 from compute_agent.storage.rbd.worker_process import WorkerProcess
+
+LOG = logging.getLogger(__name__)
 
 _MOST = 4
 """So many calls run at the same time; the others wait, as the cluster and this node have other things to do."""
@@ -21,6 +24,7 @@ class WorkerPool:
         self._user = user
         self._settings = settings
         self._idle: WorkerProcess | None = None
+        self._lost_addresses: list[str] = []
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST)
 
@@ -36,8 +40,12 @@ class WorkerPool:
                 f"cluster {self._user.cluster_name}: {_MOST} calls ran for {seconds:g} s, and no more may"
             )
         try:
-            worker = self._take() or WorkerProcess(self._user, find_credentials(self._user, self._settings))
-            yield worker
+            worker = self._take() or self._start(seconds)
+            try:
+                yield worker
+            except DeadlineExceeded:
+                self._lost(worker)
+                raise
             self._keep(worker)
         finally:
             self._free.release()
@@ -48,11 +56,27 @@ class WorkerPool:
         if worker is not None:
             worker.kill()
 
+    def _start(self, seconds: float) -> WorkerProcess:
+        """What the lost ones had open or locked would be in the way of this one for half a minute."""
+        worker = WorkerProcess(self._user, find_credentials(self._user, self._settings))
+        with self._lock:
+            lost, self._lost_addresses = self._lost_addresses, []
+        if lost:
+            answer = worker.call("block", {"addresses": lost}, seconds)
+            if "error" in answer:
+                LOG.warning("Cluster %s does not block %s: %s", self._user.cluster_name, lost, answer["reason"])
+        return worker
+
+    def _lost(self, worker: WorkerProcess) -> None:
+        worker.kill()
+        with self._lock:
+            self._lost_addresses.append(worker.address)
+
     def _take(self) -> WorkerProcess | None:
         with self._lock:
             worker, self._idle = self._idle, None
         if worker is not None and worker.has_ended():
-            worker.kill()
+            self._lost(worker)
             return None
         return worker
 

@@ -45,6 +45,8 @@ class WorkerProcess:
                 f"cluster {user.cluster_name} cannot be reached as client.{user.auth_username} "
                 f"with {credentials.conf}: {answer['reason']}"
             )
+        self.address: str = answer["result"]
+        """What the cluster calls it."""
 
     def has_ended(self) -> bool:
         """Nobody asks it to, but a process may die."""
