@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,14 @@ def cluster(ceph: Ceph, user: ClusterUser, settings: CephSettings) -> Iterator[C
 def workers() -> list[int]:
     """The worker processes on this machine."""
     return [pid for pid, words in command_lines() if b"compute_agent.storage.rbd.worker" in words]
+
+
+def has_ended(worker: int) -> bool:
+    """With its last thread, whether the agent has noticed or not."""
+    try:
+        return os.waitid(os.P_PID, worker, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def command_lines() -> Iterator[tuple[int, bytes]]:
@@ -176,6 +185,23 @@ def test_snapshots_and_clones(ceph: Ceph, cluster: Cluster) -> None:
     twice(cluster.remove_snapshot, ceph.pool, "parent", "base")
     cluster.remove(ceph.pool, "parent")  # with the snapshot that is left
     assert cluster.list_images(ceph.pool) == ["child"]
+
+
+def test_a_clone_that_was_killed_half_way_is_made_anew(ceph: Ceph, cluster: Cluster) -> None:
+    cluster.create(ceph.pool, "parent", GIB)
+    cluster.create_snapshot(ceph.pool, "parent", "base")
+    for attempt in range(8):
+        (worker,) = workers()
+        killer = threading.Timer(0.003 * attempt, os.kill, (worker, signal.SIGKILL))
+        killer.start()
+        with suppress(DeadlineExceeded):
+            cluster.clone(ceph.pool, f"child{attempt}", ceph.pool, "parent", "base")
+        killer.join()
+        until(partial(has_ended, worker), 5)
+        twice(cluster.clone, ceph.pool, f"child{attempt}", ceph.pool, "parent", "base")
+        assert cluster.info(ceph.pool, f"child{attempt}").parent == f"{ceph.pool}/parent@base"
+        cluster.remove(ceph.pool, f"child{attempt}")
+    assert cluster.list_images(ceph.pool) == ["parent"]
 
 
 def test_rollback_gives_the_content_of_the_snapshot_back(ceph: Ceph, cluster: Cluster, tmp_path: Path) -> None:
@@ -357,7 +383,7 @@ def test_what_a_lost_worker_had_open_is_in_nobodys_way(ceph: Ceph, cluster: Clus
         with suppress(DeadlineExceeded):
             cluster.create_snapshot(ceph.pool, "interrupted", f"snapshot{attempt}")
         killer.join()
-        until(lambda worker=worker: os.waitid(os.P_PID, worker, os.WEXITED | os.WNOHANG | os.WNOWAIT), 5)
+        until(partial(has_ended, worker), 5)
         cluster.create_snapshot(ceph.pool, "interrupted", f"snapshot{attempt}")  # within CALL_TIMEOUT
     assert len(cluster.list_snapshots(ceph.pool, "interrupted")) == 8
     cluster.remove(ceph.pool, "interrupted")
@@ -390,7 +416,7 @@ def test_a_worker_that_is_killed_is_replaced(ceph: Ceph, cluster: Cluster) -> No
     cluster.fsid()
     (worker,) = workers()
     os.kill(worker, signal.SIGKILL)
-    until(lambda: os.waitid(os.P_PID, worker, os.WEXITED | os.WNOHANG | os.WNOWAIT), 5)
+    until(partial(has_ended, worker), 5)
     assert cluster.fsid() == ceph.fsid
 
 

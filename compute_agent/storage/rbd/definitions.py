@@ -28,6 +28,9 @@ int rados_mon_command(rados_t cluster, const char **commands, size_t count, cons
 void rados_buffer_free(char *buffer);
 int rados_ioctx_create(rados_t cluster, const char *pool, rados_ioctx_t *ioctx);
 void rados_ioctx_destroy(rados_ioctx_t ioctx);
+int rados_stat(rados_ioctx_t ioctx, const char *object, uint64_t *size, int64_t *changed);
+int rados_write_full(rados_ioctx_t ioctx, const char *object, const char *content, size_t size);
+int rados_remove(rados_ioctx_t ioctx, const char *object);
 
 int rados_lock_exclusive(rados_ioctx_t ioctx, const char *object, const char *name, const char *cookie,
                          const char *description, void *duration, uint8_t flags);

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from compute_agent.storage.rbd import snapshots
 from compute_agent.storage.rbd.abi import ffi
 from compute_agent.storage.rbd.binding import CData, Connection, check, librbd, sized, text
+from compute_agent.storage.rbd.claims import claim, disclaim, is_claimed
 from compute_agent.storage.rbd.facts import FEATURES, info, parent_of, size_of, watchers
 from compute_agent.storage.rbd.refusals import InUse, Refused
 
@@ -33,10 +34,27 @@ def clone(cluster: Connection, pool: str, image: str, parent: Sequence[str]) -> 
     wanted = {_OPTION_FEATURES: _own_features(), _OPTION_CLONE_FORMAT: 2}
     with cluster.pool(parent_pool) as source, cluster.pool(pool) as ioctx, _options(wanted) as options:
         words = (source, parent_image.encode(), snapshot.encode(), ioctx, image.encode(), options)
-        made = _make(ioctx, image, lambda: librbd().rbd_clone3(*words))
-    found = None if made else info(cluster, pool, image)["parent"]
-    if not made and found != f"{parent_pool}/{parent_image}@{snapshot}":
-        raise Refused(f"exists with the parent {found}")
+        if not _is_clone(cluster, pool, image, f"{parent_pool}/{parent_image}@{snapshot}"):
+            claim(ioctx, image)
+            _make(ioctx, image, lambda: librbd().rbd_clone3(*words))
+        disclaim(ioctx, image)
+
+
+def _is_clone(cluster: Connection, pool: str, image: str, parent: str) -> bool:
+    """Whether the clone is there; half of one that a crash left is removed.
+
+    :raises Refused: something else is there.
+    """
+    if not exists(cluster, pool, image):
+        return False
+    found = info(cluster, pool, image)["parent"]
+    if found == parent:
+        return True
+    with cluster.pool(pool) as ioctx:
+        if found is not None or not is_claimed(ioctx, image):
+            raise Refused(f"exists with the parent {found}")
+    remove(cluster, pool, image)
+    return False
 
 
 def exists(cluster: Connection, pool: str, image: str) -> bool:
@@ -58,6 +76,7 @@ def remove(cluster: Connection, pool: str, image: str) -> None:
         snapshots.remove_all(cluster, pool, image)
     with suppress(FileNotFoundError), cluster.pool(pool) as ioctx:
         _remove(ioctx, image)  # of what cannot be opened, too: a crash left it half made or half removed
+        disclaim(ioctx, image)
 
 
 def rename(cluster: Connection, pool: str, image: str, name: str) -> None:
