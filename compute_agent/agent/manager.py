@@ -25,7 +25,7 @@ from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError
 from compute_agent.host.resources import cpu_count, memory_mb
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
 from compute_agent.network.contract import PortDriver
 from compute_agent.storage.contract import DiskDriver, OnCutOff
 from compute_agent.virt.contract import Hypervisor, OnDiskFailure, OnGuestExit
@@ -173,6 +173,10 @@ class Manager:
         """Counters of the running guest. :raises GuestGone: it is not running."""
         self._journal.instance(instance_uuid)
         return dict(self._node.guest(instance_uuid).diagnostics())
+
+    def list_images(self) -> list[CachedImage]:
+        """What the image cache holds."""
+        return self._node.storage.list_images()
 
     def get_host(self) -> dict[str, object]:
         """What this host is, has and can do."""

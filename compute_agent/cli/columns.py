@@ -27,12 +27,37 @@ class Moment(FormattableColumn[float | None]):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._value))
 
 
-class Sizes(FormattableColumn[Mapping[str, int]]):
-    """Named sizes, in bytes; GiB for a person."""
+class Size(FormattableColumn[int]):
+    """Bytes; GiB or MiB for a person."""
+
+    def human_readable(self) -> str:
+        """``1.5 GiB``, or ``12.3 MiB``."""
+        if self._value < 2**30:
+            return f"{self._value / 2**20:.1f} MiB"
+        return f"{self._value / 2**30:.1f} GiB"
+
+
+class Short(FormattableColumn[str]):
+    """A long value of which a person needs only the start."""
+
+    def human_readable(self) -> str:
+        """``sha256:0123456789ab``."""
+        return self._value[:19]
+
+
+class Usage(FormattableColumn[Mapping[str, int]]):
+    """Named sizes, in bytes, and numbers."""
+
+    _NUMBERS = ("count", "in_use")
 
     def human_readable(self) -> str:
         """``free: 1.5 GiB`` lines."""
-        return "\n".join(f"{name}: {size / 2**30:.1f} GiB" for name, size in self._value.items())
+        return "\n".join(f"{name}: {self._show(name, value)}" for name, value in self._value.items())
+
+    def _show(self, name: str, value: int) -> str:
+        if name == "limit" and value == 0:
+            return "-"
+        return str(value) if name in self._NUMBERS else Size(value).human_readable()
 
 
 class Nested(FormattableColumn[object]):

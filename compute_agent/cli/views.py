@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from compute_agent.cli.columns import Moment, Nested, Perhaps, Sizes, present
+from compute_agent.cli.columns import Moment, Nested, Perhaps, Short, Size, Usage, present
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Port
-from compute_agent.instance.view import Accepted, Fault, InstanceView, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, Fault, InstanceView, OperationView
 
 INSTANCE_COLUMNS = ("uuid", "name", "vm_state", "power_state", "task", "vcpus", "memory_mb", "addresses")
 OPERATION_COLUMNS = ("request_id", "operation", "instance_uuid", "state", "progress", "accepted_at", "seconds")
+IMAGE_COLUMNS = ("checksum", "kind", "size", "used_at", "used_by")
 
 
 def instance_row(view: InstanceView) -> tuple[object, ...]:
@@ -103,7 +104,7 @@ def host_fields(host: dict[str, Any]) -> dict[str, object]:
         **plain,
         "hypervisor": Nested(hypervisor),
         **_kvm_fields(kvm),
-        "storage": Sizes(host["storage"]),
+        **{f"storage_{name}": Usage(usage) for name, usage in host["storage"].items()},
         "agent_version": host["agent"]["version"],
         "agent_started_at": Moment(host["agent"]["started_at"]),
     }
@@ -116,6 +117,11 @@ def _kvm_fields(kvm: dict[str, Any] | None) -> dict[str, object]:
     lists = {name: kvm[name] for name in ("extensions", "missing")}
     rest = {name: value for name, value in kvm.items() if name not in lists}
     return {"kvm": Nested(rest), **{f"kvm_{name}": Nested(value) for name, value in lists.items()}}
+
+
+def image_row(image: CachedImage) -> tuple[object, ...]:
+    """The values of `IMAGE_COLUMNS`."""
+    return Short(image.checksum), image.kind, Size(image.size), Moment(image.used_at), image.used_by
 
 
 def fault_cell(fault: Fault | None) -> Perhaps | Nested:

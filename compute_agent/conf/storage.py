@@ -11,7 +11,7 @@ from oslo_config import cfg
 from compute_agent.conf.ceph import rbd_settings
 from compute_agent.conf.defaults import defaults_of
 from compute_agent.instance.wire import Backend, CacheMode
-from compute_agent.storage.settings import StorageSettings
+from compute_agent.storage.settings import Preallocation, StorageSettings
 
 _DEFAULTS = defaults_of(StorageSettings)
 _PUT_TOGETHER = ("host", "image_sources", "volume_dirs", "rbd")
@@ -83,6 +83,27 @@ OPTIONS = [
         default=_DEFAULTS["reserved_space"],
         min=0,
         help="Bytes that are always left free on the file systems of disk_dir and image_dir.",
+    ),
+    cfg.IntOpt(
+        "image_cache_size_mb",
+        default=_DEFAULTS["image_cache_size_mb"],
+        min=0,
+        help="MiB that the image cache may take. Images that no disk stands on make room for new ones, the one that "
+        "was used longest ago first; what does not fit beside those in use is refused. 0: no limit but reserved_space.",
+    ),
+    cfg.FloatOpt(
+        "image_verify_interval",
+        default=_DEFAULTS["image_verify_interval"],
+        min=0,
+        help="Seconds after which a cached image is read as a whole and verified again before a new disk stands on "
+        "it. One that has visibly changed always is. 0: never.",
+    ),
+    cfg.StrOpt(
+        "preallocation",
+        default=_DEFAULTS["preallocation"],
+        choices=get_args(Preallocation),
+        help="What of the space of a new local disk is taken when it is made: nothing (off), its tables (metadata), "
+        "or all of it, reserved (falloc) or written with zeros (full), within qemu_img_timeout.",
     ),
 ]
 

@@ -11,12 +11,13 @@ def publish(part: Path, path: Path) -> None:
 
     :raises OSError: the file system refuses.
     """
-    _sync(part)
+    sync(part)
     part.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a directory, survive a power failure."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

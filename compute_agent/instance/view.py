@@ -87,6 +87,19 @@ class InstanceView(Struct, frozen=True, kw_only=True):
     launched_at: float | None
 
 
+class CachedImage(Struct, frozen=True, kw_only=True):
+    """One file of the image cache."""
+
+    checksum: str
+    kind: str
+    """``qcow2``, ``raw``, ``kernel`` or ``ramdisk``."""
+    size: int
+    """Bytes that it takes."""
+    used_at: float
+    used_by: int
+    """How many disks stand on it."""
+
+
 class Notification(Struct, frozen=True, kw_only=True):
     """Something that happened, on its way to the controller.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from compute_agent.agent.request import Request
-from compute_agent.instance.view import Accepted, InstanceView, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationView
 
 
 class Api(Protocol):
@@ -28,3 +28,5 @@ class Api(Protocol):
     def get_diagnostics(self, instance_uuid: str) -> dict[str, Any]: ...
 
     def get_host(self) -> dict[str, Any]: ...
+
+    def list_images(self) -> list[CachedImage]: ...

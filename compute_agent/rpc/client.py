@@ -26,10 +26,10 @@ from compute_agent.errors import DeadlineExceeded
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
-from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
 from compute_agent.rpc.channel import Channel
 
-prepare(Accepted, InstanceView, OperationView)
+prepare(Accepted, CachedImage, InstanceView, OperationView)
 
 T = TypeVar("T")
 
@@ -142,6 +142,10 @@ class ComputeClient:
     def get_host(self) -> dict[str, Any]:
         """What this host is, has and can do."""
         return self._ask(dict[str, Any], "get_host")
+
+    def list_images(self) -> list[CachedImage]:
+        """What the image cache holds, the image that was used longest ago first."""
+        return self._ask(list[CachedImage], "list_images")
 
     def get_operation(self, request_id: str) -> OperationView:
         """One operation."""

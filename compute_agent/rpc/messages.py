@@ -139,6 +139,10 @@ class GetHost(Message, frozen=True):
     """What this host is, has and can do."""
 
 
+class ListImages(Message, frozen=True):
+    """What the image cache of this host holds."""
+
+
 class GetOperation(Message, frozen=True):
     """One operation, by its request id."""
 
@@ -172,6 +176,7 @@ VERBS: dict[str, type[Message]] = {
     "get_serial_console": GetSerialConsole,
     "get_diagnostics": GetDiagnostics,
     "get_host": GetHost,
+    "list_images": ListImages,
     "get_operation": GetOperation,
     "list_operations": ListOperations,
 }

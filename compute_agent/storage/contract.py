@@ -8,6 +8,7 @@ from typing import Protocol
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
+from compute_agent.instance.view import CachedImage
 
 OnCutOff = Callable[[str], None]
 """Told the uuid of an instance whose block server has ended by itself."""
@@ -92,5 +93,11 @@ class DiskDriver(Protocol):
     def close(self) -> None:
         """Let go of what is open here; guests keep their disks."""
 
-    def capacity(self) -> Mapping[str, int]:
-        """Local space in bytes: ``total``, ``free`` and what the image cache holds."""
+    def capacity(self) -> Mapping[str, Mapping[str, int]]:
+        """Bytes, but for two numbers. ``qcow2``: ``total`` and ``free`` where local disks are, what they really take
+        (``allocated``), and what their guests see (``provisioned``). ``images``, the cache: ``size``, ``limit``
+        (0: none), ``count`` of images, and how many are ``in_use``.
+        """
+
+    def list_images(self) -> list[CachedImage]:
+        """What the image cache holds, the image that was used longest ago first."""

@@ -6,19 +6,23 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
+from io import BufferedRandom
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
 
-from compute_agent.errors import InvalidImage, StorageError
+from compute_agent.errors import InsufficientResources, InvalidImage, StorageError
 from compute_agent.instance.block_device import SourceFile
 from compute_agent.storage import http
 from compute_agent.storage.contract import Progress
-from compute_agent.storage.files import require_space
 from compute_agent.storage.settings import StorageSettings
+
+MakeRoom = Callable[[int], None]
+"""Told how many bytes are still to come; raises InsufficientResources."""
 
 _CHUNK = 1024 * 1024
 _FILE = "file://"
@@ -28,63 +32,136 @@ class _Stream(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
-def download(source: SourceFile, target: Path, settings: StorageSettings, progress: Progress) -> None:
-    """Copy the source to `target` and verify it. Whatever is raised, `target` may be left incomplete.
+class _Interrupted(StorageError):
+    """Reading ended too early; what has arrived is good for another attempt."""
+
+
+def fetch_file(
+    source: SourceFile, target: Path, settings: StorageSettings, make_room: MakeRoom, progress: Progress
+) -> None:
+    """Copy the source to `target` and verify it, going on where an earlier download of this source stopped.
+
+    What has arrived stays for the next attempt when the source cannot be read to its end; else nothing is left.
 
     :raises InvalidImage: of ``url`` or ``checksum``: it may not be read from there, or is something else.
-    :raises InsufficientResources: it would leave less than the reserved space.
+    :raises InsufficientResources: there is no room for it.
     :raises StorageError: it cannot be read, not all of it, or not in time.
     """
-    algorithm = source.checksum.partition(":")[0]
-    digest = hashlib.new(algorithm)
-    received = 0
-    with target.open("wb") as file, closing(_read(source.url, settings)) as chunks:
-        for chunk, total in chunks:
-            still = len(chunk) if total is None else max(len(chunk), total - received)
-            require_space(target.parent, still, settings.reserved_space)
-            file.write(chunk)
-            digest.update(chunk)
-            received += len(chunk)
-            progress(received * 100 // total if total else 0)
-    found = f"{algorithm}:{digest.hexdigest()}"
+    deadline = time.monotonic() + settings.download_timeout
+    try:
+        with target.open("a+b") as file:
+            download = _Download(
+                source=source, file=file, settings=settings, deadline=deadline, make_room=make_room, progress=progress
+            )
+            if download.finish() and not _is_right(file, source.checksum):
+                # What was there already was spoilt, by a crash for example: all of it again, once.
+                file.truncate(0)
+                download.finish()
+            _require_right(file, source)
+    except _Interrupted:
+        if target.stat().st_size == 0:
+            target.unlink()
+        raise
+    except (InvalidImage, InsufficientResources, StorageError, OSError):
+        target.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Download:
+    """One file being appended to."""
+
+    source: SourceFile
+    file: BufferedRandom
+    settings: StorageSettings
+    deadline: float
+    make_room: MakeRoom
+    progress: Progress
+
+    def finish(self) -> bool:
+        """Have the whole file, trying again as long as each attempt gets further; True: it was begun earlier."""
+        resumed = (furthest := self._size()) > 0
+        if resumed and _is_right(self.file, self.source.checksum):
+            return True  # only its name was missing
+        while True:
+            try:
+                self._attempt()
+                return resumed
+            except _Interrupted:
+                if self._size() <= furthest or time.monotonic() > self.deadline:
+                    raise
+                resumed, furthest = True, self._size()
+
+    def _attempt(self) -> None:
+        with closing(_read(self.source.url, self.settings, self._size(), self.deadline)) as chunks:
+            for chunk, offset, total in chunks:
+                if offset < self._size():
+                    self.file.truncate(offset)
+                self.make_room(len(chunk) if total is None else max(len(chunk), total - offset))
+                self.file.write(chunk)
+                self.progress(self._size() * 100 // total if total else 0)
+
+    def _size(self) -> int:
+        self.file.flush()
+        return os.fstat(self.file.fileno()).st_size
+
+
+def _is_right(file: BufferedRandom, checksum: str) -> bool:
+    return _checksum(file, checksum) == checksum
+
+
+def _require_right(file: BufferedRandom, source: SourceFile) -> None:
+    found = _checksum(file, source.checksum)
     if found != source.checksum:
-        raise InvalidImage(
-            "checksum", source.checksum, f"the content of {http.without_secrets(source.url)} has {found}"
-        )
+        shown = http.without_secrets(source.url)
+        raise InvalidImage("checksum", source.checksum, f"the content of {shown} has {found}")
 
 
-def _read(url: str, settings: StorageSettings) -> Generator[tuple[bytes, int | None], None, None]:
-    """The content in chunks, each with the size of the whole where the source tells it.
+def _checksum(file: BufferedRandom, like: str) -> str:
+    algorithm = like.partition(":")[0]
+    file.seek(0)
+    return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+
+
+def _read(
+    url: str, settings: StorageSettings, offset: int, deadline: float
+) -> Generator[tuple[bytes, int, int | None], None, None]:
+    """The content from `offset` on, or from its start where that cannot be had: in chunks, each with its own offset
+    and the size of the whole where the source tells it.
 
     A generator, so that what fails while writing is not mistaken for what fails while reading.
     """
-    deadline = time.monotonic() + settings.download_timeout
     shown = http.without_secrets(url)
-    received = 0
+    received, total = 0, None
     try:
-        with _open(url, settings, deadline) as (stream, total):
+        with _open(url, settings, offset, deadline) as (stream, start, total):
+            received = start
             while chunk := stream.read1(_CHUNK):
+                yield chunk, received, total
                 received += len(chunk)
-                yield chunk, total
                 if time.monotonic() > deadline:
                     break
     except (OSError, HTTPException, UnicodeError) as error:  # the last: a host name that is none
         if time.monotonic() <= deadline:
-            raise StorageError(f"{shown} cannot be read: {error}") from error
+            raise _Interrupted(f"{shown} cannot be read: {error}") from error
     if time.monotonic() > deadline:
-        raise StorageError(f"{shown} did not arrive within {settings.download_timeout:g} s")
+        raise _Interrupted(f"{shown} did not arrive within {settings.download_timeout:g} s")
     if total is not None and received < total:
-        raise StorageError(f"{shown} ended after {received} of {total} bytes")
+        raise _Interrupted(f"{shown} ended after {received} of {total} bytes")
 
 
 @contextmanager
-def _open(url: str, settings: StorageSettings, deadline: float) -> Iterator[tuple[_Stream, int | None]]:
+def _open(
+    url: str, settings: StorageSettings, offset: int, deadline: float
+) -> Iterator[tuple[_Stream, int, int | None]]:
+    """The content, at which offset it begins, and the size of the whole."""
     if url.startswith(_FILE):
         with os.fdopen(_open_file(url, settings.image_sources), "rb") as file:
-            yield file, os.fstat(file.fileno()).st_size
+            total = os.fstat(file.fileno()).st_size
+            yield file, file.seek(offset if offset < total else 0), total
     else:
-        with http.get(url, settings.connect_timeout, deadline) as response:
-            yield response, response.length
+        with http.get(url, settings.connect_timeout, deadline, offset) as (response, start):
+            yield response, start, None if response.length is None else start + response.length
 
 
 def _open_file(url: str, directories: Sequence[Path]) -> int:

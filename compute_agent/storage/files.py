@@ -15,6 +15,9 @@ from compute_agent.host.durable import publish
 PART_SUFFIX = ".part"
 """Ends the name of a file that is being written. A crash may leave one; nobody ever reads it."""
 
+BLOCK = 512
+"""Bytes that `st_blocks` counts in."""
+
 _MIB = 1024 * 1024
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -20,6 +21,8 @@ MAX_REDIRECTS = 5
 
 _CONNECTIONS: dict[str, type[HTTPConnection]] = {"http": HTTPConnection, "https": HTTPSConnection}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NO_SUCH_PART = frozenset({HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE})
+"""The first: another part than the one that was asked for."""
 
 
 def without_secrets(url: str) -> str:
@@ -28,22 +31,28 @@ def without_secrets(url: str) -> str:
 
 
 @contextmanager
-def get(url: str, connect_timeout: float, deadline: float) -> Iterator[HTTPResponse]:
+def get(url: str, connect_timeout: float, deadline: float, offset: int = 0) -> Iterator[tuple[HTTPResponse, int]]:
     """The answer to a GET, after redirects; its content ends early where the deadline (`time.monotonic`) passes.
 
+    It begins at `offset`, or at 0 where the server has no such part, or does not know of parts: with the answer comes
+    which. No ``If-Range``: the image's checksum says more about the whole than a server's word.
+
     :raises InvalidImage: the URL, or one that it redirects to, is not usable.
-    :raises StorageError: the server answered something else than 200.
+    :raises StorageError: the server answered something else.
     :raises OSError: or HTTPException: no connection, or no sensible answer on it.
     """
     target = url
     for _ in range(MAX_REDIRECTS + 1):
         parts = _split(target)
         with closing(_connect(parts, connect_timeout)) as connection, _cut_off(connection.sock, deadline):
-            response = _request(connection, parts)
-            if response.status == 200:
-                yield response
+            response = _request(connection, parts, offset)
+            if response.status == HTTPStatus.OK or (offset and _begins_at(response, offset)):
+                yield response, 0 if response.status == HTTPStatus.OK else offset
                 return
-            target = urljoin(target, _location(target, response))
+            if offset and response.status in _NO_SUCH_PART:
+                offset = 0
+            else:
+                target = urljoin(target, _location(target, response))
     raise StorageError(f"{without_secrets(url)}: more than {MAX_REDIRECTS} redirects")
 
 
@@ -67,10 +76,16 @@ def _connect(parts: SplitResult, timeout: float) -> HTTPConnection:
     return connection
 
 
-def _request(connection: HTTPConnection, parts: SplitResult) -> HTTPResponse:
+def _request(connection: HTTPConnection, parts: SplitResult, offset: int) -> HTTPResponse:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.request("GET", path, headers={"User-Agent": "compute-agent"})
+    part = {"Range": f"bytes={offset}-"} if offset else {}
+    connection.request("GET", path, headers={"User-Agent": "compute-agent", **part})
     return connection.getresponse()
+
+
+def _begins_at(response: HTTPResponse, offset: int) -> bool:
+    found = response.getheader("Content-Range", "")
+    return response.status == HTTPStatus.PARTIAL_CONTENT and found.startswith(f"bytes {offset}-")
 
 
 def _location(url: str, response: HTTPResponse) -> str:

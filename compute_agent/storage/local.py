@@ -12,17 +12,16 @@ from compute_agent.errors import ComputeAgentError, InvalidConfiguration, Invali
 from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
+from compute_agent.instance.view import CachedImage
 from compute_agent.instance.wire import UUID_PATTERN
+from compute_agent.storage.accounting import local_usage
 from compute_agent.storage.checks import check_device, check_instance
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.file_volumes import FileVolumes
 from compute_agent.storage.files import (
-    free_space,
     prepare_directory,
     remove_tree,
-    require_present,
     storage_errors,
-    total_space,
 )
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.instance_disks import InstanceDisks
@@ -33,7 +32,7 @@ from compute_agent.storage.rbd.disks import RbdDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import DiskKind, Place
-from compute_agent.storage.sources import fetch_sources
+from compute_agent.storage.sources import fetched_sources
 
 _DELETING = ".deleting-"
 
@@ -54,7 +53,7 @@ class LocalDisks:
         self._qemu_img = QemuImg(settings.qemu_img, settings.qemu_img_timeout)
         with storage_errors(settings.disk_dir):
             self._images = ImageCache(settings, self._qemu_img)
-            self._qcow2 = Qcow2Disks(self._images, self._qemu_img, settings.reserved_space)
+            self._qcow2 = Qcow2Disks(self._images, self._qemu_img, settings.reserved_space, settings.preallocation)
             self._rbd = self._make_rbd(servers)
             self._file_volumes = FileVolumes(settings.volume_dirs, self._qemu_img, settings.host)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
@@ -74,9 +73,9 @@ class LocalDisks:
     def create(self, instance: Instance, progress: Progress) -> None:
         """Fetch the images, make the disks; see the contract."""
         try:
-            with storage_errors(self._settings.disk_dir):
-                fetch_sources(self._images, instance, progress)
+            with storage_errors(self._settings.disk_dir), fetched_sources(self._images, instance, progress):
                 self._disks(instance).make(self._settings.reserved_space, progress)
+                self._link_boot_files(instance)
         except ComputeAgentError:
             self.delete(instance.uuid)
             raise
@@ -131,8 +130,8 @@ class LocalDisks:
         if boot is None:
             return None
         return BootFiles(
-            kernel=require_present(self._images.path(boot.kernel, "kernel")),
-            ramdisk=require_present(self._images.path(boot.ramdisk, "ramdisk")) if boot.ramdisk else None,
+            kernel=self._images.base(instance.uuid, "kernel", boot.kernel, "kernel"),
+            ramdisk=self._images.base(instance.uuid, "ramdisk", boot.ramdisk, "ramdisk") if boot.ramdisk else None,
             command_line=boot.command_line,
         )
 
@@ -149,6 +148,13 @@ class LocalDisks:
             with suppress(FileNotFoundError):
                 directory.rename(doomed)
             self._empty(instance_uuid, doomed)
+            self._images.release(instance_uuid)
+
+    def _link_boot_files(self, instance: Instance) -> None:
+        if (boot := instance.direct_boot) is not None:
+            self._images.link(instance.uuid, "kernel", boot.kernel, "kernel")
+            if boot.ramdisk is not None:
+                self._images.link(instance.uuid, "ramdisk", boot.ramdisk, "ramdisk")
 
     def _empty(self, instance_uuid: str, doomed: Path) -> None:
         for place in self._places(instance_uuid, doomed):
@@ -170,11 +176,15 @@ class LocalDisks:
         """See the contract."""
         self._rbd.close()
 
-    def capacity(self) -> Mapping[str, int]:
-        """Bytes: ``total`` and ``free`` where the disks are, ``images`` for what the cache holds."""
-        directory = self._settings.disk_dir
-        with storage_errors(directory):
-            return {"total": total_space(directory), "free": free_space(directory), "images": self._images.size()}
+    def capacity(self) -> Mapping[str, Mapping[str, int]]:
+        """See the contract."""
+        with storage_errors(self._settings.disk_dir):
+            return {"qcow2": local_usage(self._settings.disk_dir), "images": self._images.usage()}
+
+    def list_images(self) -> list[CachedImage]:
+        """See the contract."""
+        with storage_errors(self._settings.image_dir):
+            return self._images.describe()
 
     def _disks(self, instance: Instance) -> InstanceDisks:
         return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings.cache_mode)

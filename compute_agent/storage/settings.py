@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from compute_agent.instance.wire import Backend, CacheMode
 from compute_agent.storage.rbd.settings import RbdSettings
+
+Preallocation = Literal["off", "metadata", "falloc", "full"]
+"""What of a new disk's space is taken at once: nothing, its tables, all of it unwritten, all of it written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +41,9 @@ class StorageSettings:
     """For the connection, and for the longest silence on it."""
     reserved_space: int = 256 * 1024 * 1024
     """Never left free less than this on either file system."""
+    image_cache_size_mb: int = 0
+    """MiB that the image cache may take; 0: as much as there is."""
+    image_verify_interval: float = 7 * 86400.0
+    """A cached image is read as a whole and verified when it is used this long after the last time; 0: never."""
+    preallocation: Preallocation = "off"
+    """Of new local disks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from compute_agent.errors import InvalidImage
 from compute_agent.instance.block_device import SourceFile
@@ -13,17 +13,21 @@ from compute_agent.storage.images import ImageCache
 from compute_agent.storage.inspection import Kind
 
 
-def fetch_sources(images: ImageCache, instance: Instance, progress: Progress) -> None:
-    """Have every file that the instance needs in the cache.
+@contextmanager
+def fetched_sources(images: ImageCache, instance: Instance, progress: Progress) -> Iterator[None]:
+    """Have every file that the instance needs in the cache, and keep it there meanwhile.
 
     :raises InvalidImage: with the path of the field, such as ``instance.block_devices[0].image.checksum``.
     :raises InsufficientResources: no space for one of them.
     :raises StorageError: one of them cannot be read from its source.
     """
     sources = list(_sources(instance))
-    for index, (field, source, kind) in enumerate(sources):
-        with within(field):
-            images.fetch(source, kind, _share(progress, index, len(sources)))
+    with ExitStack() as held:
+        for index, (field, source, kind) in enumerate(sources):
+            held.enter_context(images.holding(source, kind))
+            with within(field):
+                images.fetch(source, kind, _share(progress, index, len(sources)))
+        yield
 
 
 def _sources(instance: Instance) -> Iterator[tuple[str, SourceFile, Kind]]:

@@ -7,6 +7,7 @@ from compute_agent.cli.commands.console import Console
 from compute_agent.cli.commands.doctor import Doctor
 from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
+from compute_agent.cli.commands.images import ImageList
 from compute_agent.cli.commands.instances import Diagnostics, List, Show
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
 from compute_agent.cli.commands.operations import OperationList, OperationShow
@@ -36,6 +37,7 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
     },
     "Host": {
         "host show": HostShow,
+        "image list": ImageList,
         "operation list": OperationList,
         "operation show": OperationShow,
         "doctor": Doctor,

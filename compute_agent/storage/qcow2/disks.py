@@ -13,6 +13,7 @@ from compute_agent.storage.files import require_present, require_space, write_co
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.inspection import virtual_size
 from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.settings import Preallocation
 from compute_agent.storage.source import Place
 
 _GIB = 1024**3
@@ -20,14 +21,20 @@ _GIB = 1024**3
 _OVERHEAD = 1024 * 1024
 """Bytes: more than the tables of a new qcow2 take."""
 
+_TAKEN_AT_ONCE: dict[Preallocation, int] = {"metadata": 4096, "falloc": 1, "full": 1}
+"""The part of a disk's size that is taken when it is made: 16 bytes for 64 KiB, or all of it."""
+
 
 class Qcow2Disks:
     """The `compute_agent.storage.source.DiskKind` of local disks. No two guests can open one: QEMU locks the file."""
 
-    def __init__(self, images: ImageCache, qemu_img: QemuImg, reserved_space: int) -> None:
+    def __init__(
+        self, images: ImageCache, qemu_img: QemuImg, reserved_space: int, preallocation: Preallocation
+    ) -> None:
         self._images = images
         self._qemu_img = qemu_img
         self._reserved_space = reserved_space
+        self._preallocation = preallocation
 
     def check(self, field: str, device: BlockDevice) -> None:
         """Every node has room for files; an image in Ceph stays there."""
@@ -38,14 +45,13 @@ class Qcow2Disks:
 
     def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
         """An overlay on the image, or an empty disk."""
-        require_space(place.directory.parent, _OVERHEAD, self._reserved_space)
-        write_complete(_path(place), partial(self._make, device))
+        write_complete(_path(place), partial(self._make, place, device))
 
     def connect(self, place: Place, device: BlockDevice) -> FileSource:
         """The file, and the image that it stands on."""
         backing = None
         if device.image is not None:
-            base = require_present(self._images.path(device.image, device.image.disk_format))
+            base = self._images.base(place.instance_uuid, place.name, device.image, device.image.disk_format)
             backing = FileSource(path=base, format=device.image.disk_format)
         return FileSource(path=require_present(_path(place)), format="qcow2", backing=backing)
 
@@ -65,17 +71,23 @@ class Qcow2Disks:
         """Remove the file."""
         _path(place).unlink(missing_ok=True)
 
-    def _make(self, device: BlockDevice, path: Path) -> None:
+    def _make(self, place: Place, device: BlockDevice, path: Path) -> None:
         size = (device.size_gb or 0) * _GIB
         if device.image is None:
-            self._qemu_img.create_empty(path, size)
+            self._require_space(path, size)
+            self._qemu_img.create_empty(path, size, self._preallocation)
             return
-        base = self._images.path(device.image, device.image.disk_format)
+        base = self._images.link(place.instance_uuid, place.name, device.image, device.image.disk_format)
         needed = virtual_size(base, device.image.disk_format)
         if size and needed > size:
             reason = f"the image's virtual size of {needed} bytes does not fit in the disk's {size} bytes"
             raise InvalidImage("size_gb", device.size_gb, reason)
-        self._qemu_img.create_overlay(path, base, device.image.disk_format, size or needed)
+        self._require_space(path, size or needed)
+        self._qemu_img.create_overlay(path, base, device.image.disk_format, size or needed, self._preallocation)
+
+    def _require_space(self, path: Path, size: int) -> None:
+        needed = _OVERHEAD + size // _TAKEN_AT_ONCE[self._preallocation] if self._preallocation != "off" else _OVERHEAD
+        require_space(path.parent.parent, needed, self._reserved_space)
 
 
 def _path(place: Place) -> Path:

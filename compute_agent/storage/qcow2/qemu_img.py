@@ -23,13 +23,15 @@ class QemuImg:
     binary: str
     timeout: float
 
-    def create_overlay(self, path: Path, base: Path, base_format: str, size: int) -> None:
+    def create_overlay(self, path: Path, base: Path, base_format: str, size: int, preallocation: str = "off") -> None:
         """A qcow2 of `size` bytes that holds what differs from `base`, which was inspected: it is not opened again."""
-        self._create("-u", "-F", base_format, "-b", str(base), str(path), str(size))
+        # Only with subclusters can a cluster be allocated and still read as the base's.
+        options = [] if preallocation == "off" else ["-o", f"preallocation={preallocation},extended_l2=on"]
+        self._create("-u", "-F", base_format, "-b", str(base), *options, str(path), str(size))
 
-    def create_empty(self, path: Path, size: int) -> None:
-        """A qcow2 of `size` bytes that reads as zeros and takes space as it is written."""
-        self._create(str(path), str(size))
+    def create_empty(self, path: Path, size: int, preallocation: str = "off") -> None:
+        """A qcow2 of `size` bytes that reads as zeros; what is not preallocated takes space as it is written."""
+        self._create("-o", f"preallocation={preallocation}", str(path), str(size))
 
     def resize(self, path: Path, size: int, image_format: str = "qcow2") -> None:
         """Make the image `size` bytes large; it only ever grows."""

@@ -24,6 +24,7 @@ from compute_agent.instance.devices import BootFiles, Disk, FileSource, Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState
+from compute_agent.instance.view import CachedImage
 from compute_agent.network.contract import PluggedPort, PortRequest
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
 
@@ -303,8 +304,11 @@ class FakeStorage:
 
     def close(self) -> None: ...
 
-    def capacity(self) -> Mapping[str, int]:
+    def capacity(self) -> Mapping[str, Mapping[str, int]]:
         return {}
+
+    def list_images(self) -> list[CachedImage]:
+        return []
 
 
 class Agent:

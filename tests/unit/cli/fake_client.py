@@ -14,6 +14,7 @@ from compute_agent.instance.model import Flavor, Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import (
     Accepted,
+    CachedImage,
     Fault,
     InstanceView,
     OperationState,
@@ -157,8 +158,15 @@ class FakeClient:
                 },
             },
             "agent": {"version": "0.1.0", "started_at": 1.0e9},
-            "storage": {"total": 3 * 2**30, "free": 2**29},
+            "storage": {
+                "qcow2": {"total": 3 * 2**30, "free": 2**29},
+                "images": {"size": 3 * 2**30, "limit": 0, "count": 2, "in_use": 1},
+            },
         }
+
+    def list_images(self) -> list[CachedImage]:
+        self._answer()
+        return [CachedImage(checksum=f"sha256:{'ab' * 32}", kind="qcow2", size=2**30, used_at=1.0e9, used_by=3)]
 
     def _answer(self) -> None:
         if self.raises is not None:

@@ -113,8 +113,16 @@ def test_diagnostics_and_host(shell: Shell) -> None:
     assert shell("diagnostics", "web1", "-f", "json").json["balloon_mb"] is None
     host = shell("host", "show", "-f", "json").json
     assert host["hypervisor"] == {"name": "qemu", "accelerator": "tcg"}
-    assert host["storage"]["free"] == 2**29
-    assert "free: 0.5 GiB" in shell("host", "show").stdout
+    assert host["storage_qcow2"]["free"] == 2**29
+    shown = shell("host", "show").stdout
+    assert all(text in shown for text in ("free: 512.0 MiB", "size: 3.0 GiB", "limit: -", "in_use: 1 "))
+
+
+def test_cached_images(shell: Shell) -> None:
+    (image,) = shell("image", "list", "-f", "json").json
+    assert (image["checksum"], image["size"], image["used_by"]) == (f"sha256:{'ab' * 32}", 2**30, 3)
+    row = next(line for line in shell("image", "list").stdout.splitlines() if "qcow2" in line)
+    assert [cell.strip() for cell in row.split("|")][1:4] == ["sha256:abababababab", "qcow2", "1.0 GiB"]
 
 
 def test_what_kvm_is_on_a_host(shell: Shell) -> None:

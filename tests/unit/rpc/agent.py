@@ -6,7 +6,7 @@ from typing import Any
 
 from compute_agent.agent.request import Request
 from compute_agent.errors import InstanceNotFound
-from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
 
 
 class RememberingAgent:
@@ -56,6 +56,9 @@ class RememberingAgent:
 
     def get_diagnostics(self, instance_uuid: str) -> dict[str, Any]:
         raise ZeroDivisionError("a mistake of the agent")
+
+    def list_images(self) -> list[CachedImage]:
+        return [CachedImage(checksum="sha256:00", kind="raw", size=1, used_at=1.5, used_by=0)]
 
     def get_host(self) -> dict[str, Any]:
         return {"host": "node1"}

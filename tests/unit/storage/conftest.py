@@ -77,6 +77,25 @@ def send(request: BaseHTTPRequestHandler, content: bytes, length: int | None = N
     request.wfile.write(content)
 
 
+def with_parts(content: bytes, seen: list[int]) -> Answer:
+    """A server that knows of parts; `seen` gets the offsets that it was asked for."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        seen.append(start)
+        if start >= len(content):
+            request.send_error(416)
+            return
+        request.send_response(206 if start else 200)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        request.send_header("Content-Length", str(len(content) - start))
+        request.end_headers()
+        request.wfile.write(content[start:])
+
+    return answer
+
+
 @pytest.fixture
 def web() -> Iterator[WebServer]:
     with WebServer() as server:

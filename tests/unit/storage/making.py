@@ -80,6 +80,11 @@ def ignore(percent: int) -> None:
     """A progress that nobody reads."""
 
 
+def cached(settings: StorageSettings) -> list[Path]:
+    """The files of the image cache."""
+    return [path for path in settings.image_dir.iterdir() if path.is_file()]
+
+
 def leftovers(settings: StorageSettings) -> list[Path]:
     """Whatever is left of instances and unfinished downloads."""
     return [*settings.disk_dir.iterdir(), *settings.image_dir.glob("*.part")]

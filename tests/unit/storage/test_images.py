@@ -15,6 +15,7 @@ from compute_agent.storage.local import LocalDisks
 from compute_agent.storage.settings import StorageSettings
 
 from .making import (
+    cached,
     checksum,
     ignore,
     image_disk,
@@ -44,7 +45,7 @@ def refused(disks: LocalDisks, settings: StorageSettings, **order: object) -> In
     with pytest.raises(InvalidImage) as caught:
         disks.create(make_instance(**order), ignore)
     assert leftovers(settings) == []
-    assert list(settings.image_dir.iterdir()) == []
+    assert cached(settings) == []
     return caught.value
 
 
@@ -155,7 +156,7 @@ def test_kernel_and_ramdisk(disks: LocalDisks, settings: StorageSettings, source
     assert files.ramdisk is not None
     assert files.ramdisk.read_bytes() == b"cpio"
     assert files.command_line == "quiet"
-    assert files.kernel.parent == settings.image_dir
+    assert len(cached(settings)) == 2
 
 
 def test_ramdisk_with_wrong_checksum(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:

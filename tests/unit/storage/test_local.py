@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,21 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.storage.contract import DiskDriver
 from compute_agent.storage.local import LocalDisks
-from compute_agent.storage.settings import StorageSettings
+from compute_agent.storage.settings import Preallocation, StorageSettings
 
-from .making import GIB, UUID, ignore, image_disk, leftovers, local_disk, make_instance, number, open_disks, qemu_img
+from .making import (
+    GIB,
+    UUID,
+    cached,
+    ignore,
+    image_disk,
+    leftovers,
+    local_disk,
+    make_instance,
+    number,
+    open_disks,
+    qemu_img,
+)
 
 BLANK = BlockDevice(source_type="blank", size_gb=3)
 
@@ -41,7 +55,7 @@ def test_linked_clone_and_blank_disk(
     instance = make_instance(local_disk(sources, qcow2_content, size_gb=2), BLANK)
     disks.create(instance, ignore)
     root, blank, config = disks.connect(instance)
-    (image,) = settings.image_dir.iterdir()
+    image = settings.image_dir / "used" / f"{UUID}.disk0"
     assert root == Disk(
         name="disk0",
         source=FileSource(
@@ -155,8 +169,10 @@ def test_missing_file(disks: LocalDisks, settings: StorageSettings, lost: str) -
 def test_missing_base(disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content))
     disks.create(instance, ignore)
-    (image,) = settings.image_dir.iterdir()
+    (image,) = cached(settings)
     image.unlink()
+    disks.connect(instance)
+    (settings.image_dir / "used" / f"{UUID}.disk0").unlink()
     with pytest.raises(StorageError, match=f"{image} is missing"):
         disks.connect(instance)
 
@@ -197,11 +213,36 @@ def test_only_uuids_are_deleted(disks: LocalDisks, settings: StorageSettings, na
 
 
 def test_capacity(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
-    assert disks.capacity()["images"] == 0
-    disks.create(make_instance(local_disk(sources, qcow2_content)), ignore)
-    capacity = disks.capacity()
-    assert 0 < capacity["images"] <= len(qcow2_content) + 4096
-    assert 0 < capacity["free"] < capacity["total"]
+    assert disks.capacity()["images"] == {"size": 0, "limit": 0, "count": 0, "in_use": 0}
+    disks.create(make_instance(local_disk(sources, qcow2_content), BLANK), ignore)
+    local, images = disks.capacity().values()
+    assert 0 < images["size"] <= len(qcow2_content) + 4096
+    assert (images["count"], images["in_use"]) == (1, 1)
+    assert 0 < local["free"] < local["total"]
+    assert local["provisioned"] == 4 * GIB
+    assert 0 < local["allocated"] < 4 * 1024**2
+
+
+@pytest.mark.parametrize("preallocation", ["metadata", "falloc", "full"])
+def test_preallocated_disks(
+    settings: StorageSettings, sources: Path, qcow2_content: bytes, preallocation: Preallocation
+) -> None:
+    disks = open_disks(replace(settings, preallocation=preallocation))
+    overlay = local_disk(sources, qcow2_content, size_gb=None)
+    disks.create(make_instance(overlay), ignore)
+    path = settings.disk_dir / UUID / "disk0.qcow2"
+    allocated = path.stat().st_blocks * 512
+    assert allocated >= 64 * 1024**2 if preallocation != "metadata" else allocated < 1024**2
+    subprocess.run(
+        ["qemu-io", "-r", "-f", "qcow2", "-c", "read -P 7 1M 200k", str(path)], check=True, capture_output=True
+    )
+
+
+def test_preallocated_disks_need_their_space(settings: StorageSettings) -> None:
+    enough = shutil.disk_usage(settings.disk_dir.parent).free - GIB
+    disks = open_disks(replace(settings, preallocation="falloc", reserved_space=enough))
+    with pytest.raises(InsufficientResources, match=r"3073\.0 MiB needed"):
+        disks.create(make_instance(BLANK), ignore)
 
 
 def test_directories_are_private(disks: LocalDisks, settings: StorageSettings) -> None:

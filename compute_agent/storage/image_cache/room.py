@@ -1,0 +1,130 @@
+"""Room in the image cache: what was used longest ago goes first, and nothing that is in use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from compute_agent.errors import InsufficientResources
+from compute_agent.storage.files import BLOCK, PART_SUFFIX, free_space, require_space
+
+LOG = logging.getLogger(__name__)
+
+_MIB = 1024 * 1024
+
+PART_LIFETIME = 24 * 3600.0
+"""Seconds after which nobody will go on with an unfinished download."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of the cache, finished or not."""
+
+    path: Path
+    size: int
+    """Bytes that it takes on its file system."""
+    used_at: float
+    """When it was last used, in seconds since the epoch."""
+    inode: int
+    links: int
+    """1 where no disk stands on it."""
+
+
+class ImageRoom:
+    """The space of `directory`. Every method may be called from many threads."""
+
+    def __init__(self, directory: Path, links: Path, limit: int, reserved_space: int, forget: Callable[[Path], None]):
+        """At most `limit` bytes (0: any number), files in `links` included; `forget` is told of what is removed."""
+        self._directory = directory
+        self._links = links
+        self._limit = limit
+        self._reserved_space = reserved_space
+        self._forget = forget
+        self._guard = threading.Lock()
+        self._held: Counter[str] = Counter()
+        self._coming: dict[str, int] = {}
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Nobody removes the file of this name meanwhile, whether it is there already or not."""
+        with self._guard:
+            self._held[name] += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._held[name] -= 1
+                self._held += Counter()  # only those that are held by somebody stay
+
+    @contextmanager
+    def coming(self, name: str) -> Iterator[Callable[[int], None]]:
+        """While a file is brought: what is given says how many bytes of it are still to come, and makes room."""
+        try:
+            with self.holding(name):
+                yield lambda needed: self._expect(name, needed)
+        finally:
+            with self._guard:
+                self._coming.pop(name, None)
+
+    def entries(self) -> list[Entry]:
+        """The files of the cache, the one that was used longest ago first."""
+        return sorted(_entries(self._directory), key=lambda entry: entry.used_at)
+
+    def size(self) -> int:
+        """Bytes that all files take, those too that only disks still know."""
+        found = {entry.inode: entry.size for entry in (*_entries(self._directory), *_entries(self._links))}
+        return sum(found.values())
+
+    def remove_abandoned(self) -> None:
+        """Drop unfinished downloads that nobody goes on with."""
+        with self._guard:
+            for entry in self.entries():
+                if entry.path.suffix == PART_SUFFIX and time.time() - entry.used_at > PART_LIFETIME:
+                    self._remove_idle(entry)
+
+    def _expect(self, name: str, needed: int) -> None:
+        """:raises InsufficientResources: what may be removed is not enough."""
+        with self._guard:
+            others = sum(size for other, size in self._coming.items() if other != name)
+            if not self._fits(others + needed):
+                self._evict(others + needed)
+            self._coming[name] = needed
+
+    def _evict(self, needed: int) -> None:
+        for entry in self.entries():
+            if self._fits(needed):
+                return
+            self._remove_idle(entry)
+        require_space(self._directory, needed, self._reserved_space)
+        if not self._fits(needed):
+            raise InsufficientResources(
+                f"the image cache has no room for {needed / _MIB:.1f} MiB: {self.size() / _MIB:.1f} MiB of its "
+                f"{self._limit / _MIB:.1f} MiB are in use (see [storage] image_cache_size_mb)"
+            )
+
+    def _fits(self, needed: int) -> bool:
+        enough = free_space(self._directory) - needed >= self._reserved_space
+        return enough and not (self._limit and self.size() + needed > self._limit)
+
+    def _remove_idle(self, entry: Entry) -> None:
+        # Looked at again: a disk may have been made meanwhile. One that is just being made holds its image.
+        if not self._held[entry.path.name] and entry.path.stat().st_nlink == 1:
+            LOG.info("Removing %s (%.1f MiB) from the image cache", entry.path.name, entry.size / _MIB)
+            entry.path.unlink(missing_ok=True)
+            self._forget(entry.path)
+
+
+def _entries(directory: Path) -> Iterator[Entry]:
+    for found in os.scandir(directory):
+        with suppress(FileNotFoundError):  # an unfinished one that has just got its name, or failed
+            status = found.stat(follow_symlinks=False)
+            if found.is_file(follow_symlinks=False):
+                used_at = max(status.st_atime, status.st_mtime) if found.name.endswith(PART_SUFFIX) else status.st_atime
+                yield Entry(Path(found.path), status.st_blocks * BLOCK, used_at, status.st_ino, status.st_nlink)
