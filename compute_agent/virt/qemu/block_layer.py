@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from compute_agent.errors import MonitorError
@@ -17,6 +17,7 @@ from compute_agent.virt.qemu.block_nodes import (
     connection_name,
     disk_nodes,
     group_name,
+    is_shared,
     limits,
     local_files,
     secret_name,
@@ -48,13 +49,12 @@ class BlockLayer:
 
     def remove(self, disk: str, *tops: str) -> None:
         """Close what is open of a disk below these top nodes (default: all of it)."""
-        present = self.node_names()
-        for top in tops or top_names(disk):
-            if top in present:
-                self._execute("blockdev-del", {"node-name": top})
-            self._take_back(f"{top}-")
-        self._delete_objects("secret", secret_name(disk))
-        self._delete_unused_groups()
+        tops = tops or top_names(disk)
+        for top in self.node_names().intersection(tops):
+            self._execute("blockdev-del", {"node-name": top})
+        self._take_back(*(f"{top}-" for top in tops))
+        self._delete_objects("secret", [secret_name(disk)])
+        self._delete_unused_groups(disk)
 
     def node_names(self) -> set[str]:
         """Of all nodes. Not query-block: it waits for storage that does not answer."""
@@ -82,7 +82,7 @@ class BlockLayer:
             self._execute("object-add", {"qom-type": "throttle-group", "id": group})
         self._execute("qom-set", {"path": f"/objects/{group}", "property": "limits", "value": limits(qos)})
         self._execute("blockdev-reopen", {"options": [self._options(top) | {"throttle-group": group}]})
-        self._delete_unused_groups()
+        self._delete_unused_groups(disk)
 
     def _options(self, top: str) -> dict[str, object]:
         """Of a top node, as it was opened: reopening puts back to its default whatever is not said."""
@@ -141,27 +141,29 @@ class BlockLayer:
         finally:
             os.close(fd)
             self._take_back(name)
-            self._delete_objects("secret", name)
+            self._delete_objects("secret", [name])
 
-    def _take_back(self, prefix: str) -> None:
+    def _take_back(self, *prefixes: str) -> None:
         """Close descriptors that were handed over under names that begin so."""
         for one in self._execute("query-fdsets"):
-            if any(fd.get("opaque", "").startswith(prefix) for fd in one["fds"]):
+            if any(fd.get("opaque", "").startswith(prefixes) for fd in one["fds"]):
                 self._execute("remove-fd", {"fdset-id": one["fdset-id"]})
 
     def _objects(self, kind: str) -> set[str]:
         children: list[dict[str, Any]] = self._execute("qom-list", {"path": "/objects"})
         return {child["name"] for child in children if child["type"] == f"child<{kind}>"}
 
-    def _delete_objects(self, kind: str, name: str) -> None:
-        if name in self._objects(kind):
+    def _delete_objects(self, kind: str, names: Iterable[str]) -> None:
+        for name in self._objects(kind).intersection(names):
             self._execute("object-del", {"id": name})
 
-    def _delete_unused_groups(self) -> None:
+    def _delete_unused_groups(self, disk: str) -> None:
+        """Of those that the disk may have been in."""
         for name in self._objects("throttle-group"):
-            # Only QEMU knows who uses it; it refuses while somebody does.
-            with contextlib.suppress(MonitorError):
-                self._execute("object-del", {"id": name})
+            if name == group_name(disk, None) or is_shared(name):
+                # Only QEMU knows who uses it; it refuses while somebody does.
+                with contextlib.suppress(MonitorError):
+                    self._execute("object-del", {"id": name})
 
 
 def passphrase_file(passphrase: bytes) -> int:

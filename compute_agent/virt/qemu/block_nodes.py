@@ -23,7 +23,7 @@ from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.wire import CacheMode
 from compute_agent.virt.qemu.devices import Properties
 
-_LIMIT_PREFIX = "limits-"
+_OWN_LIMITS, _SHARED_LIMITS = "limits-", "limits-group-"
 _NO_LIMITS = DiskQos()
 
 _BYPASSES_PAGE_CACHE: tuple[CacheMode, ...] = ("none", "directsync")
@@ -58,7 +58,12 @@ def secret_name(disk: str) -> str:
 
 def group_name(disk: str, qos: DiskQos | None) -> str:
     """The throttle group of a disk: its own, or the one that it shares."""
-    return f"{_LIMIT_PREFIX}group-{qos.group_name}" if qos and qos.group_name else f"{_LIMIT_PREFIX}{disk}"
+    return f"{_SHARED_LIMITS}{qos.group_name}" if qos and qos.group_name else f"{_OWN_LIMITS}{disk}"
+
+
+def is_shared(group: str) -> bool:
+    """The throttle group has a name that an owner has given it."""
+    return group.startswith(_SHARED_LIMITS)
 
 
 def limits(qos: DiskQos | None) -> Properties:

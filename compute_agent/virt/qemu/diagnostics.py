@@ -33,7 +33,7 @@ def diagnostics(execute: Callable[[str], Any], pid: int) -> Mapping[str, object]
             "uptime": round(uptime(pid), 1),
             "cpus": [_cpu(cpu, times) for cpu in execute("query-cpus-fast")],
             "memory": {"balloon": execute("query-balloon")["actual"], "resident": resident_bytes(pid)},
-            "disks": {disk["qdev"].split("/")[-2]: _disk(disk["stats"]) for disk in _disks(execute)},
+            "disks": {_device(disk["qdev"]): _disk(disk["stats"]) for disk in _disks(execute)},
         }
     except ProcessLookupError as error:
         raise GuestGone(str(error)) from error
@@ -41,6 +41,11 @@ def diagnostics(execute: Callable[[str], Any], pid: int) -> Mapping[str, object]
 
 def _cpu(cpu: Mapping[str, Any], times: Mapping[int, float]) -> dict[str, object]:
     return {"id": cpu["cpu-index"], "time": times[cpu["thread-id"]]}
+
+
+def _device(device: str) -> str:
+    """A SCSI disk goes by its id, a virtio one by the path of a part that has none."""
+    return device.removeprefix("/machine/peripheral/").partition("/")[0]
 
 
 def _disks(execute: Callable[[str], Any]) -> list[dict[str, Any]]:

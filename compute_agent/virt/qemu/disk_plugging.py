@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from compute_agent.errors import DetachRefused, GuestGone, MonitorError
@@ -36,7 +37,8 @@ class DiskPlugging:
         if self._has(disk.name):
             return
         top, _ = top_names(disk.name)
-        self._nodes.remove(disk.name)
+        if top in self._nodes.node_names():  # of an agent that was killed before the guest got it
+            self._nodes.remove(disk.name)
         self._nodes.add(disk, top)
         try:
             self._add_device(disk, top, machine)
@@ -66,7 +68,8 @@ class DiskPlugging:
         """
         present = self._top(disk.name)
         (fresh,) = set(top_names(disk.name)) - {present}
-        self._nodes.remove(disk.name, fresh)
+        if fresh in self._nodes.node_names():
+            self._nodes.remove(disk.name, fresh)
         self._nodes.add(disk, fresh)
         try:
             self._change_over(disk.name, fresh)
@@ -96,12 +99,13 @@ class DiskPlugging:
         return str(self._execute("qom-get", {"path": f"{_DEVICES}/{disk}", "property": "drive"}))
 
     def _add_device(self, disk: Disk, top: str, machine: Machine) -> None:
-        iothreads = len(self._iothreads())
+        iothreads = len(self._iothreads)
         if disk.bus == "scsi" and not self._has(SCSI_CONTROLLER):
             self._execute("device_add", scsi_controller(machine, iothreads))
         # Firmware asks for the order to boot in when the machine starts, and has done so.
         self._execute("device_add", disk_device(disk, top, machine, iothreads, bootable=False))
 
+    @cached_property
     def _iothreads(self) -> list[str]:
         return [str(thread["id"]) for thread in self._execute("query-iothreads")]
 
@@ -137,7 +141,7 @@ class DiskPlugging:
 
     def _change_over(self, device: str, top: str) -> None:
         """A device that its guest drives is served by an iothread, any other by the main one: nodes have to follow."""
-        for thread in (*self._iothreads(), None):
+        for thread in (*self._iothreads, None):
             try:
                 self._execute("qom-set", {"path": f"{_DEVICES}/{device}", "property": "drive", "value": top})
             except MonitorError as error:
