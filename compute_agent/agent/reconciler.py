@@ -47,7 +47,6 @@ class Reconciler:
         while not self._closed.is_set():
             try:
                 self.look()
-                self._node.storage.tidy()
                 self._node.journal.forget_operations_beyond(self._node.settings.operation_history)
             except ComputeAgentError as error:
                 LOG.warning("This look at the node was cut short: %s", error)

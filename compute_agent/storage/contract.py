@@ -87,9 +87,6 @@ class DiskDriver(Protocol):
     def inspect(self) -> set[str]:
         """The uuids of all instances that have disks here."""
 
-    def tidy(self) -> None:
-        """Try again what could not be removed before; to be called now and then."""
-
     def close(self) -> None:
         """Let go of what is open here; guests keep their disks."""
 

@@ -168,10 +168,6 @@ class LocalDisks:
             names = [entry.name for entry in self._settings.disk_dir.iterdir()]
         return {name for name in names if re.fullmatch(UUID_PATTERN, name)} | self._rbd.inspect()
 
-    def tidy(self) -> None:
-        """See the contract."""
-        self._rbd.tidy()
-
     def close(self) -> None:
         """See the contract."""
         self._rbd.close()

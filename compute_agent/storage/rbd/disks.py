@@ -8,20 +8,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
-
-from compute_agent.errors import InvalidImage, InvalidMessage, StorageError
+from compute_agent.errors import InvalidImage, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice, Image, RbdConnection
 from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.storage.contract import Progress
-from compute_agent.storage.files import write_complete
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.rbd.answers import Owner
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.credentials import ClusterUser
+from compute_agent.storage.rbd.notes import Note, forget_note, read_note, write_note
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
+from compute_agent.storage.rbd.purging import Purging
 from compute_agent.storage.rbd.upload import SNAPSHOT, Uploader
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
@@ -31,16 +30,6 @@ from compute_agent.storage.source import Place
 _GIB = 1024**3
 _IMAGE_URL = re.compile(r"rbd://(?P<fsid>[0-9a-f-]+)/(?P<pool>[^/]+)/(?P<image>[^/]+)/(?P<snapshot>[^/]+)")
 """As Glance writes it."""
-
-
-class _Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What an instance has in Ceph."""
-
-    user: ClusterUser
-    pool: str
-    image: str
-    own: bool
-    """It goes with the instance."""
 
 
 class RbdDisks:
@@ -57,16 +46,13 @@ class RbdDisks:
         self._uploader = Uploader(settings.host, conversion)
         self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._remove)
         self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), self._release)
+        self._purging = Purging([self._abandoned, self._unwanted])
 
     def close(self) -> None:
         """Block servers go on."""
+        self._purging.close()
         self._servers.close()
         self._clusters.close()
-
-    def tidy(self) -> None:
-        """Try again what a cluster could not do before."""
-        self._unwanted.run_due()
-        self._abandoned.run_due()
 
     def is_served(self, instance_uuid: str, name: str) -> bool:
         """The instance's block server is there, and serves the disk."""
@@ -98,7 +84,7 @@ class RbdDisks:
         """A clone of the image, which is brought into the cluster if it is not there; or an empty image."""
         note = self._note(place, device)
         cluster = self._clusters.get(note.user)
-        self._unwanted.make_room(_unwanted(note))
+        self._unwanted.make_room(note.as_unwanted())
         size = (device.size_gb or 0) * _GIB
         if device.image is None:
             cluster.create(note.pool, note.image, size)
@@ -128,12 +114,12 @@ class RbdDisks:
 
     def disconnect(self, place: Place) -> None:
         """The block server closes the image, and other hosts may have it; in a moment, where the cluster is away."""
-        note = _read_note(place)
+        note = read_note(place)
         if note is not None:
             self._servers.remove(place.instance_uuid, place.name)
-            self._abandoned.purge(_unwanted(note))
+            self._abandoned.purge(note.as_unwanted())
             if not note.own:
-                _note_path(place).unlink(missing_ok=True)
+                forget_note(place)
 
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> NbdSource | None:
         """The image grows, then what the block server knows of it."""
@@ -150,14 +136,17 @@ class RbdDisks:
         return self._connection(place)
 
     def delete(self, place: Place) -> None:
-        """The image is removed, later where it cannot be now; a volume is only let go of."""
-        note = _read_note(place)
+        """The image will be removed, which takes as long as it takes; a volume is only let go of."""
+        note = read_note(place)
         if note is None:
             return
         self._servers.remove(place.instance_uuid, place.name)
-        queue = self._unwanted if note.own else self._abandoned
-        queue.purge(_unwanted(note))
-        _note_path(place).unlink(missing_ok=True)
+        if note.own:
+            self._unwanted.add(note.as_unwanted())
+            self._purging.wake()
+        else:
+            self._abandoned.purge(note.as_unwanted())
+        forget_note(place)
 
     def _remove(self, unwanted: UnwantedImage) -> None:
         self._clusters.get(unwanted.user).remove(unwanted.pool, unwanted.image)
@@ -183,7 +172,7 @@ class RbdDisks:
         self._uploader.upload(cluster, source, pool, name, progress)
         return pool, name, SNAPSHOT
 
-    def _export(self, place: Place, note: _Note, cluster: Cluster, *, read_only: bool) -> RbdExport:
+    def _export(self, place: Place, note: Note, cluster: Cluster, *, read_only: bool) -> RbdExport:
         return RbdExport(
             name=place.name,
             pool=note.pool,
@@ -196,13 +185,13 @@ class RbdDisks:
     def _connection(self, place: Place) -> NbdSource:
         return self._servers.connect(place.instance_uuid, place.name)
 
-    def _note(self, place: Place, device: BlockDevice) -> _Note:
+    def _note(self, place: Place, device: BlockDevice) -> Note:
         """Written before anything is done about the disk."""
         note = self._describe(place.name, place.instance_uuid, device)
-        write_complete(_note_path(place), lambda part: _write(part, note))
+        write_note(place, note)
         return note
 
-    def _describe(self, name: str, instance_uuid: str, device: BlockDevice) -> _Note:
+    def _describe(self, name: str, instance_uuid: str, device: BlockDevice) -> Note:
         if isinstance(device.connection_info, RbdConnection):
             volume = device.connection_info.data
             if volume.auth_username is None:
@@ -211,9 +200,9 @@ class RbdDisks:
             user = ClusterUser(
                 cluster_name=volume.cluster_name, auth_username=volume.auth_username, secret_uuid=volume.secret_uuid
             )
-            return _Note(user=user, pool=pool, image=image, own=False)
+            return Note(user=user, pool=pool, image=image, own=False)
         assert self._own_pool is not None
-        return _Note(user=self._own_pool.user, pool=self._own_pool.pool, image=f"{instance_uuid}_{name}", own=True)
+        return Note(user=self._own_pool.user, pool=self._own_pool.pool, image=f"{instance_uuid}_{name}", own=True)
 
     def _owner(self, place: Place) -> Owner:
         return Owner(self._host, place.instance_uuid)
@@ -226,24 +215,3 @@ def _made(directory: Path) -> Path:
 
 def _is_read_only(device: BlockDevice) -> bool:
     return device.connection_info is not None and device.connection_info.data.access_mode == "ro"
-
-
-def _unwanted(note: _Note) -> UnwantedImage:
-    return UnwantedImage(user=note.user, pool=note.pool, image=note.image)
-
-
-def _note_path(place: Place) -> Path:
-    return place.directory / f"{place.name}.rbd"
-
-
-def _read_note(place: Place) -> _Note | None:
-    try:
-        return msgspec.json.decode(_note_path(place).read_bytes(), type=_Note)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise StorageError(f"{_note_path(place)} names no image: {error}") from error
-
-
-def _write(part: Path, note: _Note) -> None:
-    part.write_bytes(msgspec.json.encode(note))

@@ -300,8 +300,6 @@ class FakeStorage:
     def inspect(self) -> set[str]:
         return set(self._world.disks)
 
-    def tidy(self) -> None: ...
-
     def close(self) -> None: ...
 
     def capacity(self) -> Mapping[str, Mapping[str, int]]:
