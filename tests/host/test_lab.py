@@ -43,5 +43,6 @@ def test_the_switch_has_the_kernels_datapath(host: VirtualHost) -> None:
 def test_a_guest_runs_under_kvm(host: VirtualHost, guests: Guests) -> None:
     assert host.client.get_host()["hypervisor"]["accelerator"] == "kvm"
     guest = guests.boot()
+    assert host.client.get_diagnostics(guest.uuid)["kvm"] is True
     descriptors = host.run("sh", "-c", f"readlink /proc/{guests.view(guest.uuid).pid}/fd/*").splitlines()
     assert {"/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"} <= set(descriptors)

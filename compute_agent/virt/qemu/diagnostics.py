@@ -29,6 +29,7 @@ def diagnostics(execute: Callable[[str], Any], pid: int) -> Mapping[str, object]
         times = thread_cpu_times(pid)
         return {
             "driver": "qemu",
+            "kvm": execute("query-kvm")["enabled"],
             "state": execute("query-status")["status"],
             "uptime": round(uptime(pid), 1),
             "cpus": [_cpu(cpu, times) for cpu in execute("query-cpus-fast")],

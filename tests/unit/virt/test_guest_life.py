@@ -132,6 +132,7 @@ def test_guest_survives_a_failed_save(hypervisor: QemuHypervisor, guest: QemuGue
 
 def test_diagnostics_are_plain_values(guest: QemuGuest) -> None:
     found = guest.diagnostics()
+    assert found["kvm"] is False
     assert found["state"] == "running"
     assert found["disks"]["disk0"]["read_requests"] > 0  # type: ignore[index]
     assert found["memory"]["balloon"] == 16 * 1024 * 1024  # type: ignore[index]
