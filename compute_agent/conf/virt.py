@@ -94,6 +94,14 @@ OPTIONS = [
         help="Seconds that a guest may take to let go of a disk; after that the detach fails and may be repeated.",
     ),
     cfg.FloatOpt(
+        "freeze_timeout",
+        default=_DEFAULTS["freeze_timeout"],
+        min=1,
+        max=600,
+        help="Seconds that a guest's file systems may stay frozen while copies of its disks begin; then they are "
+        "thawed, whatever happens.",
+    ),
+    cfg.FloatOpt(
         "kill_timeout",
         default=_DEFAULTS["kill_timeout"],
         min=1,

@@ -16,6 +16,7 @@ from compute_agent.instance.devices import BootFiles, Disk, Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
+from compute_agent.virt.copies import DiskCopies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,10 @@ class Guest(Protocol):
 
     @property
     def pid(self) -> int: ...
+
+    @property
+    def copies(self) -> DiskCopies:
+        """Copies of its disks."""
 
     def status(self, seconds: float | None = None) -> PowerState:
         """What the machine does now; UNRESPONSIVE where the monitor does not answer, never an exception.

@@ -32,5 +32,7 @@ class VirtSettings:
     start_timeout: float = 60.0
     command_timeout: float = 10.0
     detach_timeout: float = 20.0
+    freeze_timeout: float = 10.0
+    """After which a guest's file systems are thawed, whatever happens."""
     kill_timeout: float = 30.0
     save_timeout: float = 600.0

@@ -54,11 +54,11 @@ class DiskPlugging:
 
     def resize(self, name: str, size: int) -> None:
         """See the contract."""
-        self._nodes.resize(self._top(name), size)
+        self._nodes.resize(self.top(name), size)
 
     def limit(self, name: str, qos: DiskQos | None) -> None:
         """See the contract."""
-        self._nodes.limit(name, self._top(name), qos)
+        self._nodes.limit(name, self.top(name), qos)
 
     def reconnect(self, disk: Disk) -> None:
         """See the contract.
@@ -66,7 +66,7 @@ class DiskPlugging:
         The device goes over to new nodes, and they are not put under its present top node by blockdev-reopen: that
         flushes first, which a server that has died does not answer.
         """
-        present = self._top(disk.name)
+        present = self.top(disk.name)
         (fresh,) = set(top_names(disk.name)) - {present}
         if fresh in self._nodes.node_names():
             self._nodes.remove(disk.name, fresh)
@@ -95,7 +95,8 @@ class DiskPlugging:
     def _has(self, device: str) -> bool:
         return any(child["name"] == device for child in self._execute("qom-list", {"path": _DEVICES}))
 
-    def _top(self, disk: str) -> str:
+    def top(self, disk: str) -> str:
+        """The top node of a disk."""
         return str(self._execute("qom-get", {"path": f"{_DEVICES}/{disk}", "property": "drive"}))
 
     def _add_device(self, disk: Disk, top: str, machine: Machine) -> None:

@@ -18,11 +18,14 @@ from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.state import PowerState
-from compute_agent.virt.contract import DiskFailure, GuestExit, OnDiskFailure, OnGuestExit
-from compute_agent.virt.qemu.block_nodes import check_aio, disk_of
+from compute_agent.virt.contract import GuestExit, OnDiskFailure, OnGuestExit
+from compute_agent.virt.qemu.block_nodes import check_aio
 from compute_agent.virt.qemu.console import Console
+from compute_agent.virt.qemu.copy_jobs import CopyJobs
 from compute_agent.virt.qemu.diagnostics import diagnostics
+from compute_agent.virt.qemu.disk_failures import DiskFailures
 from compute_agent.virt.qemu.disk_plugging import DiskPlugging
+from compute_agent.virt.qemu.freezing import Freeze
 from compute_agent.virt.qemu.paths import GuestPaths
 from compute_agent.virt.qemu.saving import save_memory
 from compute_agent.virt.settings import VirtSettings
@@ -37,6 +40,8 @@ _POWER_STATES = {
 
 _NEEDS_RESET = ("shutdown", "internal-error", "guest-panicked")
 
+_ANSWERS_WITHIN = 1.0
+"""Seconds for a guest that is about to be ended."""
 _LOOK_AGAIN = 0.005
 """Seconds between two looks at something that is about to happen."""
 
@@ -60,12 +65,13 @@ class QemuGuest:
         self.console = console
         self._settings = common.settings
         self._announce = common.announce
-        self._announce_failure = common.announce_failure
+        self._failures = DiskFailures(instance_uuid, common.announce_failure)
         self._paths = GuestPaths.of(common.settings, instance_uuid)
         self._monitor = Monitor(common.loop, self._paths.monitor_socket, process, self._on_event)
         execute = partial(self._monitor.execute, deadline=common.settings.command_timeout)
         self._disks = DiskPlugging(execute, common.settings.detach_timeout)
-        self._disk_has_failed = False
+        freeze = partial(Freeze, self._paths.guest_agent_socket, common.settings.freeze_timeout)
+        self.copies = CopyJobs(execute, self._disks.top, freeze, common.settings.command_timeout)
         self._off = threading.Event()
         self._cleared_away = threading.Event()
         self._may_end = True
@@ -110,6 +116,8 @@ class QemuGuest:
 
     def kill(self) -> None:
         self._may_end = True
+        if self.status(_ANSWERS_WITHIN) is not PowerState.UNRESPONSIVE:
+            self.copies.store_marks(self.process)
         self.process.kill()
         if not self._cleared_away.wait(self._settings.kill_timeout):
             raise DeadlineExceeded(f"{self.process} has not died of SIGKILL")
@@ -185,24 +193,10 @@ class QemuGuest:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         self._disks.heard(event)
+        self._failures.heard(event)
+        self.copies.heard(event)
         if event["event"] == "SHUTDOWN" and event["data"]["guest"]:
             self._powered_off(event["data"]["reason"])
-        elif event["event"] == "BLOCK_IO_ERROR" and event["data"]["action"] == "stop":
-            self._disk_failed(event["data"])
-        elif event["event"] == "RESUME":
-            self._disk_has_failed = False
-
-    def _disk_failed(self, data: Mapping[str, Any]) -> None:
-        # Each request that was under way makes an event of its own; the guest is paused once.
-        if not self._disk_has_failed:
-            self._disk_has_failed = True
-            failure = DiskFailure(
-                instance_uuid=self.instance_uuid,
-                disk=disk_of(data["node-name"]),
-                reason="no_space" if data.get("nospace") else "io_error",
-                detail=f"{data['operation']}: {data['reason']}",
-            )
-            self._announce_failure(failure)
 
     def _powered_off(self, reason: str) -> None:
         # A vCPU that asks again before it has been stopped makes a second event: it is no news.

@@ -27,6 +27,7 @@ from compute_agent.instance.state import PowerState
 from compute_agent.instance.view import CachedImage
 from compute_agent.network.contract import PluggedPort, PortRequest
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
+from tests.unit.agent.copying import FakeCopies
 
 UUID = "00000000-0000-4000-8000-000000000001"
 PORT_ID = "00000000-0000-4000-8000-0000000000f1"
@@ -56,6 +57,9 @@ class World:
     plugged: dict[str, DiskQos | None] = field(default_factory=dict)
     """Disks that a guest has got while it ran, and their limits."""
     sizes: dict[str, int] = field(default_factory=dict)
+    jobs: set[str] = field(default_factory=set)
+    """Under way in the guest's process, or done and not dismissed."""
+    marks: set[str] = field(default_factory=set)
     ports: set[str] = field(default_factory=set)
     guests: dict[str, PowerState] = field(default_factory=dict)
     resets: int = 0
@@ -96,6 +100,8 @@ class World:
             "volume": bool(self.volumes),
             "connection": uuid in self.connected,
             "plugged": bool(self.plugged),
+            "job": bool(self.jobs),
+            "mark": bool(self.marks),
         }
         return [name for name, there in found.items() if there]
 
@@ -108,6 +114,7 @@ class FakeGuest:
     def __init__(self, world: World, uuid: str) -> None:
         self._world = world
         self.instance_uuid = uuid
+        self.copies = FakeCopies(world)
 
     def _become(self, state: PowerState) -> None:
         self._world.guests[self.instance_uuid] = state
