@@ -13,8 +13,9 @@ from pathlib import Path
 
 from compute_agent.errors import DiskInUse
 
+_READER = 100
 _WRITER = 100 + 1
-"""The byte that a writer holds."""
+"""The bytes that whoever reads, and whoever writes, holds (BLK_PERM_CONSISTENT_READ, BLK_PERM_WRITE)."""
 
 _FLOCK = struct.Struct("@hhqqi4x")
 """struct flock: type, whence, start, length, pid."""
@@ -27,7 +28,7 @@ def require_no_other_writer(path: Path, owner: str) -> None:
     :raises OSError: the file cannot be opened.
     """
     note = _note(path)
-    if _has_writer(path):
+    if has_writer(path):
         noted = note.read_text().strip() if note.exists() else "somebody who has left no name"
         if noted != owner:
             raise DiskInUse(f"{path} is in use by {noted}")
@@ -42,10 +43,26 @@ def forget_writer(path: Path, owner: str) -> None:
         note.unlink()
 
 
-def _has_writer(path: Path) -> bool:
+def has_writer(path: Path) -> bool:
+    """Whether somebody may write to the file.
+
+    :raises OSError: it cannot be opened.
+    """
+    return _is_held(path, _WRITER)
+
+
+def has_user(path: Path) -> bool:
+    """Whether somebody has the file open as a disk.
+
+    :raises OSError: it cannot be opened.
+    """
+    return _is_held(path, _READER) or has_writer(path)
+
+
+def _is_held(path: Path, byte: int) -> bool:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITER, 1, 0)
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
         (kind, *_) = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))
     finally:
         os.close(fd)

@@ -50,6 +50,7 @@ ovsdb_connection = {switch}
 [storage]
 image_sources = {cache},{image_source}
 volume_dirs = {volumes}
+{storage}
 
 [ceph]
 server_uid_base = {server_uid_base}
@@ -70,6 +71,8 @@ class Node:
         """From here, and from the cache of `sandbox.images`, the agent takes images."""
         self.volumes = directory / "volumes"
         """Here volumes in files may be."""
+        self.storage = ""
+        """More lines of the section [storage], from the next start on."""
         self.config_file = directory / "compute-agent.conf"
         self.log = directory / "agent.log"
         self._transport_url = transport_url
@@ -163,6 +166,7 @@ class Node:
             cache=cache_directory(),
             image_source=self.image_source,
             volumes=self.volumes,
+            storage=self.storage,
             server_uid_base=self._server_uid_base,
             ceph=self._ceph.options() if self._ceph else "",
         )

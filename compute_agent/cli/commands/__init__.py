@@ -4,6 +4,7 @@ from cliff.command import Command
 
 from compute_agent.cli.commands.boot import Boot
 from compute_agent.cli.commands.console import Console
+from compute_agent.cli.commands.disk_contents import ImageInspect, ImagePut
 from compute_agent.cli.commands.doctor import Doctor
 from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
@@ -35,9 +36,13 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "volume extend": VolumeExtend,
         "volume limit": VolumeLimit,
     },
+    "Images": {
+        "image list": ImageList,
+        "image inspect": ImageInspect,
+        "image put": ImagePut,
+    },
     "Host": {
         "host show": HostShow,
-        "image list": ImageList,
         "operation list": OperationList,
         "operation show": OperationShow,
         "doctor": Doctor,
