@@ -9,11 +9,12 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.model import Instance
-from compute_agent.instance.wire import CacheMode
 from compute_agent.storage.config_drive.iso import write_iso
 from compute_agent.storage.config_drive.nocloud import VOLUME_ID, make_files
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import require_present, require_space, write_complete
+from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import DiskKind, Place
 from compute_agent.storage.sources import within
 
@@ -28,11 +29,11 @@ _CONFIG_DRIVE = "config"
 class InstanceDisks:
     """What is, or shall be, in `directory`, or is remembered there."""
 
-    def __init__(self, directory: Path, instance: Instance, kind_of: KindOf, cache_mode: CacheMode) -> None:
+    def __init__(self, directory: Path, instance: Instance, kind_of: KindOf, settings: StorageSettings) -> None:
         self._directory = directory
         self._instance = with_named_devices(instance)
         self._kind_of = kind_of
-        self._cache_mode = cache_mode
+        self._settings = settings
 
     def make(self, reserved_space: int, progress: Progress) -> None:
         """Make every disk that is not there; the images are in the cache.
@@ -80,6 +81,7 @@ class InstanceDisks:
         return None if fresh is None else self._describe(device, fresh)
 
     def _describe(self, device: BlockDevice, source: FileSource | NbdSource) -> Disk:
+        passphrase = passphrase_of(device, self._settings.rbd.ceph.secret_dir)
         volume = device.connection_info.data if device.connection_info else None
         return Disk(
             name=str(device.device_name),
@@ -88,11 +90,12 @@ class InstanceDisks:
             serial=self._serial(device),
             boot_index=self._boot_index(device),
             bus=device.disk_bus,
-            cache=device.cache_mode or self._cache_mode,
+            cache=device.cache_mode or self._settings.cache_mode,
             discard=device.discard,
             detect_zeroes=device.detect_zeroes,
             queues=device.queues,
             qos=device.qos,
+            passphrase=passphrase.encode() if passphrase else None,
         )
 
     def _describe_config_drive(self) -> Disk:

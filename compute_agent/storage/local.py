@@ -10,13 +10,14 @@ from pathlib import Path
 
 from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
-from compute_agent.instance.devices import BootFiles, Disk
+from compute_agent.instance.devices import BootFiles, Disk, FileSource
 from compute_agent.instance.model import Instance
 from compute_agent.instance.view import CachedImage
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.storage.accounting import local_usage
 from compute_agent.storage.checks import check_device, check_instance
 from compute_agent.storage.contract import Progress
+from compute_agent.storage.copies.store import FileCopies
 from compute_agent.storage.file_volumes import FileVolumes
 from compute_agent.storage.files import (
     prepare_directory,
@@ -29,6 +30,7 @@ from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.disks import RbdDisks
+from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import DiskKind, Place
@@ -53,21 +55,26 @@ class LocalDisks:
         self._qemu_img = QemuImg(settings.qemu_img, settings.qemu_img_timeout)
         with storage_errors(settings.disk_dir):
             self._images = ImageCache(settings, self._qemu_img)
-            self._qcow2 = Qcow2Disks(self._images, self._qemu_img, settings.reserved_space, settings.preallocation)
+            self._qcow2 = Qcow2Disks(settings, self._images, self._qemu_img)
             self._rbd = self._make_rbd(servers)
             self._file_volumes = FileVolumes(settings.volume_dirs, self._qemu_img, settings.host)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
+        self.copies = FileCopies(settings, self._file_of)
 
     def check(self, instance: Instance) -> None:
         """Refuse what contradicts itself, and what this node cannot do; see the contract."""
         check_instance(instance)
         for index, device in enumerate(instance.block_devices):
-            self._kind_of(device).check(f"instance.block_devices[{index}]", device)
+            self._check_here(f"instance.block_devices[{index}]", device)
 
     def check_device(self, field: str, device: BlockDevice) -> None:
         """The same for one disk."""
         check_device(field, device)
+        self._check_here(field, device)
+
+    def _check_here(self, field: str, device: BlockDevice) -> None:
+        passphrase_of(device, self._settings.rbd.ceph.secret_dir, field)
         self._kind_of(device).check(field, device)
 
     def create(self, instance: Instance, progress: Progress) -> None:
@@ -183,7 +190,7 @@ class LocalDisks:
             return self._images.describe()
 
     def _disks(self, instance: Instance) -> InstanceDisks:
-        return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings.cache_mode)
+        return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings)
 
     def _make_rbd(self, servers: BlockServers) -> RbdDisks:
         settings = self._settings
@@ -198,6 +205,13 @@ class LocalDisks:
         in_ceph = device.image is not None and device.image.url.startswith("rbd:")
         backend = device.backend or ("rbd" if in_ceph else self._settings.default_backend)
         return self._rbd if backend == "rbd" else self._qcow2
+
+    def _file_of(self, instance: Instance, device: BlockDevice) -> FileSource:
+        source = None if self._kind_of(device) is self._rbd else self._disks(instance).connect_disk(device).source
+        if not isinstance(source, FileSource):
+            reason = "is in Ceph: copies are made of disks in local files only"
+            raise InvalidMessage("disks", device.device_name, reason)
+        return source
 
     @property
     def _kinds(self) -> list[DiskKind]:

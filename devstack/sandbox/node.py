@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import count
@@ -78,6 +79,7 @@ class Node:
         self._transport_url = transport_url
         self._switch = switch
         self._ceph = ceph
+        self.secrets = ceph.secret_dir if ceph else directory / "secrets"
         self._guest_uid_base, self._server_uid_base = next(_uid_bases), next(_uid_bases)
         self._process: subprocess.Popen[bytes] | None = None
         self._notify: ReadySocket | None = None
@@ -134,6 +136,14 @@ class Node:
         """SIGKILL the agent."""
         self._end(signal.SIGKILL)
 
+    def keep_secret(self, secret: str) -> str:
+        """The uuid by which the agent finds it."""
+        secret_uuid = str(uuid.uuid4())
+        path = self.secrets / secret_uuid
+        path.touch(mode=0o600)
+        path.write_text(secret)
+        return secret_uuid
+
     def restart(self) -> None:
         """Stop and start the agent."""
         self.stop()
@@ -157,6 +167,7 @@ class Node:
     def _write_configuration(self) -> None:
         self.image_source.mkdir(parents=True, exist_ok=True)
         self.volumes.mkdir(exist_ok=True)
+        self.secrets.mkdir(exist_ok=True)
         text = _CONFIGURATION.format(
             host=self.host,
             transport_url=self._transport_url,
@@ -168,7 +179,7 @@ class Node:
             volumes=self.volumes,
             storage=self.storage,
             server_uid_base=self._server_uid_base,
-            ceph=self._ceph.options() if self._ceph else "",
+            ceph=self._ceph.options() if self._ceph else f"secret_dir = {self.secrets}",
         )
         self.config_file.write_text(text)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.state import PowerState, VmState
 from sandbox.node import Node
 from sandbox.switch import Switch
@@ -24,7 +25,7 @@ def test_boot_reaches_user_space_and_the_network(guests: Guests) -> None:
         None,
         None,
     )
-    assert view.instance == instance
+    assert view.instance == with_named_devices(instance)
     assert view.machine is not None
     assert view.machine.type.startswith("pc-q35-")
     assert Path(f"/proc/{view.pid}/cmdline").read_bytes().count(instance.uuid.encode()) >= 1

@@ -25,6 +25,7 @@ from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
 from compute_agent.storage.rbd.upload import SNAPSHOT, Uploader
+from compute_agent.storage.secrets import readable_once
 from sandbox.ceph import Ceph
 from tests.functional.guests import until
 
@@ -113,7 +114,7 @@ def opened(ceph: Ceph, cluster: Cluster, image: str) -> Iterator[subprocess.Pope
         f'json:{{"driver":"raw","file":{{"driver":"rbd","pool":"{ceph.pool}","image":"{image}","conf":"{ceph.conf}",'
         f'"user":"{ceph.user}","key-secret":"key"}}}}'
     )
-    with cluster.credentials().key_descriptor() as key:
+    with readable_once(cluster.credentials().key) as key:
         secret = f"secret,id=key,format=base64,file=/dev/fd/{key}"
         process = subprocess.Popen(
             ["stdbuf", "-oL", "qemu-io", "--object", secret, target],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from compute_agent.errors import InvalidMessage
-from compute_agent.instance.block_device import BlockDevice, DiskQos, FileConnection, FileVolume
+from compute_agent.instance.block_device import BlockDevice, DiskQos, Encryption, FileConnection, FileVolume
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
 from sandbox.commands import run
@@ -149,4 +150,32 @@ def test_a_volume_from_elsewhere_is_refused(guests: Guests, directory: Path) -> 
     volume = FileVolume(path="/etc/passwd", format="raw")
     device = BlockDevice(source_type="volume", volume_id=guest.uuid, connection_info=FileConnection(data=volume))
     with pytest.raises(InvalidMessage, match=r"block_device\.connection_info\.data\.path: volumes may be in"):
+        guests.client.attach_volume(guest.uuid, device)
+
+
+def test_an_encrypted_disk_shows_its_content_to_its_guest_only(node: Node, guests: Guests) -> None:
+    passphrase = f"secret-{uuid.uuid4()}"
+    encryption = Encryption(secret_uuid=node.keep_secret(passphrase))
+    root = BlockDevice(source_type="blank", size_gb=1, encryption=encryption)
+    guest = guests.boot(an_order(config_drive=False, block_devices=[root]))
+    volume = msgspec.structs.replace(a_blank_disk(), encryption=encryption)
+    attach(guests, guest.uuid, volume)
+    for disk in ("vda", "vdb"):
+        run_inside(guests, guest.uuid, f"echo legible | dd of=/dev/{disk} bs=512 conv=sync,fsync")
+    assert passphrase not in run("ps", "-e", "-ww", "-o", "args=")
+    guests.finish(guests.client.stop_instance(guest.uuid, timeout=0))
+    for path in (node.directory / "state/disks" / guest.uuid).glob("*.qcow2"):
+        assert b"legible" not in path.read_bytes()
+    guests.finish(guests.client.start_instance(guest.uuid))
+    guests.await_console(guest.uuid, "GUEST READY", times=2)
+    for disk in ("vda", "vdb"):
+        assert "legible" in run_inside(guests, guest.uuid, f"dd if=/dev/{disk} bs=512 count=1")
+    kept = (node.directory / "state/journal.sqlite").read_bytes() + node.log.read_bytes()
+    assert passphrase.encode() not in kept
+
+
+def test_a_secret_that_the_node_does_not_have_is_named(guests: Guests) -> None:
+    guest = a_guest(guests)
+    device = msgspec.structs.replace(a_blank_disk(), encryption=Encryption(secret_uuid=guest.uuid))
+    with pytest.raises(InvalidMessage, match=r"block_device\.encryption\.secret_uuid: there is no "):
         guests.client.attach_volume(guest.uuid, device)

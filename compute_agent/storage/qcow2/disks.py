@@ -13,7 +13,8 @@ from compute_agent.storage.files import require_present, require_space, write_co
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.inspection import virtual_size
 from compute_agent.storage.qcow2.qemu_img import QemuImg
-from compute_agent.storage.settings import Preallocation
+from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.settings import Preallocation, StorageSettings
 from compute_agent.storage.source import Place
 
 _GIB = 1024**3
@@ -28,13 +29,12 @@ _TAKEN_AT_ONCE: dict[Preallocation, int] = {"metadata": 4096, "falloc": 1, "full
 class Qcow2Disks:
     """The `compute_agent.storage.source.DiskKind` of local disks. No two guests can open one: QEMU locks the file."""
 
-    def __init__(
-        self, images: ImageCache, qemu_img: QemuImg, reserved_space: int, preallocation: Preallocation
-    ) -> None:
+    def __init__(self, settings: StorageSettings, images: ImageCache, qemu_img: QemuImg) -> None:
         self._images = images
         self._qemu_img = qemu_img
-        self._reserved_space = reserved_space
-        self._preallocation = preallocation
+        self._reserved_space = settings.reserved_space
+        self._preallocation = settings.preallocation
+        self._secret_dir = settings.rbd.ceph.secret_dir
 
     def check(self, field: str, device: BlockDevice) -> None:
         """Every node has room for files; an image in Ceph stays there."""
@@ -75,7 +75,7 @@ class Qcow2Disks:
         size = (device.size_gb or 0) * _GIB
         if device.image is None:
             self._require_space(path, size)
-            self._qemu_img.create_empty(path, size, self._preallocation)
+            self._qemu_img.create_empty(path, size, self._preallocation, self._passphrase(device))
             return
         base = self._images.link(place.instance_uuid, place.name, device.image, device.image.disk_format)
         needed = virtual_size(base, device.image.disk_format)
@@ -83,7 +83,11 @@ class Qcow2Disks:
             reason = f"the image's virtual size of {needed} bytes does not fit in the disk's {size} bytes"
             raise InvalidImage("size_gb", device.size_gb, reason)
         self._require_space(path, size or needed)
-        self._qemu_img.create_overlay(path, base, device.image.disk_format, size or needed, self._preallocation)
+        whole = (base, device.image.disk_format)
+        self._qemu_img.create_overlay(path, whole, size or needed, self._preallocation, self._passphrase(device))
+
+    def _passphrase(self, device: BlockDevice) -> str | None:
+        return passphrase_of(device, self._secret_dir)
 
     def _require_space(self, path: Path, size: int) -> None:
         needed = _OVERHEAD + size // _TAKEN_AT_ONCE[self._preallocation] if self._preallocation != "off" else _OVERHEAD

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compute_agent.errors import StorageError
+from compute_agent.storage.secrets import readable_once
 
 _CHECK_FOUND_LEAKS = 3
 """qemu-img check: clusters that nobody uses, which harms nobody."""
+
+_SECRET = "passphrase"
 
 _MEMORY = 2 * 1024**3
 """Bytes of address space: images from strangers decide how large the tables are that it reads."""
@@ -23,21 +26,33 @@ class QemuImg:
     binary: str
     timeout: float
 
-    def create_overlay(self, path: Path, base: Path, base_format: str, size: int, preallocation: str = "off") -> None:
-        """A qcow2 of `size` bytes that holds what differs from `base`, which was inspected: it is not opened again."""
-        # Only with subclusters can a cluster be allocated and still read as the base's.
-        options = [] if preallocation == "off" else ["-o", f"preallocation={preallocation},extended_l2=on"]
-        self._create("-u", "-F", base_format, "-b", str(base), *options, str(path), str(size))
+    def create_overlay(
+        self,
+        path: Path,
+        base: tuple[Path, str],
+        size: int,
+        preallocation: str = "off",
+        passphrase: str | None = None,
+    ) -> None:
+        """A qcow2 of `size` bytes that holds what differs from a base (path, format).
 
-    def create_empty(self, path: Path, size: int, preallocation: str = "off") -> None:
-        """A qcow2 of `size` bytes that reads as zeros; what is not preallocated takes space as it is written."""
-        self._create("-o", f"preallocation={preallocation}", str(path), str(size))
+        The base was inspected: it is not opened again.
+        """
+        # Only with subclusters can a cluster be allocated and still read as the base's.
+        options = [] if preallocation == "off" else [f"preallocation={preallocation}", "extended_l2=on"]
+        path_of_base, base_format = base
+        self._create(options, passphrase, "-u", "-F", base_format, "-b", str(path_of_base), str(path), str(size))
+
+    def create_empty(self, path: Path, size: int, preallocation: str = "off", passphrase: str | None = None) -> None:
+        """A qcow2 of `size` bytes that reads as zeros; what is not preallocated takes space as it is written.
+
+        With a passphrase, which nobody gets to see, it is encrypted (LUKS).
+        """
+        self._create([f"preallocation={preallocation}"], passphrase, str(path), str(size))
 
     def resize(self, path: Path, size: int, image_format: str = "qcow2") -> None:
         """Make the image `size` bytes large; it only ever grows."""
-        result = self._run("resize", "-q", "-f", image_format, str(path), str(size))
-        if result.returncode != 0:
-            raise StorageError(_reason(result))
+        self._require("resize", "-q", "-f", image_format, str(path), str(size))
 
     def check(self, path: Path) -> str | None:
         """What is wrong with the qcow2 at `path`, in one line; None where it is sound."""
@@ -46,12 +61,23 @@ class QemuImg:
             return None
         return _reason(result)
 
-    def _create(self, *arguments: str) -> None:
-        result = self._run("create", "-q", "-f", "qcow2", *arguments)
+    def _create(self, options: Sequence[str], passphrase: str | None, *arguments: str) -> None:
+        chosen = [word for option in options for word in ("-o", option)]
+        command = ["create", "-q", "-f", "qcow2", *chosen]
+        if passphrase is None:
+            self._require(*command, *arguments)
+            return
+        with readable_once(passphrase) as fd:
+            secret = ("--object", f"secret,id={_SECRET},file=/proc/self/fd/{fd}")
+            encryption = ("-o", "encrypt.format=luks", "-o", f"encrypt.key-secret={_SECRET}")
+            self._require(*command, *secret, *encryption, *arguments, pass_fds=[fd])
+
+    def _require(self, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
+        result = self._run(*arguments, pass_fds=pass_fds)
         if result.returncode != 0:
             raise StorageError(_reason(result))
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
         command = (
             "prlimit",
             f"--as={_MEMORY}",
@@ -63,6 +89,7 @@ class QemuImg:
         try:
             return subprocess.run(
                 command,
+                pass_fds=pass_fds,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -15,6 +15,7 @@ from compute_agent.errors import StorageError
 from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.rbd.cluster import Cluster
+from compute_agent.storage.secrets import readable_once
 
 _MEMORY = 8 * 1024**3
 """Bytes of address space; librbd's threads reserve much more than they use."""
@@ -37,7 +38,7 @@ class Conversion:
         :raises StorageError: it failed, or was not done in time; no process is left, and the image has some of it.
         """
         credentials = cluster.credentials()
-        with credentials.key_descriptor() as key:
+        with readable_once(credentials.key) as key:
             target = _target(pool, image, conf=str(credentials.conf), user=cluster.user.auth_username)
             process = self._start(source, target, key)
         try:

@@ -5,18 +5,15 @@ Monitors' addresses are only ever read from the configuration, because they chan
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from collections.abc import Iterator
 from configparser import ConfigParser, Error
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from compute_agent.errors import InvalidMessage, StorageError
-from compute_agent.instance.wire import UUID_PATTERN
+from compute_agent.storage.secrets import read_secret
 
+_FIELD = "connection_info.data."
 _NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 _DEFAULT_KEYRINGS = (
     "/etc/ceph/$cluster.$name.keyring",
@@ -58,17 +55,6 @@ class Credentials:
     key: str = field(repr=False)
     """base64, as Ceph writes it."""
 
-    @contextmanager
-    def key_descriptor(self) -> Iterator[int]:
-        """A pipe to read the key from, once: others can see a process's command line and environment, but not this."""
-        reader, writer = os.pipe()
-        try:
-            with os.fdopen(writer, "w") as file:
-                file.write(self.key)
-            yield reader
-        finally:
-            os.close(reader)
-
 
 def find_credentials(user: ClusterUser, settings: CephSettings) -> Credentials:
     """Look on the node.
@@ -82,22 +68,7 @@ def find_credentials(user: ClusterUser, settings: CephSettings) -> Credentials:
         raise _unknown("cluster_name", user.cluster_name, f"there is no {conf}")
     if user.secret_uuid is None:
         return Credentials(conf=conf, key=_keyring_key(user, conf))
-    _checked("secret_uuid", user.secret_uuid, UUID_PATTERN)
-    return Credentials(conf=conf, key=_secret(user.secret_uuid, settings.secret_dir))
-
-
-def _secret(secret_uuid: str, directory: Path) -> str:
-    path = directory / secret_uuid
-    try:
-        with path.open() as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o077:
-                raise StorageError(f"{path} must belong to root and be closed to others (chown root, chmod 600)")
-            return file.read().strip()
-    except FileNotFoundError:
-        raise _unknown("secret_uuid", secret_uuid, f"there is no {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"{path} cannot be read: {error}") from error
+    return Credentials(conf=conf, key=read_secret(_FIELD + "secret_uuid", user.secret_uuid, settings.secret_dir))
 
 
 def _keyring_key(user: ClusterUser, conf: Path) -> str:
@@ -143,4 +114,4 @@ def _checked(field: str, value: str, pattern: str) -> str:
 
 
 def _unknown(field: str, value: str, reason: str) -> InvalidMessage:
-    return InvalidMessage(f"connection_info.data.{field}", value, reason)
+    return InvalidMessage(f"{_FIELD}{field}", value, reason)

@@ -74,6 +74,10 @@ class RbdDisks:
             raise InvalidMessage(
                 f"{field}.backend", "rbd", "this node makes no disks in Ceph ([storage] rbd_pool is empty)"
             )
+        if device.source_type != "volume" and device.encryption is not None:
+            raise InvalidMessage(
+                f"{field}.encryption", "…", "a disk that is made in Ceph is not encrypted by this agent"
+            )
         try:
             note = self._describe("disk", "", device)
             self._clusters.get(note.user).credentials()

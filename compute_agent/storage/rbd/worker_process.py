@@ -13,6 +13,7 @@ from typing import Any
 
 from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.storage.rbd.credentials import ClusterUser, Credentials
+from compute_agent.storage.secrets import readable_once
 
 _MODULE = "compute_agent.storage.rbd.worker"
 _CONNECTED_WITHIN = 15.0
@@ -94,7 +95,7 @@ class WorkerProcess:
 
 
 def _start(control: int, user: ClusterUser, credentials: Credentials) -> subprocess.Popen[bytes]:
-    with credentials.key_descriptor() as key:
+    with readable_once(credentials.key) as key:
         words = (str(control), str(key), user.cluster_name, str(credentials.conf), user.auth_username)
         return subprocess.Popen(
             [sys.executable, "-I", "-m", _MODULE, *words],

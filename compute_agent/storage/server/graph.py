@@ -26,6 +26,8 @@ def rbd_node(name: str, export: RbdExport, *, conf: str, secret: str) -> Node:
         "key-secret": secret,
         "auth-client-required": ["cephx"],
         **_common(export, read_only=export.read_only),
+        # What a server keeps to itself is lost when it dies, and the guest lives on and believes that it wrote it.
+        "cache": {"direct": True, "no-flush": False},
     }
 
 

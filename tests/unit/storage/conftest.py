@@ -148,6 +148,8 @@ def settings(tmp_path: Path, sources: Path) -> StorageSettings:
     return StorageSettings(
         disk_dir=tmp_path / "disks",
         image_dir=tmp_path / "images",
+        snapshot_dir=tmp_path / "snapshots",
+        backup_dir=tmp_path / "backups",
         rbd=no_ceph(tmp_path),
         image_sources=(sources,),
         reserved_space=0,

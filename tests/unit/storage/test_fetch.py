@@ -216,7 +216,7 @@ from pathlib import Path
 from compute_agent.storage.settings import StorageSettings
 from tests.unit.storage.making import image_disk, make_instance, no_ceph, open_disks
 base = Path(sys.argv[1])
-settings = StorageSettings(disk_dir=base / "disks", image_dir=base / "images", rbd=no_ceph(base), reserved_space=0)
+settings = StorageSettings(disk_dir=base / "disks", image_dir=base / "images", snapshot_dir=base, backup_dir=base, rbd=no_ceph(base), reserved_space=0)
 open_disks(settings).create(make_instance(image_disk(*sys.argv[2:])), lambda percent: print(percent, flush=True))
 """
 

@@ -9,6 +9,7 @@ import pytest
 
 from compute_agent.errors import InvalidMessage, StorageError
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser, find_credentials
+from compute_agent.storage.secrets import readable_once
 
 SECRET = "5f1d3c3e-6f1a-4a57-8d6e-6b8d2c7f0a11"
 KEY = "AQBSdFhcGbTUDxAAoQF9ZLQ8V6w0PzIoMQ8gRA=="
@@ -36,7 +37,7 @@ def test_a_secret(settings: CephSettings, tmp_path: Path) -> None:
 
 def test_the_key_goes_through_a_pipe(settings: CephSettings) -> None:
     found = find_credentials(ClusterUser(auth_username="cinder", secret_uuid=SECRET), settings)
-    with found.key_descriptor() as descriptor:
+    with readable_once(found.key) as descriptor:
         assert os.read(descriptor, 1000) == KEY.encode()
         assert os.read(descriptor, 1000) == b""
     with pytest.raises(OSError, match="Bad file descriptor"):
