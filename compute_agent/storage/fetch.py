@@ -25,6 +25,8 @@ MakeRoom = Callable[[int], None]
 """Told how many bytes are still to come; raises InsufficientResources."""
 
 _CHUNK = 1024 * 1024
+_AHEAD = 8 * _CHUNK
+"""Bytes that room is made for at once where nobody knows how many there will be."""
 _FILE = "file://"
 
 
@@ -97,7 +99,7 @@ class _Download:
             for chunk, offset, total in chunks:
                 if offset < self._size():
                     self.file.truncate(offset)
-                self.make_room(len(chunk) if total is None else max(len(chunk), total - offset))
+                self.make_room(max(len(chunk), _AHEAD - offset % _AHEAD if total is None else total - offset))
                 self.file.write(chunk)
                 self.progress(self._size() * 100 // total if total else 0)
 

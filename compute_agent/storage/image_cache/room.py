@@ -92,26 +92,30 @@ class ImageRoom:
     def _expect(self, name: str, needed: int) -> None:
         """:raises InsufficientResources: what may be removed is not enough."""
         with self._guard:
-            others = sum(size for other, size in self._coming.items() if other != name)
-            if not self._fits(others + needed):
-                self._evict(others + needed)
+            promised = self._coming.pop(name, 0)
+            coming = needed + sum(self._coming.values())
+            # What was promised is within the limit still: the file has grown by what is not to come any more.
+            if not self._leaves_reserve(coming) or (needed > promised and not self._is_within_limit(coming)):
+                self._evict(coming)
             self._coming[name] = needed
 
     def _evict(self, needed: int) -> None:
         for entry in self.entries():
-            if self._fits(needed):
+            if self._leaves_reserve(needed) and self._is_within_limit(needed):
                 return
             self._remove_idle(entry)
         require_space(self._directory, needed, self._reserved_space)
-        if not self._fits(needed):
+        if not self._is_within_limit(needed):
             raise InsufficientResources(
                 f"the image cache has no room for {needed / _MIB:.1f} MiB: {self.size() / _MIB:.1f} MiB of its "
                 f"{self._limit / _MIB:.1f} MiB are in use (see [storage] image_cache_size_mb)"
             )
 
-    def _fits(self, needed: int) -> bool:
-        enough = free_space(self._directory) - needed >= self._reserved_space
-        return enough and not (self._limit and self.size() + needed > self._limit)
+    def _leaves_reserve(self, needed: int) -> bool:
+        return free_space(self._directory) - needed >= self._reserved_space
+
+    def _is_within_limit(self, needed: int) -> bool:
+        return not self._limit or self.size() + needed <= self._limit
 
     def _remove_idle(self, entry: Entry) -> None:
         # Looked at again: a disk may have been made meanwhile. One that is just being made holds its image.

@@ -101,29 +101,41 @@ def test_a_kernel_stays_for_the_next_start(small: StorageSettings, sources: Path
 
 
 def test_two_downloads_do_not_promise_the_same_room(small: StorageSettings, web: WebServer, sources: Path) -> None:
-    disks, half, go_on = open_disks(small), threading.Event(), threading.Event()
+    disks, arriving, go_on = open_disks(small), threading.Event(), threading.Event()
     first, second = b"\1" * (MIB + MIB // 2), b"\2" * MIB
 
     def slowly(request: BaseHTTPRequestHandler) -> None:
         send(request, first[:100_000], length=len(first))
-        half.set()
         go_on.wait(5)
         request.wfile.write(first[100_000:])
 
     web.answers["/first"] = slowly
     slow = make_instance(image_disk(web.url("/first"), checksum(first), "raw"))
     with ThreadPoolExecutor(1) as threads:
-        began = threads.submit(disks.create, slow, ignore)
-        assert half.wait(5)
-        while not list(small.image_dir.glob("*.part")) or not next(small.image_dir.glob("*.part")).stat().st_size:
-            pass
+        began = threads.submit(disks.create, slow, lambda percent: arriving.set())
         try:
+            assert arriving.wait(5)
             with pytest.raises(InsufficientResources):
                 disks.create(number(make_instance(local_disk(sources, second, "raw")), 2), ignore)
         finally:
             go_on.set()
         began.result(5)
     assert contents(small) == [1]
+
+
+def test_a_download_of_unknown_size_ends_at_the_limit(settings: StorageSettings, web: WebServer) -> None:
+    limited = replace(settings, image_cache_size_mb=20)
+    content = bytes(40 * MIB)
+
+    def without_length(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(content)
+
+    web.answers["/"] = without_length
+    with pytest.raises(InsufficientResources, match="image cache"):
+        open_disks(limited).create(make_instance(image_disk(web.url("/"), checksum(content), "raw")), ignore)
+    assert list(limited.image_dir.glob("*.part")) == []
 
 
 def scribble(path: Path, *, keep_time: bool = False) -> None:
