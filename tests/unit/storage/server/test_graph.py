@@ -42,6 +42,7 @@ def test_image_in_ceph() -> None:
         "key-secret": "key",
         "auth-client-required": ["cephx"],
         **COMMON,
+        "cache": {"direct": True, "no-flush": False},
     }
 
 
