@@ -95,7 +95,7 @@ def _block_devices(arguments: argparse.Namespace) -> list[dict[str, object]]:
     elif arguments.disk_size is not None:
         raise _unusable("--disk-size", "is the size of --image's disk, which is not given", "use --blank GB")
     disks.extend({"source_type": "blank", "size_gb": size} for size in arguments.blank)
-    return disks
+    return [disk | {"backend": arguments.backend} for disk in disks]
 
 
 def _image(arguments: argparse.Namespace) -> dict[str, object]:
@@ -115,7 +115,7 @@ def _declared_format(name: str) -> str:
 
 def _source(name: str, checksum: str | None) -> dict[str, object]:
     """A file on the node, or an URL; a checksum that is not given is computed, for a file."""
-    if re.match("https?://", name):
+    if re.match("(https?|rbd)://", name):
         if checksum is None:
             raise _unusable("--image-checksum", f"{name} needs one", "add --image-checksum sha256:…")
         return {"url": name, "checksum": checksum}

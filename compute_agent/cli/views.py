@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from compute_agent.cli.columns import Moment, Nested, Perhaps, Short, Size, Usage, present
-from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
 from compute_agent.instance.model import Port
 from compute_agent.instance.view import Accepted, CachedImage, Fault, InstanceView, OperationView
 
@@ -138,10 +138,21 @@ def _addresses(ports: list[Port]) -> list[str]:
     return [fixed.ip_address for port in ports for fixed in port.fixed_ips]
 
 
+_SAID_OF_DISKS = ("size_gb", "volume_id", "backend", "cache_mode")
+
+
 def _describe_disk(disk: BlockDevice) -> dict[str, object]:
-    fields: dict[str, object] = {"source_type": disk.source_type, "size_gb": disk.size_gb}
+    """What was said about it; not what was left to the node."""
+    fields: dict[str, object] = {"device_name": disk.device_name, "source_type": disk.source_type}
+    fields |= {name: value for name in _SAID_OF_DISKS if (value := getattr(disk, name)) is not None}
     if disk.image is not None:
         fields |= {"url": disk.image.url, "disk_format": disk.image.disk_format}
+    if isinstance(disk.connection_info, RbdConnection):
+        fields |= {"rbd": disk.connection_info.data.name, "cluster": disk.connection_info.data.cluster_name}
+    if isinstance(disk.connection_info, FileConnection):
+        fields |= {"file": disk.connection_info.data.path}
+    if disk.qos is not None:
+        fields["qos"] = msgspec.to_builtins(disk.qos)
     return fields
 
 

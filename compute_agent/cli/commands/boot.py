@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from compute_agent.cli.arguments import key_value, memory_mb, port, positive, readable_file, uuid_text
 from compute_agent.cli.commands.change import ChangeCommand
@@ -11,6 +12,7 @@ from compute_agent.cli.failure import ExitStatus, Failure
 from compute_agent.cli.order import instance_from_arguments, instance_from_file
 from compute_agent.instance.model import Instance
 from compute_agent.instance.view import Accepted
+from compute_agent.instance.wire import Backend
 
 _EXAMPLES = """\
   computectl boot web1 --vcpus 2 --memory 2G --image /var/lib/compute-agent/sources/debian-12.qcow2 \\
@@ -77,6 +79,9 @@ def _add_disk_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         disks.add_argument("--disk-size", metavar="GB", type=positive, help="of the first disk; default: the image's"),
         disks.add_argument(
             "--blank", metavar="GB", type=positive, action="append", default=[], help="an empty disk; repeatable"
+        ),
+        disks.add_argument(
+            "--backend", choices=get_args(Backend), help="where the disks are made; default: where the node makes them"
         ),
         disks.add_argument("--kernel", metavar="PATH", type=readable_file, help="start it without a boot loader"),
         disks.add_argument("--ramdisk", metavar="PATH", type=readable_file),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import uuid
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from compute_agent.cli.commands.change import InstanceChangeCommand
 from compute_agent.cli.failure import ExitStatus, Failure
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.view import Accepted
+from compute_agent.instance.wire import Backend, CacheMode, DiskBus
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class VolumeAttach(InstanceChangeCommand):
         kind.add_argument("--blank", metavar="GB", type=positive, help="an empty disk of the instance's own")
         kind.add_argument("--rbd", metavar="POOL/IMAGE", help="a volume in Ceph")
         kind.add_argument("--file", metavar="PATH", help="a volume in a file, below one of the node's volume_dirs")
-        parser.add_argument("--backend", choices=("qcow2", "rbd"), help="of an empty disk; default: the node's")
+        parser.add_argument("--backend", choices=get_args(Backend), help="of an empty disk; default: the node's")
         parser.add_argument("--cluster", metavar="NAME", default="ceph", help="of a volume in Ceph; default: ceph")
         parser.add_argument("--user", metavar="NAME", help="Ceph's, without client.")
         parser.add_argument(
@@ -44,8 +45,8 @@ class VolumeAttach(InstanceChangeCommand):
         parser.add_argument("--image-format", choices=("qcow2", "raw"), help="of a volume in a file; never guessed")
         parser.add_argument("--read-only", action="store_true")
         parser.add_argument("--volume-id", metavar="UUID", type=uuid_text, help="names the disk; default: a new one")
-        parser.add_argument("--bus", choices=("virtio", "scsi"), default="virtio")
-        parser.add_argument("--cache", choices=("none", "writeback", "writethrough", "directsync", "unsafe"))
+        parser.add_argument("--bus", choices=get_args(DiskBus), default="virtio")
+        parser.add_argument("--cache", choices=get_args(CacheMode))
         parser.add_argument(
             "--luks", metavar="UUID", type=uuid_text, help="the secret that opens the disk's LUKS container"
         )
