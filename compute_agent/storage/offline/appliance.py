@@ -38,9 +38,9 @@ _ERROR = re.compile(r"(?:\*stdin\*:\d+: )?libguestfs: error: (.*)")
 _KERNEL = ("SUPERMIN_KERNEL", "SUPERMIN_MODULES")
 """Variables that name the appliance's kernel where the host's own is not in /boot or cannot be read."""
 
-# The parent's death has to be asked for after the user has changed, which forgets it.
+# Each ends with its parent. That has to be asked for again after the user has changed, which forgets it.
 _CONFINEMENT = (
-    "unshare --net --ipc --uts --pid --mount --fork --kill-child --mount-proc "
+    "setpriv --pdeathsig KILL unshare --net --ipc --uts --pid --mount --fork --kill-child --mount-proc "
     "setpriv --reuid {uid} --regid {gid} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all "
     "--pdeathsig KILL prlimit --as={memory} --core=0"
 )
