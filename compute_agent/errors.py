@@ -9,7 +9,8 @@
      │    └── InvalidConfiguration     compute-agent.conf or a command line
      ├── NotFound                      nothing was changed
      │    ├── InstanceNotFound
-     │    └── OperationNotFound
+     │    ├── OperationNotFound
+     │    └── CopyNotFound             no such snapshot or backup
      ├── Conflict                      the caller is in the way of something else: nothing was changed
      │    ├── InstanceExists           the uuid is in use
      │    ├── InvalidState             the instance is not in a state that allows the operation
@@ -89,6 +90,16 @@ class OperationNotFound(NotFound):
 
     def __str__(self) -> str:
         return f"request_id: no such operation on this host (got {self.args[0]!r})"
+
+
+class CopyNotFound(NotFound):
+    """There is no such snapshot or backup on this host; `field` is ``image_id`` or ``backup_id``."""
+
+    def __init__(self, field: str, copy_id: str) -> None:
+        super().__init__(field, copy_id)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: no such copy on this host (got {self.args[1]!r})"
 
 
 class Conflict(ComputeAgentError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -25,9 +25,17 @@ class Announcer:
         self._wake = wake
 
     def announce(
-        self, request: Request, phase: Phase, progress: int, vm_state: VmState | None = None, fault: Fault | None = None
+        self,
+        request: Request,
+        phase: Phase,
+        progress: int,
+        vm_state: VmState | None = None,
+        outcome: Fault | Mapping[str, object] | None = None,
     ) -> None:
-        """Part of the transaction that is open; `progress` in percent, `vm_state` None when the instance is gone."""
+        """Part of the transaction that is open; `progress` in percent, `vm_state` None when the instance is gone.
+
+        `outcome` is why the operation failed, or what has come of it.
+        """
         payload = {
             "request_id": request.request_id,
             "instance_uuid": request.instance_uuid,
@@ -36,7 +44,8 @@ class Announcer:
             "host": self._host,
             "progress": progress,
             "vm_state": vm_state,
-            "fault": msgspec.to_builtins(fault),
+            "fault": msgspec.to_builtins(outcome) if isinstance(outcome, Fault) else None,
+            "result": None if isinstance(outcome, Fault) else outcome,
         }
         event_type = f"compute.instance.{request.operation}.{phase}"
         self._journal.add_notification(Notification(event_type=event_type, payload=payload))

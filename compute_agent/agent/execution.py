@@ -112,10 +112,11 @@ class Execution:
                 self._announcer.announce(self._request, "progress", percent, self._row.vm_state)
 
     def _succeed(self) -> None:
+        result = self._operation.result(self._work) if self._operation.result else None
         with self._node.journal.transaction():
             state = self._conclude()
             self._node.journal.finish(self._request.request_id, OperationState.DONE, None)
-            self._announcer.announce(self._request, "end", 100, state)
+            self._announcer.announce(self._request, "end", 100, state, result)
         LOG.info("Finished %s", self._operation.name)
 
     def _conclude(self) -> VmState | None:

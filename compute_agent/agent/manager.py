@@ -22,8 +22,9 @@ from compute_agent.agent.recovery import recover
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError
+from compute_agent.errors import ComputeAgentError, DiskInUse
 from compute_agent.host.resources import cpu_count, memory_mb
+from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
 from compute_agent.network.contract import PortDriver
@@ -115,7 +116,7 @@ class Manager:
         LOG.error("%s cannot begin: %s", request.operation, error)
         with self._journal.transaction():
             self._journal.finish(request.request_id, OperationState.FAILED, fault_of(error))
-            self._announcer.announce(request, "error", 0, fault=fault_of(error))
+            self._announcer.announce(request, "error", 0, outcome=fault_of(error))
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -177,6 +178,26 @@ class Manager:
     def list_images(self) -> list[CachedImage]:
         """What the image cache holds."""
         return self._node.storage.list_images()
+
+    def get_snapshot(self, image_id: str) -> Snapshot:
+        """:raises CopyNotFound: there is none."""
+        return self._node.storage.copies.get_snapshot(image_id)
+
+    def delete_snapshot(self, image_id: str) -> None:
+        """Remove it, if it is there."""
+        self._node.storage.copies.delete_snapshot(image_id)
+
+    def list_backups(self, instance_uuid: str | None) -> list[Backup]:
+        """Oldest first; of one instance, where it is given, which may be gone."""
+        backups = self._node.storage.copies.list_backups()
+        return [one for one in backups if instance_uuid in (None, one.instance_uuid)]
+
+    def delete_backup(self, backup_id: str) -> None:
+        """Remove it, if it is there. :raises DiskInUse: another backup stands on it, or something is done with it."""
+        for row in self._journal.unfinished():
+            if backup_id in (row.request.arguments.get(name) for name in ("backup_id", "parent")):
+                raise DiskInUse(f"backup {backup_id} cannot be deleted: {row.request.operation} uses it now")
+        self._node.storage.copies.delete_backup(backup_id)
 
     def get_host(self) -> dict[str, object]:
         """What this host is, has and can do."""

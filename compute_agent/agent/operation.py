@@ -7,7 +7,7 @@ needs what an earlier one handed over (open descriptors, for instance) gets it a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,3 +40,5 @@ class Operation:
     """The instance's state when all steps are done; observed: what is found by looking."""
     failure: VmState | None = None
     """The instance's state when the steps were undone; None: whatever is found by looking."""
+    result: Callable[[Work], Mapping[str, object]] | None = None
+    """What the controller is told when all is done; found by looking, for the agent may have died before."""

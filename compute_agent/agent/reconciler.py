@@ -47,6 +47,7 @@ class Reconciler:
         while not self._closed.is_set():
             try:
                 self.look()
+                self._node.storage.copies.tidy(lambda uuid: bool(self._node.journal.unfinished(uuid)))
                 self._node.journal.forget_operations_beyond(self._node.settings.operation_history)
             except ComputeAgentError as error:
                 LOG.warning("This look at the node was cut short: %s", error)

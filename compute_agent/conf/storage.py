@@ -30,6 +30,16 @@ OPTIONS = [
         default="${agent.state_dir}/images",
         help="The cache of images. An absolute path.",
     ),
+    cfg.StrOpt(
+        "snapshot_dir",
+        default="${agent.state_dir}/snapshots",
+        help="Images that were made of instances; file:// images may come from here too. An absolute path.",
+    ),
+    cfg.StrOpt(
+        "backup_dir",
+        default="${agent.state_dir}/backups",
+        help="Backups of instances' disks, one directory each. An absolute path.",
+    ),
     cfg.ListOpt(
         "image_sources",
         default=[str(path) for path in _DEFAULTS["image_sources"]],
@@ -63,6 +73,13 @@ OPTIONS = [
         min=1,
         max=86400,
         help="Seconds that one run of qemu-img may take.",
+    ),
+    cfg.FloatOpt(
+        "copy_timeout",
+        default=_DEFAULTS["copy_timeout"],
+        min=1,
+        max=7 * 86400,
+        help="Seconds that the copy of one disk of a stopped instance, or its restoring, may take.",
     ),
     cfg.FloatOpt(
         "download_timeout",
@@ -118,5 +135,7 @@ def storage_settings(conf: cfg.ConfigOpts) -> StorageSettings:
         disk_dir=Path(conf.storage.disk_dir),
         image_dir=Path(conf.storage.image_dir),
         image_sources=tuple(Path(path) for path in conf.storage.image_sources),
+        snapshot_dir=Path(conf.storage.snapshot_dir),
+        backup_dir=Path(conf.storage.backup_dir),
         **plain,
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from oslo_messaging.transport import RPCTransport
 
 from compute_agent.errors import DeadlineExceeded
 from compute_agent.instance.block_device import BlockDevice, DiskQos
+from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
 from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
@@ -116,6 +117,47 @@ class ComputeClient:
     ) -> Accepted:
         """Limit a disk anew; None takes all limits away."""
         return self._change("set_disk_qos", request_id, instance_uuid=instance_uuid, disk=disk, qos=qos)
+
+    def snapshot_instance(self, instance_uuid: str, image_id: str, request_id: str | None = None) -> Accepted:
+        """Make an image of the root disk as it is now; `get_snapshot` tells of it when the operation is done."""
+        return self._change("snapshot_instance", request_id, instance_uuid=instance_uuid, image_id=image_id)
+
+    def backup_instance(
+        self,
+        instance_uuid: str,
+        backup_id: str,
+        request_id: str | None = None,
+        *,
+        disks: Sequence[str] | None = None,
+        parent: str | None = None,
+    ) -> Accepted:
+        """Copy disks (default: all) as they all are now; with `parent`, only what was written since that backup."""
+        names = None if disks is None else list(disks)
+        return self._change(
+            "backup_instance", request_id, instance_uuid=instance_uuid, backup_id=backup_id, disks=names, parent=parent
+        )
+
+    def restore_instance(self, instance_uuid: str, backup_id: str, request_id: str | None = None) -> Accepted:
+        """Have the disks of a stopped instance be what they were when a backup was made."""
+        return self._change("restore_instance", request_id, instance_uuid=instance_uuid, backup_id=backup_id)
+
+    # --- copies: done when answered ----------------------------------------------------------------
+
+    def get_snapshot(self, image_id: str) -> Snapshot:
+        """An image that was made of an instance."""
+        return self._ask(Snapshot, "get_snapshot", image_id=image_id)
+
+    def delete_snapshot(self, image_id: str) -> None:
+        """Remove such an image, if it is there."""
+        self._ask(type(None), "delete_snapshot", image_id=image_id)
+
+    def list_backups(self, instance_uuid: str | None = None) -> list[Backup]:
+        """The backups on this host, oldest first; of one instance, where it is given."""
+        return self._ask(list[Backup], "list_backups", instance_uuid=instance_uuid)
+
+    def delete_backup(self, backup_id: str) -> None:
+        """Remove a backup, if it is there; refused while another stands on it."""
+        self._ask(type(None), "delete_backup", backup_id=backup_id)
 
     # --- questions ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from compute_agent.instance.block_device import BlockDevice, DiskQos
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import MOST_DISKS, Instance
 from compute_agent.instance.wire import Uuid
 
 RPC_VERSION = "1.0"
@@ -106,6 +106,26 @@ class SetDiskQos(_InstanceChange, frozen=True):
     qos: DiskQos | None = None
 
 
+class SnapshotInstance(_InstanceChange, frozen=True):
+    """Make an image of the root disk as it is now; its address and checksum come with the operation's end."""
+
+    image_id: Uuid
+
+
+class BackupInstance(_InstanceChange, frozen=True):
+    """Copy disks (all: null) as they all are now; with `parent`, their last backup, only what was written since."""
+
+    backup_id: Uuid
+    disks: Annotated[list[DiskReference], Meta(min_length=1, max_length=MOST_DISKS)] | None = None
+    parent: Uuid | None = None
+
+
+class RestoreInstance(_InstanceChange, frozen=True):
+    """Have the disks of a stopped instance be what they were when a backup was made."""
+
+    backup_id: Uuid
+
+
 class GetInstance(Message, frozen=True):
     """One instance."""
 
@@ -133,6 +153,30 @@ class GetDiagnostics(Message, frozen=True):
     """Counters of a running instance."""
 
     instance_uuid: Uuid
+
+
+class GetSnapshot(Message, frozen=True):
+    """An image that was made of an instance."""
+
+    image_id: Uuid
+
+
+class DeleteSnapshot(Message, frozen=True):
+    """Remove such an image, if it is there; instances that were made from it stay."""
+
+    image_id: Uuid
+
+
+class ListBackups(Message, frozen=True):
+    """The backups on this host, oldest first; of one instance, where it is given."""
+
+    instance_uuid: Uuid | None = None
+
+
+class DeleteBackup(Message, frozen=True):
+    """Remove a backup, if it is there; refused while another stands on it."""
+
+    backup_id: Uuid
 
 
 class GetHost(Message, frozen=True):
@@ -170,11 +214,18 @@ VERBS: dict[str, type[Message]] = {
     "detach_volume": DetachVolume,
     "extend_volume": ExtendVolume,
     "set_disk_qos": SetDiskQos,
+    "snapshot_instance": SnapshotInstance,
+    "backup_instance": BackupInstance,
+    "restore_instance": RestoreInstance,
     "get_instance": GetInstance,
     "list_instances": ListInstances,
     "get_console_output": GetConsoleOutput,
     "get_serial_console": GetSerialConsole,
     "get_diagnostics": GetDiagnostics,
+    "get_snapshot": GetSnapshot,
+    "delete_snapshot": DeleteSnapshot,
+    "list_backups": ListBackups,
+    "delete_backup": DeleteBackup,
     "get_host": GetHost,
     "list_images": ListImages,
     "get_operation": GetOperation,

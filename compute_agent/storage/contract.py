@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
 from compute_agent.instance.view import CachedImage
+
+if TYPE_CHECKING:
+    from compute_agent.storage.copies.contract import CopyStore
 
 OnCutOff = Callable[[str], None]
 """Told the uuid of an instance whose block server has ended by itself."""
@@ -19,6 +22,10 @@ Progress = Callable[[int], None]
 
 class DiskDriver(Protocol):
     """Makes, finds and removes the disks of an instance, and gives it those that exist without it."""
+
+    @property
+    def copies(self) -> CopyStore:
+        """Snapshots and backups."""
 
     def check(self, instance: Instance) -> None:
         """Refuse early what the message alone shows to be impossible; changes nothing.

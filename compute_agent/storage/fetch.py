@@ -158,7 +158,7 @@ def _open(
 ) -> Iterator[tuple[_Stream, int, int | None]]:
     """The content, at which offset it begins, and the size of the whole."""
     if url.startswith(_FILE):
-        with os.fdopen(_open_file(url, settings.image_sources), "rb") as file:
+        with os.fdopen(_open_file(url, (*settings.image_sources, settings.snapshot_dir)), "rb") as file:
             total = os.fstat(file.fileno()).st_size
             yield file, file.seek(offset if offset < total else 0), total
     else:

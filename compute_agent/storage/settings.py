@@ -21,6 +21,10 @@ class StorageSettings:
     """One directory an instance."""
     image_dir: Path
     """The image cache."""
+    snapshot_dir: Path
+    """Images that were made of instances; they may be booted from."""
+    backup_dir: Path
+    """One directory a backup."""
     rbd: RbdSettings
     host: str = "this host"
     """How other hosts know this one: what they read about a disk that it has."""
@@ -35,6 +39,8 @@ class StorageSettings:
     qemu_img: str = "qemu-img"
     qemu_img_timeout: float = 60.0
     """For one run."""
+    copy_timeout: float = 3600.0
+    """For copying one disk of a stopped instance, or restoring it."""
     download_timeout: float = 600.0
     """For a whole image."""
     connect_timeout: float = 10.0

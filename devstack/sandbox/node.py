@@ -51,6 +51,8 @@ ovsdb_connection = {switch}
 [storage]
 image_sources = {cache},{image_source}
 volume_dirs = {volumes}
+snapshot_dir = {directory}/snapshots
+backup_dir = {directory}/backups
 {storage}
 
 [ceph]

@@ -2,10 +2,12 @@
 
 from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
+from compute_agent.agent.operations.copies import BACKUP, SNAPSHOT
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
 from compute_agent.agent.operations.power import DISK_ERROR, GUEST_EXIT, PAUSE, RESUME_PAUSED, START, STOP, UNPAUSE
 from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
 from compute_agent.agent.operations.reconnect import RECONNECT_DISKS
+from compute_agent.agent.operations.restore import RESTORE
 from compute_agent.agent.operations.suspend import RESUME, SUSPEND
 from compute_agent.agent.operations.terminate import TERMINATE
 from compute_agent.agent.operations.volumes import ATTACH_VOLUME, DETACH_VOLUME
@@ -16,6 +18,7 @@ _BY_NAME = {
     operation.name: operation
     for operation in (
         *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS),
+        *(SNAPSHOT, BACKUP, RESTORE),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
     )
 }

@@ -19,6 +19,7 @@ from tests.unit.agent.world import INSTANCE, UUID, Agent, Killed, World
 RUNNING = ["disk", "port", "guest"]
 
 VOLUME_ID = "00000000-0000-4000-8000-0000000000d1"
+COPY_ID, LATER_ID = "00000000-0000-4000-8000-0000000000c1", "00000000-0000-4000-8000-0000000000c2"
 QOS = DiskQos(total_iops_sec=100)
 A_DISK_MORE = {"block_device": {"source_type": "blank", "size_gb": 1, "volume_id": VOLUME_ID}}
 WITH_DISK = [*RUNNING, "volume", "connection", "plugged"]
@@ -43,6 +44,22 @@ LIVES = {
         ["boot", "attach_volume"],
         WITH_DISK,
         VmState.ACTIVE,
+    ),
+    "snapshot": ({"image_id": COPY_ID}, ["boot"], [*RUNNING, "copy"], VmState.ACTIVE),
+    "snapshot stopped": ({"image_id": COPY_ID}, ["boot", "stop"], ["disk", "copy"], VmState.STOPPED),
+    "backup": ({"backup_id": COPY_ID, "disks": None}, ["boot"], [*RUNNING, "mark", "copy"], VmState.ACTIVE),
+    "backup stopped": ({"backup_id": COPY_ID}, ["boot", "stop"], ["disk", "mark", "copy"], VmState.STOPPED),
+    "backup again": (
+        {"backup_id": LATER_ID, "parent": COPY_ID},
+        ["boot", "backup"],
+        [*RUNNING, "mark", "copy"],
+        VmState.ACTIVE,
+    ),
+    "restore": (
+        {"backup_id": COPY_ID},
+        ["boot", "stop", "backup stopped"],
+        ["disk", "mark", "copy", "restored"],
+        VmState.STOPPED,
     ),
     "terminate": ({}, ["boot"], [], None),
 }
@@ -149,7 +166,7 @@ def test_killed_again_at_any_moment_of_the_recovery(tmp_path: Path, operation: s
             return
 
 
-DISK_OPERATIONS = ("attach_volume", "detach_volume", "extend_volume", "set_disk_qos")
+DISK_OPERATIONS = ("attach_volume", "detach_volume", "extend_volume", "set_disk_qos", "snapshot", "backup", "restore")
 
 # what is refused, what is left of the instance afterwards, its state
 FAILURES = [
@@ -169,6 +186,14 @@ FAILURES = [
     ("detach_volume", "detach", WITH_DISK, VmState.ACTIVE),
     ("extend_volume", "grow", RUNNING, VmState.ACTIVE),
     ("set_disk_qos", "limit", WITH_DISK, VmState.ACTIVE),
+    ("snapshot", "prepare copies", RUNNING, VmState.ACTIVE),
+    ("snapshot", "begin copies", RUNNING, VmState.ACTIVE),
+    ("snapshot", "copy", RUNNING, VmState.ACTIVE),
+    ("snapshot", "keep copies", RUNNING, VmState.ACTIVE),
+    ("snapshot stopped", "copy", ["disk"], VmState.STOPPED),
+    ("backup", "copy", RUNNING, VmState.ACTIVE),
+    ("restore", "prepare disks", ["disk", "mark", "copy"], VmState.STOPPED),
+    ("restore", "bring", ["disk", "mark", "copy"], VmState.STOPPED),
     ("resume", "start", ["disk", "memory"], VmState.SUSPENDED),
     ("terminate", "delete", ["disk"], VmState.ERROR),
 ]
@@ -188,7 +213,8 @@ def test_a_refused_side_effect_is_undone_and_reported(
     last = agent.journal.operations(UUID, 1)[0]
     assert last.state is OperationState.FAILED
     assert last.fault is not None and refused in last.fault.message
-    assert row.fault == (None if operation in DISK_OPERATIONS else last.fault), "the instance itself is as it was"
+    own_fault = None if operation.split(maxsplit=1)[0] in DISK_OPERATIONS else last.fault
+    assert row.fault == own_fault, "what happens to a disk is not the instance's fault"
     assert agent.events()[-1] == f"compute.instance.{operation.split(maxsplit=1)[0]}.error"
 
 

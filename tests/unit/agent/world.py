@@ -27,7 +27,7 @@ from compute_agent.instance.state import PowerState
 from compute_agent.instance.view import CachedImage
 from compute_agent.network.contract import PluggedPort, PortRequest
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
-from tests.unit.agent.copying import FakeCopies
+from tests.unit.agent.copying import FakeCopies, FakeCopyStore
 
 UUID = "00000000-0000-4000-8000-000000000001"
 PORT_ID = "00000000-0000-4000-8000-0000000000f1"
@@ -60,6 +60,13 @@ class World:
     jobs: set[str] = field(default_factory=set)
     """Under way in the guest's process, or done and not dismissed."""
     marks: set[str] = field(default_factory=set)
+    parts: set[str] = field(default_factory=set)
+    """Copies that have not got their name."""
+    copies: set[str] = field(default_factory=set)
+    content: str = "own"
+    """Of the disks: the instance's own, or that of a backup."""
+    restoring: set[str] = field(default_factory=set)
+    """What is beside the disks."""
     ports: set[str] = field(default_factory=set)
     guests: dict[str, PowerState] = field(default_factory=dict)
     resets: int = 0
@@ -102,6 +109,10 @@ class World:
             "plugged": bool(self.plugged),
             "job": bool(self.jobs),
             "mark": bool(self.marks),
+            "part": bool(self.parts),
+            "copy": bool(self.copies),
+            "restored": self.content != "own",
+            "beside": bool(self.restoring),
         }
         return [name for name, there in found.items() if there]
 
@@ -262,6 +273,7 @@ class FakeStorage:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.copies = FakeCopyStore(world)
 
     def check(self, instance: Instance) -> None: ...
 

@@ -93,7 +93,14 @@ def test_image_sources(tmp_path: Path) -> None:
 
 def test_qemu_img_that_is_not_there(tmp_path: Path) -> None:
     qemu_img = str(tmp_path / "qemu-img")
-    settings = StorageSettings(disk_dir=tmp_path, image_dir=tmp_path, rbd=no_ceph(tmp_path), qemu_img=qemu_img)
+    settings = StorageSettings(
+        disk_dir=tmp_path,
+        image_dir=tmp_path,
+        snapshot_dir=tmp_path,
+        backup_dir=tmp_path,
+        rbd=no_ceph(tmp_path),
+        qemu_img=qemu_img,
+    )
     (finding,) = check_qemu_img(settings)
     assert finding.status is Status.FAILURE
     assert "apt install qemu-utils" in finding.remedy

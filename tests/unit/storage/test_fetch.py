@@ -216,7 +216,8 @@ from pathlib import Path
 from compute_agent.storage.settings import StorageSettings
 from tests.unit.storage.making import image_disk, make_instance, no_ceph, open_disks
 base = Path(sys.argv[1])
-settings = StorageSettings(disk_dir=base / "disks", image_dir=base / "images", snapshot_dir=base, backup_dir=base, rbd=no_ceph(base), reserved_space=0)
+directories = {f"{name}_dir": base / f"{name}s" for name in ("disk", "image", "snapshot", "backup")}
+settings = StorageSettings(**directories, rbd=no_ceph(base), reserved_space=0)
 open_disks(settings).create(make_instance(image_disk(*sys.argv[2:])), lambda percent: print(percent, flush=True))
 """
 
@@ -272,7 +273,7 @@ def test_files_elsewhere_are_refused_and_not_told_of(
             "file:///proc/self/environ",
         )
     }
-    assert reasons == {f"files may come from {sources} only"}
+    assert reasons == {f"files may come from {sources}, {settings.snapshot_dir} only"}
     assert leftovers(settings) == []
 
 

@@ -1,0 +1,176 @@
+"""snapshot and backup: an instance's disks are copied as they are at one moment, whether or not its guest runs.
+
+A guest that runs copies them itself, in jobs that an agent's death does not end. From a backup's moment on its disks
+remember what is written to them, so that the next backup need not hold more than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.work import Work
+from compute_agent.errors import HostError, InvalidMessage, InvalidState
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.device_names import find_device
+from compute_agent.instance.model import Instance
+from compute_agent.instance.state import VmState
+from compute_agent.storage.copies.contract import CopyOrder
+from compute_agent.virt.copies import DiskCopy
+
+_RUNNING = frozenset({VmState.ACTIVE, VmState.PAUSED})
+_STATES = _RUNNING | {VmState.STOPPED}
+
+_LOOK = 1.0
+"""Seconds between two looks at copies that are being made."""
+
+
+def prepare_targets(work: Work) -> None:
+    """The files to copy to are there, and empty."""
+    order = _order(work)
+    if order.parent is not None and not _is_running(work):
+        needed = " or ".join(sorted(_RUNNING))
+        raise InvalidState(work.uuid, "an incremental backup", VmState.STOPPED, needed)
+    work.node.storage.copies.prepare(order)
+
+
+def discard_targets(work: Work) -> None:
+    """They are gone."""
+    work.node.storage.copies.discard(_order(work))
+
+
+def begin_copies(work: Work) -> None:
+    """This is the moment, for a guest that runs."""
+    order = _order(work)
+    if _is_running(work):
+        frozen = work.guest.copies.begin(work.request.request_id, [_copy(work, order, one) for one in order.devices])
+        if frozen:
+            work.node.storage.copies.note_frozen(order)
+
+
+def abandon_copies(work: Work) -> None:
+    """Nothing is copied any more, and the disks remember only what they did before."""
+    order, guest = _order(work), work.node.find_guest(work.uuid)
+    if guest is None:
+        work.node.storage.copies.forget_mark(order)
+        return
+    guest.copies.end()
+    for disk in _marked(order):
+        guest.copies.forget_marks(disk, guest.copies.marks(disk) - {order.copy_id})
+
+
+def await_copies(work: Work) -> None:
+    """All is copied."""
+    if not _is_running(work):
+        work.node.storage.copies.copy(_order(work), work.report)
+        return
+    while (percent := work.guest.copies.progress(work.request.request_id, _LOOK)) < 100:
+        work.report(percent)
+        if work.hurried:
+            raise HostError("given up, because the instance is to be terminated")
+
+
+def release_copies(work: Work) -> None:
+    """The guest's process lets go of them."""
+    if _is_running(work):
+        work.guest.copies.end()
+
+
+def keep_copies(work: Work) -> None:
+    """They have their name."""
+    work.node.storage.copies.keep(_order(work), work.report)
+
+
+def take_copies_back(work: Work) -> None:
+    """They have none."""
+    work.node.storage.copies.take_back(_order(work))
+
+
+def forget_older_marks(work: Work) -> None:
+    """The next incremental backup stands on this one."""
+    order = _order(work)
+    if not _is_running(work):
+        work.node.storage.copies.forget_older_marks(order)
+        return
+    for disk in _marked(order):
+        work.guest.copies.forget_marks(disk, {order.copy_id})
+
+
+def snapshot_made(work: Work) -> Mapping[str, object]:
+    """What the controller is told of it."""
+    snapshot = work.node.storage.copies.get_snapshot(_order(work).copy_id)
+    return dict(msgspec.to_builtins(snapshot))
+
+
+def backup_made(work: Work) -> Mapping[str, object]:
+    """What the controller is told of it."""
+    return dict(msgspec.to_builtins(work.node.storage.copies.get_backup(_order(work).copy_id)))
+
+
+def _order(work: Work) -> CopyOrder:
+    arguments = work.request.arguments
+    if work.request.operation == "snapshot":
+        root = [_root_device(work.instance)]
+        return CopyOrder(kind="snapshot", copy_id=str(arguments["image_id"]), instance=work.instance, devices=root)
+    parent = arguments.get("parent")
+    return CopyOrder(
+        kind="backup",
+        copy_id=str(arguments["backup_id"]),
+        instance=work.instance,
+        devices=_devices(work.instance, arguments.get("disks")),
+        parent=None if parent is None else str(parent),
+    )
+
+
+def _root_device(instance: Instance) -> BlockDevice:
+    ordered = [device for device in instance.block_devices if device.boot_index is not None]
+    if not instance.block_devices:
+        raise InvalidMessage("instance_uuid", instance.uuid, "the instance has no disk")
+    return min(ordered, key=lambda device: device.boot_index or 0) if ordered else instance.block_devices[0]
+
+
+def _devices(instance: Instance, names: object) -> list[BlockDevice]:
+    if not isinstance(names, list):
+        return list(instance.block_devices)
+    found = [find_device(instance, name) for name in names]
+    for name, device in zip(names, found, strict=True):
+        if device is None:
+            raise InvalidMessage("disks", name, "the instance has no such disk")
+    return [device for device in found if device is not None]
+
+
+def _copy(work: Work, order: CopyOrder, device: BlockDevice) -> DiskCopy:
+    disk = str(device.device_name)
+    mark = order.copy_id if order.kind == "backup" else None
+    return DiskCopy(disk=disk, target=work.node.storage.copies.target(order, disk), since=order.parent, mark=mark)
+
+
+def _marked(order: CopyOrder) -> list[str]:
+    """The disks that remember what is written to them."""
+    return [str(device.device_name) for device in order.devices] if order.kind == "backup" else []
+
+
+def _is_running(work: Work) -> bool:
+    """By its state: a guest that has ended meanwhile is an error, and no reason to copy its disks as they are now."""
+    return work.node.journal.instance(work.uuid).vm_state in _RUNNING
+
+
+_MAKING = (
+    Step("prepare_targets", prepare_targets, discard_targets),
+    Step("begin_copies", begin_copies, abandon_copies),
+    Step("await_copies", await_copies),
+    Step("release_copies", release_copies),
+    Step("keep_copies", keep_copies, take_copies_back),
+)
+
+SNAPSHOT = Operation(name="snapshot", allowed=_STATES, steps=_MAKING, outcome="unchanged", result=snapshot_made)
+
+BACKUP = Operation(
+    name="backup",
+    allowed=_STATES,
+    steps=(*_MAKING, Step("forget_older_marks", forget_older_marks)),
+    outcome="unchanged",
+    result=backup_made,
+)

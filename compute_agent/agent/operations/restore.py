@@ -1,0 +1,43 @@
+"""restore: the disks of a stopped instance become what they were when a backup was made."""
+
+from __future__ import annotations
+
+from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.work import Work
+from compute_agent.instance.state import VmState
+
+
+def prepare_disks(work: Work) -> None:
+    """They are complete, beside those that the instance has."""
+    work.node.storage.copies.prepare_restore(work.instance, _backup_id(work), work.report)
+
+
+def discard_disks(work: Work) -> None:
+    """Nothing is beside them any more."""
+    work.node.storage.copies.finish_restore(work.instance)
+
+
+def exchange_disks(work: Work) -> None:
+    """The instance has them; those that it had are kept."""
+    work.node.storage.copies.exchange(work.instance, _backup_id(work))
+
+
+def exchange_disks_back(work: Work) -> None:
+    """The instance has those that it had."""
+    work.node.storage.copies.exchange_back(work.instance)
+
+
+def _backup_id(work: Work) -> str:
+    return str(work.request.arguments["backup_id"])
+
+
+RESTORE = Operation(
+    name="restore",
+    allowed=frozenset({VmState.STOPPED}),
+    steps=(
+        Step("prepare_disks", prepare_disks, discard_disks),
+        Step("exchange_disks", exchange_disks, exchange_disks_back),
+        Step("discard_disks", discard_disks),
+    ),
+    outcome="unchanged",
+)

@@ -1,0 +1,1 @@
+"""Copies of disks that outlive them: snapshots and backups, in files."""
