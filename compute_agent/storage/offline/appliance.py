@@ -134,6 +134,7 @@ class Appliance:
                 "LC_ALL": "C.UTF-8",
                 "HOME": room,
                 "TMPDIR": room,
+                "XDG_RUNTIME_DIR": room,
                 "LIBGUESTFS_CACHEDIR": room,
                 "LIBGUESTFS_BACKEND": "direct",
                 "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg",
