@@ -49,6 +49,7 @@ _ADVICE: dict[type[errors.ComputeAgentError], str] = {
     errors.InvalidInput: "correct the field; the messages are described in docs/rpc.md",
     errors.InstanceNotFound: "computectl list",
     errors.OperationNotFound: "computectl operation list",
+    errors.CopyNotFound: "computectl backup list",
     errors.InstanceExists: "computectl list; leave --uuid out to get a new one",
     errors.InvalidState: "computectl show {instance}",
     errors.RequestMismatch: "computectl operation show {request_id}; leave --request-id out for a new request",

@@ -9,12 +9,14 @@ import msgspec
 
 from compute_agent.cli.columns import Moment, Nested, Perhaps, Short, Size, Usage, present
 from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
+from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Port
 from compute_agent.instance.view import Accepted, CachedImage, Fault, InstanceView, OperationView
 
 INSTANCE_COLUMNS = ("uuid", "name", "vm_state", "power_state", "task", "vcpus", "memory_mb", "addresses")
 OPERATION_COLUMNS = ("request_id", "operation", "instance_uuid", "state", "progress", "accepted_at", "seconds")
 IMAGE_COLUMNS = ("checksum", "kind", "size", "used_at", "used_by")
+BACKUP_COLUMNS = ("backup_id", "instance_uuid", "parent", "created_at", "frozen", "disks", "size")
 
 
 def instance_row(view: InstanceView) -> tuple[object, ...]:
@@ -122,6 +124,25 @@ def _kvm_fields(kvm: dict[str, Any] | None) -> dict[str, object]:
 def image_row(image: CachedImage) -> tuple[object, ...]:
     """The values of `IMAGE_COLUMNS`."""
     return Short(image.checksum), image.kind, Size(image.size), Moment(image.used_at), image.used_by
+
+
+def snapshot_fields(snapshot: Snapshot) -> dict[str, object]:
+    """All about one snapshot."""
+    sizes = {name: Size(getattr(snapshot, name)) for name in ("size", "virtual_size")}
+    return {**msgspec.structs.asdict(snapshot), **sizes, "created_at": Moment(snapshot.created_at)}
+
+
+def backup_row(backup: Backup) -> tuple[object, ...]:
+    """The values of `BACKUP_COLUMNS`."""
+    return (
+        backup.backup_id,
+        backup.instance_uuid,
+        Perhaps(backup.parent),
+        Moment(backup.created_at),
+        backup.frozen,
+        Nested([disk.name for disk in backup.disks]),
+        Size(sum(disk.size for disk in backup.disks)),
+    )
 
 
 def fault_cell(fault: Fault | None) -> Perhaps | Nested:

@@ -30,9 +30,8 @@ _LOOK = 1.0
 def prepare_targets(work: Work) -> None:
     """The files to copy to are there, and empty."""
     order = _order(work)
-    if order.parent is not None and not _is_running(work):
-        needed = " or ".join(sorted(_RUNNING))
-        raise InvalidState(work.uuid, "an incremental backup", VmState.STOPPED, needed)
+    if order.parent is not None:
+        _require_marks(work, order)
     work.node.storage.copies.prepare(order)
 
 
@@ -150,6 +149,17 @@ def _copy(work: Work, order: CopyOrder, device: BlockDevice) -> DiskCopy:
 def _marked(order: CopyOrder) -> list[str]:
     """The disks that remember what is written to them."""
     return [str(device.device_name) for device in order.devices] if order.kind == "backup" else []
+
+
+def _require_marks(work: Work, order: CopyOrder) -> None:
+    """An incremental backup can be made: the disks remember what was written since its parent."""
+    if not _is_running(work):
+        needed = " or ".join(sorted(_RUNNING))
+        raise InvalidState(work.uuid, "an incremental backup", VmState.STOPPED, needed)
+    for disk in _marked(order):
+        if order.parent not in work.guest.copies.marks(disk):
+            reason = "it is not known what was written since then: a parent is the last backup; make one without parent"
+            raise InvalidMessage("parent", order.parent, f"{disk}: {reason}")
 
 
 def _is_running(work: Work) -> bool:

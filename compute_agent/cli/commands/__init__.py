@@ -4,6 +4,15 @@ from cliff.command import Command
 
 from compute_agent.cli.commands.boot import Boot
 from compute_agent.cli.commands.console import Console
+from compute_agent.cli.commands.copies import (
+    BackupCreate,
+    BackupDelete,
+    BackupList,
+    BackupRestore,
+    SnapshotCreate,
+    SnapshotDelete,
+    SnapshotShow,
+)
 from compute_agent.cli.commands.disk_contents import ImageInspect, ImagePut
 from compute_agent.cli.commands.doctor import Doctor
 from compute_agent.cli.commands.help import Complete, Help
@@ -40,6 +49,15 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "image list": ImageList,
         "image inspect": ImageInspect,
         "image put": ImagePut,
+    },
+    "Copies": {
+        "snapshot create": SnapshotCreate,
+        "snapshot show": SnapshotShow,
+        "snapshot delete": SnapshotDelete,
+        "backup create": BackupCreate,
+        "backup list": BackupList,
+        "backup restore": BackupRestore,
+        "backup delete": BackupDelete,
     },
     "Host": {
         "host show": HostShow,

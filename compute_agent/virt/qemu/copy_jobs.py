@@ -72,7 +72,8 @@ class CopyJobs:
         """See the contract."""
         for job in self._jobs():
             if job["status"] != "concluded":
-                self._execute("job-cancel", {"id": job["id"]})
+                with suppress(MonitorError):  # it has just been done
+                    self._execute("job-cancel", {"id": job["id"]})
         self._await_conclusion()
         for job in self._jobs():
             self._execute("job-dismiss", {"id": job["id"]})
@@ -108,7 +109,6 @@ class CopyJobs:
         job: dict[str, object] = {"job-id": f"{_JOB}{name}-{copy.disk}", "device": node, "target": target}
         job |= {"sync": "full", "auto-dismiss": False}
         if copy.since is not None:
-            self._require_mark(copy.disk, copy.since)
             # The bitmap stays as it is until the copy is known to be good.
             job |= {"sync": "bitmap", "bitmap": copy.since, "bitmap-mode": "never"}
         self._add_target(copy, target)
@@ -117,11 +117,6 @@ class CopyJobs:
             bitmap = {"node": node, "name": copy.mark, "persistent": True}
             actions.insert(0, {"type": "block-dirty-bitmap-add", "data": bitmap})
         return actions
-
-    def _require_mark(self, disk: str, since: str) -> None:
-        if since not in self.marks(disk):
-            reason = "it is not known what has been written to it since then; a full backup is needed"
-            raise MonitorError(f"{disk}: {since} is not its last backup, or {reason}")
 
     def _keeps_marks(self, node: str) -> bool:
         """Only a qcow2 has room for them."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from compute_agent.errors import InstanceNotFound, OperationNotFound
+from compute_agent.instance.copies import Backup, DiskBackup, Snapshot
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import (
@@ -21,6 +22,15 @@ from compute_agent.instance.view import (
     OperationView,
     StepState,
     StepView,
+)
+
+BACKUP = Backup(
+    backup_id="7a000000-0000-4000-8000-000000000001",
+    instance_uuid="6fb1a000-0000-4000-8000-000000000001",
+    parent=None,
+    created_at=1.0e9,
+    frozen=True,
+    disks=[DiskBackup(name=f"disk{number}", size=(number + 1) * 2**20, virtual_size=2**30) for number in range(2)],
 )
 
 _CHANGES = ("start", "stop", "reboot", "pause", "unpause", "suspend", "resume", "terminate")
@@ -75,6 +85,7 @@ class FakeClient:
         self.console = ["console output\n"]
         self.serial_console: dict[str, object] = {}
         self.closed = False
+        self.backups: list[Backup] = []
 
     def __getattr__(self, name: str) -> Callable[..., Accepted]:
         operation = name.removesuffix("_instance")
@@ -163,6 +174,40 @@ class FakeClient:
                 "images": {"size": 3 * 2**30, "limit": 0, "count": 2, "in_use": 1},
             },
         }
+
+    def snapshot_instance(self, instance_uuid: str, image_id: str, *, request_id: str) -> Accepted:
+        return self._accept("snapshot", instance_uuid, {"image_id": image_id, "request_id": request_id})
+
+    def backup_instance(self, instance_uuid: str, backup_id: str, **arguments: Any) -> Accepted:
+        return self._accept("backup", instance_uuid, {"backup_id": backup_id, **arguments})
+
+    def restore_instance(self, instance_uuid: str, backup_id: str, *, request_id: str) -> Accepted:
+        return self._accept("restore", instance_uuid, {"backup_id": backup_id, "request_id": request_id})
+
+    def list_backups(self, instance_uuid: str | None) -> list[Backup]:
+        self._answer()
+        return self.backups
+
+    def get_snapshot(self, image_id: str) -> Snapshot:
+        self._answer()
+        return Snapshot(
+            image_id=image_id,
+            instance_uuid=BACKUP.instance_uuid,
+            url="file:///snapshots/web1.qcow2",
+            checksum=f"sha256:{'cd' * 32}",
+            size=2**20,
+            virtual_size=2**30,
+            created_at=1.0e9,
+            frozen=True,
+        )
+
+    def delete_snapshot(self, copy_id: str) -> None:
+        self.requests.append(("delete_snapshot", {"copy_id": copy_id}))
+        self._answer()
+
+    def delete_backup(self, copy_id: str) -> None:
+        self.requests.append(("delete_backup", {"copy_id": copy_id}))
+        self._answer()
 
     def list_images(self) -> list[CachedImage]:
         self._answer()

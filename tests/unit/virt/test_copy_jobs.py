@@ -75,7 +75,7 @@ def test_marks_outlive_the_guest_and_without_one_nothing_begins(
     guest.kill()
     guest = hypervisor.start(request_)
     assert guest.copies.marks("disk0") == {"full"}
-    with pytest.raises(MonitorError, match="disk0: older is not its last backup"):
+    with pytest.raises(MonitorError, match="older"):
         guest.copies.begin("two", [a_copy(directory, "second", since="older")])
     guest.copies.begin("two", [a_copy(directory, "second", since="full")])
     assert guest.copies.progress("two", 10) == 100
