@@ -11,7 +11,7 @@ from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.virt.contract import GuestExit
+from compute_agent.virt.contract import DiskFailure, GuestExit
 
 LOG = logging.getLogger(__name__)
 
@@ -36,6 +36,12 @@ def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     elif guest.status() is PowerState.SHUTDOWN:
         detail = "it powered itself off while no agent was there"
         incidents.guest_exited(GuestExit(instance_uuid=instance_uuid, reason="powered_off", detail=detail))
+    elif guest.status() is PowerState.PAUSED and node.journal.instance(instance_uuid).vm_state is VmState.ACTIVE:
+        detail = "it was held up when the agent started"  # by a disk: only that pauses a guest that nobody paused
+        incidents.disk_failed(
+            DiskFailure(instance_uuid=instance_uuid, disk="a disk", reason="io_error", detail=detail)
+        )
+        incidents.disks_cut_off(instance_uuid)
     else:
         LOG.info("Adopted the running guest of instance %s", instance_uuid)
         incidents.disks_cut_off(instance_uuid)

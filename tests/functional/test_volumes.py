@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,7 +17,7 @@ from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
 from sandbox.commands import run
 from sandbox.node import Node
-from tests.functional.guests import Guests, an_order
+from tests.functional.guests import Guests, an_order, until
 from tests.functional.shell import run_inside
 
 MIB = 1024**2
@@ -179,3 +182,57 @@ def test_a_secret_that_the_node_does_not_have_is_named(guests: Guests) -> None:
     device = msgspec.structs.replace(a_blank_disk(), encryption=Encryption(secret_uuid=guest.uuid))
     with pytest.raises(InvalidMessage, match=r"block_device\.encryption\.secret_uuid: there is no "):
         guests.client.attach_volume(guest.uuid, device)
+
+
+@pytest.fixture
+def small(node: Node) -> Iterator[Path]:
+    """A file system that is soon full, where volumes may be."""
+    place = node.volumes / "small"
+    place.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=12M", "tmpfs", place)
+    yield place
+    run("umount", "--lazy", place)
+    place.rmdir()
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_full_disk_holds_its_guest_up_until_there_is_room(
+    node: Node, guests: Guests, small: Path, watched: bool
+) -> None:
+    guest = a_guest(guests)
+    path = small / "full.raw"
+    run("truncate", "--size", "64M", path)
+    volume = FileVolume(path=str(path), format="raw")
+    device = BlockDevice(source_type="volume", volume_id=str(uuid.uuid4()), connection_info=FileConnection(data=volume))
+    attach(guests, guest.uuid, device)
+    run_inside(
+        guests, guest.uuid, "mkdir -p /tmp; head -c 25165824 /dev/urandom > /tmp/data; md5sum </tmp/data >/tmp/sum"
+    )
+    if not watched:
+        node.kill()
+    _type_into(node, guest.uuid, "dd if=/tmp/data of=/dev/vdb bs=1M conv=fsync 2>/dev/null; echo don''e")
+    until(lambda: path.stat().st_blocks * 512 >= 8 * MIB)
+    if not watched:
+        node.start()
+    until(lambda: guests.view(guest.uuid).vm_state is VmState.PAUSED)
+    fault = guests.view(guest.uuid).fault
+    assert fault is not None and fault.type in ("InsufficientResources", "StorageError")
+    run("mount", "-o", "remount,size=80M", small)
+    guests.finish(guests.client.resume_instance(guest.uuid))
+    guests.await_console(guest.uuid, "\ndone")
+    assert guests.view(guest.uuid).fault is None
+    written = run_inside(guests, guest.uuid, "cat /tmp/sum").split()[0]
+    with path.open("rb") as file:
+        assert hashlib.md5(file.read(24 * MIB)).hexdigest() == written
+    guests.finish(guests.client.detach_volume(guest.uuid, str(device.volume_id)))
+
+
+def _type_into(node: Node, instance_uuid: str, command: str) -> None:
+    """On the guest's console, without the agent; returns when it has been echoed."""
+    with socket.socket(socket.AF_UNIX) as console:
+        console.settimeout(20)
+        console.connect(str(node.directory / "run/guests" / instance_uuid / "console.sock"))
+        console.sendall(f"\n{command}\n".encode())
+        echo = b""
+        while not echo.rstrip().endswith(command[-10:].encode()):
+            echo += console.recv(4096)
