@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from compute_agent.conf.ceph import rbd_settings
 from compute_agent.conf.defaults import defaults_of
-from compute_agent.instance.wire import Backend, CacheMode
+from compute_agent.instance.wire import Aio, Backend, CacheMode
 from compute_agent.storage.settings import Preallocation, StorageSettings
 
 _DEFAULTS = defaults_of(StorageSettings)
@@ -63,6 +63,13 @@ OPTIONS = [
         default=_DEFAULTS["cache_mode"],
         choices=get_args(CacheMode),
         help="How blocks of a disk are cached on this node, unless its order says otherwise.",
+    ),
+    cfg.StrOpt(
+        "aio",
+        default=_DEFAULTS["aio"],
+        choices=("auto", *get_args(Aio)),
+        help="How QEMU reads and writes local files. auto: native where the host's cache is not used (none or "
+        "directsync), else threads. io_uring is for guests that are not confined.",
     ),
     cfg.StrOpt(
         "qemu_img", default=_DEFAULTS["qemu_img"], help="The qemu-img program: a path, or a name to be found in PATH."

@@ -9,6 +9,7 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.model import Instance
+from compute_agent.instance.wire import Aio, CacheMode
 from compute_agent.storage.config_drive.iso import write_iso
 from compute_agent.storage.config_drive.nocloud import VOLUME_ID, make_files
 from compute_agent.storage.contract import Progress
@@ -82,6 +83,7 @@ class InstanceDisks:
 
     def _describe(self, device: BlockDevice, source: FileSource | NbdSource) -> Disk:
         passphrase = passphrase_of(device, self._settings.rbd.ceph.secret_dir)
+        cache = device.cache_mode or self._settings.cache_mode
         volume = device.connection_info.data if device.connection_info else None
         return Disk(
             name=str(device.device_name),
@@ -90,13 +92,19 @@ class InstanceDisks:
             serial=self._serial(device),
             boot_index=self._boot_index(device),
             bus=device.disk_bus,
-            cache=device.cache_mode or self._settings.cache_mode,
+            cache=cache,
+            aio=self._aio(cache),
             discard=device.discard,
             detect_zeroes=device.detect_zeroes,
             queues=device.queues,
             qos=device.qos,
             passphrase=passphrase.encode() if passphrase else None,
         )
+
+    def _aio(self, cache: CacheMode) -> Aio:
+        if self._settings.aio != "auto":
+            return self._settings.aio
+        return "native" if cache in ("none", "directsync") else "threads"
 
     def _describe_config_drive(self) -> Disk:
         source = FileSource(path=require_present(self._config_path()), format="raw")

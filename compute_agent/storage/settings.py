@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from compute_agent.instance.wire import Backend, CacheMode
+from compute_agent.instance.wire import Aio, Backend, CacheMode
 from compute_agent.storage.rbd.settings import RbdSettings
 
 Preallocation = Literal["off", "metadata", "falloc", "full"]
@@ -36,6 +36,8 @@ class StorageSettings:
     """Where disks of an instance's own are made, unless the order says otherwise."""
     cache_mode: CacheMode = "writeback"
     """Of disks whose order does not say."""
+    aio: Aio | Literal["auto"] = "auto"
+    """How QEMU reads and writes local files; auto: native where the host's cache is not used, threads elsewhere."""
     qemu_img: str = "qemu-img"
     qemu_img_timeout: float = 60.0
     """For one run."""

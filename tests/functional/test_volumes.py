@@ -15,6 +15,7 @@ from compute_agent.errors import InvalidMessage
 from compute_agent.instance.block_device import BlockDevice, DiskQos, Encryption, FileConnection, FileVolume
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
+from compute_agent.instance.wire import CacheMode
 from sandbox.commands import run
 from sandbox.node import Node
 from tests.functional.guests import Guests, an_order, until
@@ -84,6 +85,16 @@ def test_what_a_guest_writes_to_a_volume_stays_in_it(node: Node, guests: Guests)
     path = path_of(device)
     assert "kept" in run("qemu-io", "-r", "-f", "qcow2", "-c", "read -v 4608 512", path)
     assert [entry.name for entry in path.parent.glob(f"{path.stem}*")] == [path.name]
+
+
+@pytest.mark.parametrize("cache_mode", ["none", "writethrough", "directsync", "unsafe"])
+def test_each_way_to_cache_blocks_works(node: Node, guests: Guests, cache_mode: CacheMode) -> None:
+    guest = a_guest(guests)
+    device = msgspec.structs.replace(a_file_volume(node, image_format="raw"), cache_mode=cache_mode)
+    attach(guests, guest.uuid, device)
+    run_inside(guests, guest.uuid, "echo kept | dd of=/dev/vdb bs=512 seek=9 conv=sync,fsync")
+    guests.finish(guests.client.detach_volume(guest.uuid, str(device.volume_id)))
+    assert path_of(device).read_bytes()[9 * 512 :].startswith(b"kept")
 
 
 def test_a_read_only_volume_cannot_be_written(node: Node, guests: Guests) -> None:
