@@ -38,9 +38,7 @@ def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
         incidents.guest_exited(GuestExit(instance_uuid=instance_uuid, reason="powered_off", detail=detail))
     elif guest.status() is PowerState.PAUSED and node.journal.instance(instance_uuid).vm_state is VmState.ACTIVE:
         detail = "it was held up when the agent started"  # by a disk: only that pauses a guest that nobody paused
-        incidents.disk_failed(
-            DiskFailure(instance_uuid=instance_uuid, disk="a disk", reason="io_error", detail=detail)
-        )
+        incidents.disk_failed(DiskFailure(instance_uuid=instance_uuid, disk="a disk", reason="io_error", detail=detail))
         incidents.disks_cut_off(instance_uuid)
     else:
         LOG.info("Adopted the running guest of instance %s", instance_uuid)
