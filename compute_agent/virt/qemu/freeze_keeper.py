@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import sys
@@ -30,6 +29,7 @@ _THAW_WITHIN = 600.0
 """Seconds for all attempts: the guest may be paused, or starved."""
 _PAUSE = 0.5
 _NOBODY = 65534
+_LONGEST_MESSAGE = 64
 
 
 def keep(agent: GuestAgent, control: socket.socket, seconds: float) -> None:
@@ -40,12 +40,22 @@ def keep(agent: GuestAgent, control: socket.socket, seconds: float) -> None:
         try:
             agent.ask("guest-fsfreeze-freeze", seconds)
             _say(control, FROZEN)
-            in_time = bool(select.select([control], [], [], max(0.0, due - time.monotonic()))[0])
+            in_time = _is_told(control, due - time.monotonic())
         finally:
             _thaw(agent)  # also after no answer: the guest may still be about to freeze
         _say(control, THAWED if in_time else LATE)
     except (ComputeAgentError, OSError) as error:
         _say(control, FAILED + str(error).encode())
+
+
+def _is_told(control: socket.socket, seconds: float) -> bool:
+    """Also by hanging up. What is said is taken: else closing would reset the connection, and our answer be lost."""
+    control.settimeout(max(0.001, seconds))
+    try:
+        control.recv(_LONGEST_MESSAGE)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _thaw(agent: GuestAgent) -> None:
