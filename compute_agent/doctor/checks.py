@@ -62,6 +62,8 @@ def directories_of(node: NodeSettings) -> list[Directory]:
         Directory("virt.run_dir", node.virt.run_dir, Use.RUN),
         Directory("storage.disk_dir", node.storage.disk_dir, Use.DISKS, reserved),
         Directory("storage.image_dir", node.storage.image_dir, Use.DISKS, reserved),
+        Directory("storage.snapshot_dir", node.storage.snapshot_dir, Use.DISKS, reserved),
+        Directory("storage.backup_dir", node.storage.backup_dir, Use.DISKS, reserved),
     ]
 
 

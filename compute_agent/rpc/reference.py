@@ -43,7 +43,8 @@ format `messagingv2`, publisher `compute.<host>`. Each is delivered at least onc
 there is no broker. `compute_agent.rpc.notifications.listen` receives them.
 
 `event_type` is `compute.instance.<operation>.<start|progress|end|error>`; the operations are `boot`, `start`, `stop`,
-`reboot`, `pause`, `unpause`, `suspend`, `resume`, `terminate`, and `guest_exit` when a guest stopped by itself.
+`reboot`, `pause`, `unpause`, `suspend`, `resume`, `terminate`, `snapshot`, `backup`, `restore`, those about volumes
+(named as their verbs), and `guest_exit` when a guest stopped by itself.
 The payload:
 
 - `request_id`, `instance_uuid`, `operation`, `host`: strings
@@ -51,6 +52,7 @@ The payload:
 - `progress`: integer, percent
 - `vm_state`: string, or null while it has not changed or when the instance is gone
 - `fault`: [Fault](#fault), or null
+- `result`: at the end of a `snapshot` or `backup` the [Snapshot](#snapshot) or [Backup](#backup), else null
 """
 
 _ERRORS = """\

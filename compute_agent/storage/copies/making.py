@@ -55,6 +55,7 @@ class CopyMaker:
                 self._qemu_img.create_empty(target, size)
             else:
                 self._qemu_img.create_overlay(target, (parent, "qcow2"), size)
+            target.chmod(0o600)
 
     def target(self, order: CopyOrder, disk: str) -> FileSource:
         """See the contract."""
