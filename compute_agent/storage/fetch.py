@@ -60,10 +60,10 @@ def fetch_file(
                 file.truncate(0)
                 download.finish()
             _require_right(file, source)
-    except _Interrupted:
+    except _Interrupted as error:
         if target.stat().st_size == 0:
             target.unlink()
-        raise
+        raise StorageError(*error.args) from error  # a controller is told the name of the class
     except (InvalidImage, InsufficientResources, StorageError, OSError):
         target.unlink(missing_ok=True)
         raise
