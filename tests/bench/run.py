@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox.broker import Broker
+from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.bench import life, plug, vhost
+from tests.bench import disks, life, plug, vhost
 
 
 def main() -> None:
@@ -29,6 +30,11 @@ def _in_a_sandbox(directory: Path) -> Iterator[object]:
         yield from plug.run(switch.connection, "br-int")
         with Node(directory / "node", broker.transport_url, switch.connection, host="bench") as node:
             yield from life.run(node, broker, switch, directory / "hand")
+        with (
+            Ceph(directory / "ceph") as ceph,
+            Node(directory / "dn", broker.transport_url, switch.connection, host="disks", ceph=ceph) as node,
+        ):
+            yield from disks.run(node, ceph, directory / "disks")
 
 
 if __name__ == "__main__":

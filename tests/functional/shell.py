@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 
 from tests.functional.guests import Guests
 
@@ -11,11 +12,17 @@ _END = re.compile(r"\r?\nend (\d+)\r?\n")
 
 
 def run_inside(guests: Guests, instance_uuid: str, command: str, seconds: float = 30.0) -> str:
-    """What the command printed; it has to succeed. The quotes keep the terminal's echo from looking like output."""
+    """What the command printed; it has to succeed."""
     where = guests.client.get_serial_console(instance_uuid)
+    return run_over(Path(str(where["path"])), command, seconds)
+
+
+def run_over(path: Path, command: str, seconds: float) -> str:
+    """The same over a console's socket, whoever runs the guest."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as console:
         console.settimeout(seconds)
-        console.connect(str(where["path"]))
+        console.connect(str(path))
+        # The quotes keep the terminal's echo from looking like output.
         console.sendall(f"\necho be''gin; {command}; echo; echo e''nd $?\n".encode())
         said = ""
         while (end := _END.search(said)) is None:
