@@ -16,6 +16,7 @@ from compute_agent.errors import CopyNotFound, DiskInUse, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume, Image
 from compute_agent.instance.copies import Backup
 from compute_agent.instance.model import Instance
+from compute_agent.instance.state import VmState
 from compute_agent.instance.view import OperationState
 from sandbox.commands import run
 from sandbox.node import Node
@@ -284,6 +285,33 @@ def test_a_guest_thaws_though_the_agent_was_killed(node: Node, guests: Guests, g
     run_inside(guests, guest.uuid, "echo more >/mnt/file; sync")
     (backup,) = guests.client.list_backups(guest.uuid)
     assert (backup.frozen, needs_recovery(node, backup)) == (True, False)
+
+
+def test_a_target_that_is_full_does_not_hold_up_the_guest(node: Node, guests: Guests, guest: Instance) -> None:
+    """Nor is it forgotten what was written since the last backup."""
+    place = node.directory / "backups"
+    run("mount", "-t", "tmpfs", "-o", "size=600m", "backups", place)
+    try:
+        full = back_up(guests, guest)
+        run_inside(guests, guest.uuid, "dd if=/dev/zero of=/dev/vda bs=1M count=400 oflag=direct", seconds=120)
+        random = "seek=$((RANDOM % 6000)) conv=fsync,notrunc"
+        writing = f"while :; do dd if=/dev/zero of=/dev/vda bs=64k count=1 {random}; echo x >>/tmp/x; done"
+        run_inside(guests, guest.uuid, f"({writing}) >/dev/null 2>&1 & sleep 1")
+        failed = guests.fail(guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), parent=full.backup_id))
+        assert failed.fault is not None and "No space left" in failed.fault.message
+        assert guests.view(guest.uuid).vm_state is VmState.ACTIVE
+        before = run_inside(guests, guest.uuid, "wc -l </tmp/x")
+        assert int(run_inside(guests, guest.uuid, "sleep 2; wc -l </tmp/x")) > int(before)
+        assert [entry.name for entry in place.iterdir()] == [full.backup_id]
+        run("mount", "-o", "remount,size=2g", place)
+        run_inside(guests, guest.uuid, "kill %1; sync")
+        write(guests, guest, "last", FAR)
+        last = back_up(guests, guest, parent=full.backup_id)
+        assert word_at(file_of(node, last), FAR) == "last"
+        for backup in (last, full):
+            guests.client.delete_backup(backup.backup_id)
+    finally:
+        run("umount", place)
 
 
 def test_what_cannot_be_copied_is_refused_by_name(guests: Guests, guest: Instance) -> None:

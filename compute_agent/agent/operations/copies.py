@@ -16,7 +16,7 @@ from compute_agent.errors import HostError, InvalidMessage, InvalidState
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import find_device
 from compute_agent.instance.model import Instance
-from compute_agent.instance.state import VmState
+from compute_agent.instance.state import PowerState, VmState
 from compute_agent.storage.copies.contract import CopyOrder
 from compute_agent.virt.copies import DiskCopy
 
@@ -58,6 +58,9 @@ def abandon_copies(work: Work) -> None:
     guest.copies.end()
     for disk in _marked(order):
         guest.copies.forget_marks(disk, guest.copies.marks(disk) - {order.copy_id})
+    if _state(work) is VmState.ACTIVE and guest.status() is PowerState.PAUSED:
+        # What it writes waits until the copy has what was there before: a target that is full has held it up.
+        guest.resume()
 
 
 def await_copies(work: Work) -> None:
@@ -164,7 +167,11 @@ def _require_marks(work: Work, order: CopyOrder) -> None:
 
 def _is_running(work: Work) -> bool:
     """By its state: a guest that has ended meanwhile is an error, and no reason to copy its disks as they are now."""
-    return work.node.journal.instance(work.uuid).vm_state in _RUNNING
+    return _state(work) in _RUNNING
+
+
+def _state(work: Work) -> VmState:
+    return work.node.journal.instance(work.uuid).vm_state
 
 
 _MAKING = (
