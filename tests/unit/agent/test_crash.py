@@ -251,3 +251,12 @@ def test_a_guest_that_starts_anew_leaves_no_memory_behind_that_could_be_loaded_i
     world.saved(UUID).touch()
     live(agent, "start")
     assert world.left_of(UUID) == RUNNING
+
+
+def test_a_guest_that_a_failing_copy_has_held_up_goes_on(tmp_path: Path) -> None:
+    world = a_life_until(tmp_path, "backup")
+    world.fail_at = "copy"
+    world.guests[UUID] = PowerState.PAUSED
+    live(Agent(world), "backup")
+    assert world.guests[UUID] is PowerState.RUNNING
+    assert world.left_of(UUID) == RUNNING
