@@ -31,7 +31,7 @@ MIB = 1024**2
 
 @pytest.fixture(scope="module")
 def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "ceph") as ceph:
+    with Ceph(directory / "cq") as ceph:
         yield ceph
 
 
