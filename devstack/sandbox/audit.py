@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,20 @@ _GUESTS_DESCRIPTORS = re.compile(r"/dev/net/tun|/dev/vhost-net|pidfd|memfd:|\(de
 """What the agent has open for a guest and for nothing else."""
 
 
+_PATIENCE = 5.0
+"""Seconds: a thread of the agent's lets go of what it held a moment after it has said that it is done."""
+_LOOK_AGAIN = 0.1
+
+
 def leftovers(node: Node, switch: Switch) -> list[str]:
     """In words, all that belongs to guests; to be empty when every instance of the node has been terminated."""
+    end = time.monotonic() + _PATIENCE
+    while (found := _look(node, switch)) and time.monotonic() < end:
+        time.sleep(_LOOK_AGAIN)
+    return found
+
+
+def _look(node: Node, switch: Switch) -> list[str]:
     return [*_processes(node), *_taps(), *_ports(switch), *_files(node), *_descriptors(node)]
 
 
