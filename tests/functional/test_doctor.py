@@ -16,6 +16,7 @@ import pytest
 from sandbox.broker import Broker
 from sandbox.commands import run
 from sandbox.switch import Switch
+from tests.functional.guests import until
 
 COMPUTECTL = Path(sys.executable).with_name("computectl")
 SECONDS = 60
@@ -217,6 +218,7 @@ def test_a_switch_without_its_database(patient: Patient, switch: Switch) -> None
     assert line.status == "failure"
     assert f"no database at {switch.connection}: Connection refused" in line.found
     assert "[network] ovsdb_connection" in line.remedy
+    until(lambda: patient.line("openvswitch").status == "ok", 60)  # ovs-vswitchd tries again after up to 8 s
 
 
 def test_directories_that_cannot_be_written_to(patient: Patient, tmp_path: Path) -> None:
