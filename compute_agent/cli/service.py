@@ -26,7 +26,7 @@ from compute_agent.rpc.notifications import Publisher
 from compute_agent.rpc.server import RpcServer
 from compute_agent.rpc.transport import connect
 from compute_agent.storage.contract import OnCutOff
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.virt.qemu.driver import QemuHypervisor
@@ -83,8 +83,8 @@ def _open_manager(configuration: Configuration, transport: RPCTransport) -> Mana
     )
 
 
-def _open_storage(settings: StorageSettings, on_cut_off: OnCutOff) -> LocalDisks:
-    return LocalDisks(settings, BlockServers(settings.rbd.servers, on_cut_off))
+def _open_storage(settings: StorageSettings, on_cut_off: OnCutOff) -> NodeDisks:
+    return NodeDisks(settings, BlockServers(settings.rbd.servers, on_cut_off))
 
 
 @contextmanager

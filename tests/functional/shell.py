@@ -23,7 +23,7 @@ def run_over(path: Path, command: str, seconds: float) -> str:
         console.settimeout(seconds)
         console.connect(str(path))
         # The quotes keep the terminal's echo from looking like output.
-        console.sendall(f"\necho be''gin; {command}; echo; echo e''nd $?\n".encode())
+        console.sendall(f"\necho be''gin; {command}; s=$?; echo; echo e''nd $s\n".encode())
         said = ""
         while (end := _END.search(said)) is None:
             chunk = console.recv(65536)

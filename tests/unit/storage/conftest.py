@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
 from .making import make_qcow2, no_ceph, open_disks
@@ -159,11 +159,11 @@ def settings(tmp_path: Path, sources: Path) -> StorageSettings:
 
 
 @pytest.fixture
-def disks(settings: StorageSettings) -> LocalDisks:
+def disks(settings: StorageSettings) -> NodeDisks:
     return open_disks(settings)
 
 
 @pytest.fixture
-def full_disks(settings: StorageSettings) -> LocalDisks:
+def full_disks(settings: StorageSettings) -> NodeDisks:
     """A node that has no space to give."""
     return open_disks(replace(settings, reserved_space=1 << 60))

@@ -11,7 +11,7 @@ import msgspec
 
 from compute_agent.instance.block_device import BlockDevice, Image, SourceFile
 from compute_agent.instance.model import Flavor, Instance
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.rbd.credentials import CephSettings
 from compute_agent.storage.rbd.settings import RbdSettings
 from compute_agent.storage.server.servers import BlockServers
@@ -104,8 +104,8 @@ class NoServers:
     def close(self) -> None: ...
 
 
-def open_disks(settings: StorageSettings) -> LocalDisks:
-    return LocalDisks(settings, cast(BlockServers, NoServers()))
+def open_disks(settings: StorageSettings) -> NodeDisks:
+    return NodeDisks(settings, cast(BlockServers, NoServers()))
 
 
 def no_ceph(directory: Path) -> RbdSettings:

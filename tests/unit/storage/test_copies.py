@@ -14,7 +14,7 @@ from compute_agent.instance.block_device import BlockDevice, Encryption
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.model import Instance
 from compute_agent.storage.copies.contract import CopyOrder
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 from tests.unit.storage.making import UUID, ignore, local_disk, make_instance, open_disks, qemu_img
 
@@ -22,7 +22,7 @@ COPY, LATER = "c0000000-0000-4000-8000-000000000001", "c0000000-0000-4000-8000-0
 
 
 @pytest.fixture
-def instance(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> Instance:
+def instance(disks: NodeDisks, sources: Path, qcow2_content: bytes) -> Instance:
     """With a disk that stands on an image."""
     instance = with_named_devices(make_instance(local_disk(sources, qcow2_content), config_drive=False))
     disks.create(instance, ignore)
@@ -34,7 +34,7 @@ def an_order(instance: Instance, copy_id: str = COPY, **changes: object) -> Copy
     return CopyOrder(**(fields | changes))  # type: ignore[arg-type]
 
 
-def make(disks: LocalDisks, order: CopyOrder) -> None:
+def make(disks: NodeDisks, order: CopyOrder) -> None:
     disks.copies.prepare(order)
     disks.copies.copy(order, ignore)
     disks.copies.keep(order, ignore)
@@ -62,7 +62,7 @@ def everything_in(settings: StorageSettings) -> set[str]:
     return {path.name for base in (settings.backup_dir, settings.snapshot_dir) for path in base.iterdir()}
 
 
-def test_a_backup_and_its_way_back(disks: LocalDisks, settings: StorageSettings, instance: Instance) -> None:
+def test_a_backup_and_its_way_back(disks: NodeDisks, settings: StorageSettings, instance: Instance) -> None:
     write(disk_of(settings), 1)
     make(disks, an_order(instance))
     write(disk_of(settings), 2)
@@ -84,7 +84,7 @@ def test_a_backup_and_its_way_back(disks: LocalDisks, settings: StorageSettings,
 
 
 def test_an_exchange_that_was_cut_short_goes_on_or_back(
-    disks: LocalDisks, settings: StorageSettings, instance: Instance
+    disks: NodeDisks, settings: StorageSettings, instance: Instance
 ) -> None:
     write(disk_of(settings), 1)
     make(disks, an_order(instance))
@@ -102,7 +102,7 @@ def test_an_exchange_that_was_cut_short_goes_on_or_back(
 
 
 def test_an_incremental_copy_stands_on_its_parent(
-    disks: LocalDisks, settings: StorageSettings, instance: Instance
+    disks: NodeDisks, settings: StorageSettings, instance: Instance
 ) -> None:
     make(disks, an_order(instance))
     later = an_order(instance, LATER, parent=COPY)
@@ -122,7 +122,7 @@ def test_an_incremental_copy_stands_on_its_parent(
     assert everything_in(settings) == set()
 
 
-def test_marks_come_and_go(disks: LocalDisks, settings: StorageSettings, instance: Instance) -> None:
+def test_marks_come_and_go(disks: NodeDisks, settings: StorageSettings, instance: Instance) -> None:
     first, second = an_order(instance), an_order(instance, LATER)
     make(disks, first)
     make(disks, second)
@@ -134,7 +134,7 @@ def test_marks_come_and_go(disks: LocalDisks, settings: StorageSettings, instanc
     assert "granularity" not in qemu_img("info", str(disk_of(settings)))
 
 
-def test_a_snapshot_can_be_booted_from(disks: LocalDisks, settings: StorageSettings, instance: Instance) -> None:
+def test_a_snapshot_can_be_booted_from(disks: NodeDisks, settings: StorageSettings, instance: Instance) -> None:
     order = an_order(instance, kind="snapshot")
     make(disks, order)
     snapshot = disks.copies.get_snapshot(COPY)
@@ -152,7 +152,7 @@ def test_a_snapshot_can_be_booted_from(disks: LocalDisks, settings: StorageSetti
 
 
 def test_what_an_agent_left_unfinished_is_removed(
-    disks: LocalDisks, settings: StorageSettings, instance: Instance
+    disks: NodeDisks, settings: StorageSettings, instance: Instance
 ) -> None:
     order = an_order(instance)
     disks.copies.prepare(order)
@@ -168,7 +168,7 @@ def test_what_an_agent_left_unfinished_is_removed(
     assert everything_in(settings) == set()
 
 
-def test_what_cannot_be_copied(disks: LocalDisks, settings: StorageSettings, instance: Instance) -> None:
+def test_what_cannot_be_copied(disks: NodeDisks, settings: StorageSettings, instance: Instance) -> None:
     (device,) = instance.block_devices
     secret = msgspec.structs.replace(device, encryption=Encryption(secret_uuid=UUID))
     in_ceph = BlockDevice(source_type="blank", size_gb=1, backend="rbd", device_name="disk1")
@@ -185,7 +185,7 @@ def test_what_cannot_be_copied(disks: LocalDisks, settings: StorageSettings, ins
     assert everything_in(settings) == set()
 
 
-def test_what_does_not_fit_is_not_restored(disks: LocalDisks, settings: StorageSettings, instance: Instance) -> None:
+def test_what_does_not_fit_is_not_restored(disks: NodeDisks, settings: StorageSettings, instance: Instance) -> None:
     with pytest.raises(CopyNotFound):
         disks.copies.prepare_restore(instance, COPY, ignore)
     make(disks, an_order(instance))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from compute_agent.errors import InsufficientResources, InvalidImage, StorageError
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
 from .conftest import WebServer, send, with_parts
@@ -26,7 +26,7 @@ from .making import cached, checksum, ignore, image_disk, leftovers, local_disk,
 CHECKSUM = checksum(b"never seen")
 
 
-def create(disks: LocalDisks, url: str, digest: str = CHECKSUM) -> None:
+def create(disks: NodeDisks, url: str, digest: str = CHECKSUM) -> None:
     disks.create(make_instance(image_disk(url, digest)), ignore)
 
 
@@ -39,7 +39,7 @@ def redirect(target: str) -> Callable[[BaseHTTPRequestHandler], None]:
     return answer
 
 
-def test_http_with_progress(disks: LocalDisks, web: WebServer, qcow2_content: bytes) -> None:
+def test_http_with_progress(disks: NodeDisks, web: WebServer, qcow2_content: bytes) -> None:
     seen: list[int] = []
     url = web.serve("/image?signature=1", qcow2_content)
     disks.create(make_instance(image_disk(url, checksum(qcow2_content))), seen.append)
@@ -52,7 +52,7 @@ def test_http_with_progress(disks: LocalDisks, web: WebServer, qcow2_content: by
 
 
 def test_https_trusts_known_servers_only(
-    disks: LocalDisks, tls_web: WebServer, certificate: Path, monkeypatch: pytest.MonkeyPatch, qcow2_content: bytes
+    disks: NodeDisks, tls_web: WebServer, certificate: Path, monkeypatch: pytest.MonkeyPatch, qcow2_content: bytes
 ) -> None:
     url = tls_web.serve("/image", qcow2_content)
     with pytest.raises(StorageError, match="certificate verify failed"):
@@ -61,7 +61,7 @@ def test_https_trusts_known_servers_only(
     create(disks, url, checksum(qcow2_content))
 
 
-def test_redirects_are_followed(disks: LocalDisks, web: WebServer, qcow2_content: bytes) -> None:
+def test_redirects_are_followed(disks: NodeDisks, web: WebServer, qcow2_content: bytes) -> None:
     web.serve("/there", qcow2_content)
     web.answers["/here"] = redirect("/there")
     create(disks, web.url("/here"), checksum(qcow2_content))
@@ -70,7 +70,7 @@ def test_redirects_are_followed(disks: LocalDisks, web: WebServer, qcow2_content
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher:x", "http://u:p@127.0.0.1/"])
 def test_redirect_elsewhere_is_refused(
-    disks: LocalDisks, settings: StorageSettings, web: WebServer, target: str
+    disks: NodeDisks, settings: StorageSettings, web: WebServer, target: str
 ) -> None:
     web.answers["/"] = redirect(target)
     with pytest.raises(InvalidImage) as caught:
@@ -79,13 +79,13 @@ def test_redirect_elsewhere_is_refused(
     assert leftovers(settings) == []
 
 
-def test_redirect_loop_ends(disks: LocalDisks, web: WebServer) -> None:
+def test_redirect_loop_ends(disks: NodeDisks, web: WebServer) -> None:
     web.answers["/"] = redirect("/")
     with pytest.raises(StorageError, match="redirects"):
         create(disks, web.url("/"))
 
 
-def test_secrets_of_a_url_are_not_told(disks: LocalDisks, web: WebServer) -> None:
+def test_secrets_of_a_url_are_not_told(disks: NodeDisks, web: WebServer) -> None:
     web.answers["/image?signature=SECRET"] = lambda request: request.send_error(403)
     with pytest.raises(StorageError, match="status 403") as refused:
         create(disks, web.url("/image?signature=SECRET"))
@@ -94,19 +94,19 @@ def test_secrets_of_a_url_are_not_told(disks: LocalDisks, web: WebServer) -> Non
     assert "SECRET" not in f"{refused.value}{invalid.value}"
 
 
-def test_server_that_is_not_there(disks: LocalDisks, settings: StorageSettings) -> None:
+def test_server_that_is_not_there(disks: NodeDisks, settings: StorageSettings) -> None:
     with pytest.raises(StorageError, match="cannot be read"):
         create(disks, "http://127.0.0.1:1/image")
     assert leftovers(settings) == []
 
 
 @pytest.mark.parametrize("url", ["http://[::1/x", "http://localhost:99999/", "http:///x", "http://" + "a" * 70 + ".x/"])
-def test_urls_that_are_none(disks: LocalDisks, url: str) -> None:
+def test_urls_that_are_none(disks: NodeDisks, url: str) -> None:
     with pytest.raises((InvalidImage, StorageError)):
         create(disks, url)
 
 
-def test_answer_that_ends_early(disks: LocalDisks, web: WebServer) -> None:
+def test_answer_that_ends_early(disks: NodeDisks, web: WebServer) -> None:
     web.answers["/"] = lambda request: send(request, b"x" * 1000, length=5000)
     with pytest.raises(StorageError, match="ended after 1000 of 5000 bytes"):
         create(disks, web.url("/"))
@@ -145,14 +145,14 @@ def test_silent_server_meets_the_deadline(settings: StorageSettings, web: WebSer
         create(disks, web.url("/"))
 
 
-def test_no_space_for_a_download(full_disks: LocalDisks, settings: StorageSettings, web: WebServer) -> None:
+def test_no_space_for_a_download(full_disks: NodeDisks, settings: StorageSettings, web: WebServer) -> None:
     web.answers["/"] = lambda request: send(request, b"x", length=1 << 40)
     with pytest.raises(InsufficientResources, match=rf"{settings.image_dir} .* 1048576\.0 MiB needed, .* free"):
         create(full_disks, web.url("/"))
     assert leftovers(settings) == []
 
 
-def test_disk_that_fills_up_meanwhile(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+def test_disk_that_fills_up_meanwhile(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
     """The system then writes a part and tells only by a number; the checksum is of what was received."""
     disk = local_disk(sources, b"x" * 150_000, "raw")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -166,7 +166,7 @@ def test_disk_that_fills_up_meanwhile(disks: LocalDisks, settings: StorageSettin
 
 
 def test_one_download_for_many_boots(
-    disks: LocalDisks, settings: StorageSettings, web: WebServer, qcow2_content: bytes
+    disks: NodeDisks, settings: StorageSettings, web: WebServer, qcow2_content: bytes
 ) -> None:
     instance = make_instance(image_disk(web.serve("/image", qcow2_content), checksum(qcow2_content)))
     with ThreadPoolExecutor(20) as threads:
@@ -176,7 +176,7 @@ def test_one_download_for_many_boots(
     assert len(cached(settings)) == 1
 
 
-def test_many_boots_share_a_failure_each_with_its_own_field(disks: LocalDisks, web: WebServer, sources: Path) -> None:
+def test_many_boots_share_a_failure_each_with_its_own_field(disks: NodeDisks, web: WebServer, sources: Path) -> None:
     web.serve("/", b"wrong")
     bad = image_disk(web.url("/"), CHECKSUM)
     instances = [make_instance(bad), number(make_instance(local_disk(sources, b"good", "raw"), bad), 1)]
@@ -190,7 +190,7 @@ def test_many_boots_share_a_failure_each_with_its_own_field(disks: LocalDisks, w
 
 
 def test_bad_source_does_not_fail_those_who_named_a_good_one(
-    disks: LocalDisks, web: WebServer, qcow2_content: bytes
+    disks: NodeDisks, web: WebServer, qcow2_content: bytes
 ) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
@@ -247,7 +247,7 @@ def test_killed_half_way_then_done_again(
     assert [path.read_bytes() for path in cached(settings)] == [qcow2_content]
 
 
-def refusal(disks: LocalDisks, url: str) -> str:
+def refusal(disks: NodeDisks, url: str) -> str:
     with pytest.raises(InvalidImage) as caught:
         create(disks, url)
     assert caught.value.field == "instance.block_devices[0].image.url"
@@ -255,7 +255,7 @@ def refusal(disks: LocalDisks, url: str) -> str:
 
 
 def test_files_elsewhere_are_refused_and_not_told_of(
-    disks: LocalDisks, settings: StorageSettings, sources: Path
+    disks: NodeDisks, settings: StorageSettings, sources: Path
 ) -> None:
     (sources / "link").symlink_to("/etc/passwd")
     (sources / "loop").symlink_to(sources / "loop")
@@ -277,7 +277,7 @@ def test_files_elsewhere_are_refused_and_not_told_of(
     assert leftovers(settings) == []
 
 
-def test_files_that_are_none(disks: LocalDisks, sources: Path) -> None:
+def test_files_that_are_none(disks: NodeDisks, sources: Path) -> None:
     os.mkfifo(sources / "fifo")
     assert refusal(disks, f"file://{sources}/fifo") == "not a regular file"
     assert refusal(disks, f"file://{sources}") == "not a regular file"

@@ -14,7 +14,7 @@ import pytest
 
 from compute_agent.errors import InsufficientResources
 from compute_agent.instance.model import DirectBoot, Instance
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
 from .conftest import WebServer, send
@@ -39,7 +39,7 @@ def contents(settings: StorageSettings) -> list[int]:
     return sorted(path.read_bytes()[0] for path in cached(settings))
 
 
-def boot_and_leave(disks: LocalDisks, instance: Instance) -> None:
+def boot_and_leave(disks: NodeDisks, instance: Instance) -> None:
     disks.create(instance, ignore)
     disks.delete(instance.uuid)
 
@@ -148,7 +148,7 @@ def scribble(path: Path, *, keep_time: bool = False) -> None:
 
 
 def test_a_corrupt_image_is_fetched_again(
-    disks: LocalDisks, settings: StorageSettings, sources: Path, caplog: pytest.LogCaptureFixture
+    disks: NodeDisks, settings: StorageSettings, sources: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     boot_and_leave(disks, order(sources, 1))
     scribble(cached(settings)[0])
@@ -158,7 +158,7 @@ def test_a_corrupt_image_is_fetched_again(
 
 
 def test_disks_on_a_corrupt_image_keep_it(
-    disks: LocalDisks, settings: StorageSettings, sources: Path, caplog: pytest.LogCaptureFixture
+    disks: NodeDisks, settings: StorageSettings, sources: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     old = order(sources, 1)
     disks.create(old, ignore)
@@ -182,7 +182,7 @@ def test_silent_corruption_is_found_when_verification_is_due(settings: StorageSe
     assert contents(settings) == [1]
 
 
-def test_an_image_without_a_stamp_is_verified(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+def test_an_image_without_a_stamp_is_verified(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
     boot_and_leave(disks, order(sources, 1))
     (stamp,) = (settings.image_dir / "verified").iterdir()
     stamp.write_bytes(b"{")
@@ -204,7 +204,7 @@ def test_links_of_lost_instances_are_dropped(settings: StorageSettings, sources:
     assert [path.name for path in (settings.image_dir / "used").iterdir()] == [f"{kept.uuid}.disk0"]
 
 
-def test_what_the_cache_holds(disks: LocalDisks, sources: Path) -> None:
+def test_what_the_cache_holds(disks: NodeDisks, sources: Path) -> None:
     boot_and_leave(disks, order(sources, 2))
     disks.create(order(sources, 1), ignore)
     disks.create(number(order(sources, 1), 5), ignore)

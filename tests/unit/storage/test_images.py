@@ -11,7 +11,7 @@ from compute_agent.errors import InvalidImage, StorageError
 from compute_agent.instance.block_device import SourceFile
 from compute_agent.instance.model import DirectBoot
 from compute_agent.storage.inspection import MAX_VIRTUAL_SIZE
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
 from .making import (
@@ -40,7 +40,7 @@ def kernel(magic: bytes = b"HdrS") -> bytes:
     return b"\0" * 0x202 + magic + b"\0" * 512
 
 
-def refused(disks: LocalDisks, settings: StorageSettings, **order: object) -> InvalidImage:
+def refused(disks: NodeDisks, settings: StorageSettings, **order: object) -> InvalidImage:
     """Why the image is refused, after seeing that nothing is left."""
     with pytest.raises(InvalidImage) as caught:
         disks.create(make_instance(**order), ignore)
@@ -51,7 +51,7 @@ def refused(disks: LocalDisks, settings: StorageSettings, **order: object) -> In
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_wrong_checksum_names_declared_and_found(
-    disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, algorithm: str
+    disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, algorithm: str
 ) -> None:
     url = local_source(sources, qcow2_content).url
     declared = checksum(b"something else", algorithm)
@@ -61,19 +61,19 @@ def test_wrong_checksum_names_declared_and_found(
     assert checksum(qcow2_content, algorithm) in error.reason
 
 
-def test_backing_file(disks: LocalDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
+def test_backing_file(disks: NodeDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
     content = make_qcow2(tmp_path / "evil", "-u", "-F", "raw", "-b", "/etc/passwd")
     error = refused(disks, settings, block_devices=[local_disk(sources, content)])
     assert (error.field, "backing file" in error.reason) == (f"{IMAGE}.url", True)
 
 
-def test_data_file(disks: LocalDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
+def test_data_file(disks: NodeDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
     content = make_qcow2(tmp_path / "evil", "-o", f"data_file={tmp_path / 'data'},data_file_raw=on")
     error = refused(disks, settings, block_devices=[local_disk(sources, content)])
     assert (error.field, "data_file" in error.reason) == (f"{IMAGE}.url", True)
 
 
-def test_unknown_feature(disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
+def test_unknown_feature(disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
     content = qcow2_content[:79] + b"\x20" + qcow2_content[80:]
     error = refused(disks, settings, block_devices=[local_disk(sources, content)])
     assert (error.field, "nknown" in error.reason) == (f"{IMAGE}.url", True)
@@ -81,14 +81,14 @@ def test_unknown_feature(disks: LocalDisks, settings: StorageSettings, sources: 
 
 @pytest.mark.parametrize("length", [100, 65536, 300 * 1024])
 def test_truncated_qcow2(
-    disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, length: int
+    disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, length: int
 ) -> None:
     assert length < len(qcow2_content)
     error = refused(disks, settings, block_devices=[local_disk(sources, qcow2_content[:length])])
     assert error.field.startswith(IMAGE)
 
 
-def test_scribbled_tables(disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
+def test_scribbled_tables(disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
     (table,) = struct.unpack(">Q", qcow2_content[40:48])
     content = qcow2_content[:table] + b"\x80\xff\xff\xff\xff\xff\0\0" + qcow2_content[table + 8 :]
     error = refused(disks, settings, block_devices=[local_disk(sources, content)])
@@ -97,7 +97,7 @@ def test_scribbled_tables(disks: LocalDisks, settings: StorageSettings, sources:
 
 @pytest.mark.parametrize("size", [0, MAX_VIRTUAL_SIZE + 512, (1 << 64) - 512])
 def test_absurd_virtual_size(
-    disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, size: int
+    disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, size: int
 ) -> None:
     content = qcow2_content[:24] + struct.pack(">Q", size) + qcow2_content[32:]
     error = refused(disks, settings, block_devices=[local_disk(sources, content, size_gb=None)])
@@ -106,19 +106,19 @@ def test_absurd_virtual_size(
 
 @pytest.mark.parametrize("found", ["qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed"])
 def test_declared_raw_but_another_format(
-    disks: LocalDisks, settings: StorageSettings, sources: Path, tmp_path: Path, found: str
+    disks: NodeDisks, settings: StorageSettings, sources: Path, tmp_path: Path, found: str
 ) -> None:
     qemu_img("create", "-q", "-f", found, str(tmp_path / "image"), "8M")
     error = refused(disks, settings, block_devices=[local_disk(sources, (tmp_path / "image").read_bytes(), "raw")])
     assert (error.field, error.value) == (f"{IMAGE}.disk_format", "raw")
 
 
-def test_declared_qcow2_but_raw(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+def test_declared_qcow2_but_raw(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
     error = refused(disks, settings, block_devices=[local_disk(sources, partitioned())])
     assert (error.field, error.reason) == (f"{IMAGE}.disk_format", "the content is gpt")
 
 
-def test_same_content_declared_anew_is_inspected_anew(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
+def test_same_content_declared_anew_is_inspected_anew(disks: NodeDisks, sources: Path, qcow2_content: bytes) -> None:
     disks.create(make_instance(local_disk(sources, qcow2_content)), ignore)
     with pytest.raises(InvalidImage, match="the content is qcow2"):
         disks.create(make_instance(local_disk(sources, qcow2_content, "raw")), ignore)
@@ -127,22 +127,22 @@ def test_same_content_declared_anew_is_inspected_anew(disks: LocalDisks, sources
 @pytest.mark.parametrize(
     "content", [partitioned(), partitioned(boot_flag=0x33), b"\x01" * 1536], ids=["mbr", "odd", "plain"]
 )
-def test_raw_disks_pass(disks: LocalDisks, sources: Path, content: bytes) -> None:
+def test_raw_disks_pass(disks: NodeDisks, sources: Path, content: bytes) -> None:
     disks.create(make_instance(local_disk(sources, content, "raw")), ignore)
 
 
-def test_empty_file(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+def test_empty_file(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
     error = refused(disks, settings, block_devices=[local_disk(sources, b"", "raw")])
     assert (error.field, error.reason) == (f"{IMAGE}.url", "the file is empty")
 
 
 @pytest.mark.parametrize("content", [kernel(b"ABCD"), b"short"])
-def test_kernel_that_is_none(disks: LocalDisks, settings: StorageSettings, sources: Path, content: bytes) -> None:
+def test_kernel_that_is_none(disks: NodeDisks, settings: StorageSettings, sources: Path, content: bytes) -> None:
     error = refused(disks, settings, direct_boot=DirectBoot(kernel=local_source(sources, content)))
     assert (error.field, "not a Linux kernel" in error.reason) == ("instance.direct_boot.kernel.url", True)
 
 
-def test_kernel_and_ramdisk(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+def test_kernel_and_ramdisk(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
     boot = DirectBoot(
         kernel=local_source(sources, kernel()), ramdisk=local_source(sources, b"cpio"), command_line="quiet"
     )
@@ -159,7 +159,7 @@ def test_kernel_and_ramdisk(disks: LocalDisks, settings: StorageSettings, source
     assert len(cached(settings)) == 2
 
 
-def test_ramdisk_with_wrong_checksum(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+def test_ramdisk_with_wrong_checksum(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
     ramdisk = SourceFile(url=local_source(sources, b"cpio").url, checksum=checksum(b"other"))
     boot = DirectBoot(kernel=local_source(sources, kernel()), ramdisk=ramdisk)
     with pytest.raises(InvalidImage) as caught:

@@ -12,7 +12,7 @@ import pytest
 
 from compute_agent.errors import InvalidImage, StorageError
 from compute_agent.storage.image_cache.room import PART_LIFETIME
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
 from .conftest import WebServer, send, with_parts
@@ -22,7 +22,7 @@ CONTENT = os.urandom(300_000)
 HALF = len(CONTENT) // 2
 
 
-def create(disks: LocalDisks, url: str, content: bytes = CONTENT) -> None:
+def create(disks: NodeDisks, url: str, content: bytes = CONTENT) -> None:
     disks.create(make_instance(image_disk(url, checksum(content), "raw")), ignore)
 
 
@@ -46,7 +46,7 @@ def cut_off(times: int, seen: list[int]) -> Callable[[BaseHTTPRequestHandler], N
 
 
 @pytest.fixture
-def begun(settings: StorageSettings, disks: LocalDisks, web: WebServer) -> Path:
+def begun(settings: StorageSettings, disks: NodeDisks, web: WebServer) -> Path:
     """Half of ``/image``, as a broken connection leaves it."""
     web.answers["/image"] = lambda request: send(request, CONTENT[:HALF], length=len(CONTENT))
     with pytest.raises(StorageError, match=f"ended after {HALF} of {len(CONTENT)} bytes"):
@@ -56,7 +56,7 @@ def begun(settings: StorageSettings, disks: LocalDisks, web: WebServer) -> Path:
     return part
 
 
-def test_a_connection_that_breaks_now_and_then(disks: LocalDisks, settings: StorageSettings, web: WebServer) -> None:
+def test_a_connection_that_breaks_now_and_then(disks: NodeDisks, settings: StorageSettings, web: WebServer) -> None:
     seen: list[int] = []
     web.answers["/image"] = cut_off(2, seen)
     create(disks, web.url("/image"))
@@ -65,7 +65,7 @@ def test_a_connection_that_breaks_now_and_then(disks: LocalDisks, settings: Stor
 
 
 @pytest.mark.usefixtures("begun")
-def test_the_next_boot_goes_on(disks: LocalDisks, web: WebServer) -> None:
+def test_the_next_boot_goes_on(disks: NodeDisks, web: WebServer) -> None:
     seen: list[int] = []
     web.answers["/image"] = with_parts(CONTENT, seen)
     create(disks, web.url("/image"))
@@ -73,13 +73,13 @@ def test_the_next_boot_goes_on(disks: LocalDisks, web: WebServer) -> None:
 
 
 @pytest.mark.usefixtures("begun")
-def test_a_server_that_knows_no_parts(disks: LocalDisks, settings: StorageSettings, web: WebServer) -> None:
+def test_a_server_that_knows_no_parts(disks: NodeDisks, settings: StorageSettings, web: WebServer) -> None:
     create(disks, web.serve("/image", CONTENT))
     assert [path.read_bytes() for path in cached(settings)] == [CONTENT]
 
 
 @pytest.mark.usefixtures("begun")
-def test_a_server_that_sends_another_part(disks: LocalDisks, settings: StorageSettings, web: WebServer) -> None:
+def test_a_server_that_sends_another_part(disks: NodeDisks, settings: StorageSettings, web: WebServer) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         if "Range" in request.headers:
             request.send_response(206)
@@ -95,7 +95,7 @@ def test_a_server_that_sends_another_part(disks: LocalDisks, settings: StorageSe
     assert [path.read_bytes() for path in cached(settings)] == [CONTENT]
 
 
-def test_a_spoilt_beginning_is_fetched_again(disks: LocalDisks, web: WebServer, begun: Path) -> None:
+def test_a_spoilt_beginning_is_fetched_again(disks: NodeDisks, web: WebServer, begun: Path) -> None:
     begun.write_bytes(b"\0" * HALF)
     seen: list[int] = []
     web.answers["/image"] = with_parts(CONTENT, seen)
@@ -103,14 +103,14 @@ def test_a_spoilt_beginning_is_fetched_again(disks: LocalDisks, web: WebServer, 
     assert seen == [HALF, 0]
 
 
-def test_only_the_name_was_missing(disks: LocalDisks, web: WebServer, begun: Path) -> None:
+def test_only_the_name_was_missing(disks: NodeDisks, web: WebServer, begun: Path) -> None:
     begun.write_bytes(CONTENT)
     web.requests.clear()
     create(disks, web.url("/image"))
     assert web.requests == []
 
 
-def test_more_than_there_is(disks: LocalDisks, web: WebServer, begun: Path) -> None:
+def test_more_than_there_is(disks: NodeDisks, web: WebServer, begun: Path) -> None:
     begun.write_bytes(CONTENT + b"x")
     seen: list[int] = []
     web.answers["/image"] = with_parts(CONTENT, seen)
@@ -119,14 +119,14 @@ def test_more_than_there_is(disks: LocalDisks, web: WebServer, begun: Path) -> N
 
 
 @pytest.mark.usefixtures("begun")
-def test_another_url_begins_anew(disks: LocalDisks, web: WebServer) -> None:
+def test_another_url_begins_anew(disks: NodeDisks, web: WebServer) -> None:
     seen: list[int] = []
     web.answers["/other"] = with_parts(CONTENT, seen)
     create(disks, web.url("/other"))
     assert seen == [0]
 
 
-def test_wrong_content_is_not_kept(disks: LocalDisks, settings: StorageSettings, web: WebServer, begun: Path) -> None:
+def test_wrong_content_is_not_kept(disks: NodeDisks, settings: StorageSettings, web: WebServer, begun: Path) -> None:
     seen: list[int] = []
     web.answers["/image"] = with_parts(CONTENT[:-1] + b"?", seen)
     with pytest.raises(InvalidImage):
@@ -144,7 +144,7 @@ def test_what_nobody_goes_on_with_is_removed(settings: StorageSettings, begun: P
     assert not begun.exists()
 
 
-def test_a_file_is_resumed_too(disks: LocalDisks, settings: StorageSettings, sources: Path) -> None:
+def test_a_file_is_resumed_too(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
     source = local_source(sources, CONTENT)
     path = sources / source.url.rpartition("/")[2]
     path.write_bytes(b"")

@@ -14,7 +14,7 @@ from compute_agent.errors import InsufficientResources, InvalidConfiguration, In
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.storage.contract import DiskDriver
-from compute_agent.storage.local import LocalDisks
+from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import Preallocation, StorageSettings
 
 from .making import (
@@ -44,13 +44,13 @@ def info(path: Path) -> dict[str, object]:
     return answer
 
 
-def test_keeps_the_contract(disks: LocalDisks) -> None:
+def test_keeps_the_contract(disks: NodeDisks) -> None:
     driver: DiskDriver = disks
     assert driver.inspect() == set()
 
 
 def test_linked_clone_and_blank_disk(
-    disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes
+    disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes
 ) -> None:
     instance = make_instance(local_disk(sources, qcow2_content, size_gb=2), BLANK)
     disks.create(instance, ignore)
@@ -82,13 +82,13 @@ def test_linked_clone_and_blank_disk(
     assert image.read_bytes() == qcow2_content
 
 
-def test_disk_as_large_as_its_image(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
+def test_disk_as_large_as_its_image(disks: NodeDisks, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content, size_gb=None))
     disks.create(instance, ignore)
     assert info(file_of(disks.connect(instance)[0]).path)["virtual-size"] == 64 * 1024**2
 
 
-def test_raw_image_under_a_clone(disks: LocalDisks, sources: Path) -> None:
+def test_raw_image_under_a_clone(disks: NodeDisks, sources: Path) -> None:
     instance = make_instance(local_disk(sources, b"\x07" * 5000, "raw"))
     disks.create(instance, ignore)
     (disk, _) = disks.connect(instance)
@@ -97,7 +97,7 @@ def test_raw_image_under_a_clone(disks: LocalDisks, sources: Path) -> None:
     assert source.backing.format == info(source.path)["backing-filename-format"] == "raw"
 
 
-def test_serials_are_short_and_unique(disks: LocalDisks) -> None:
+def test_serials_are_short_and_unique(disks: NodeDisks) -> None:
     instance = make_instance(*[BLANK] * 12)
     disks.create(instance, ignore)
     serials = [disk.serial for disk in disks.connect(instance)]
@@ -105,13 +105,13 @@ def test_serials_are_short_and_unique(disks: LocalDisks) -> None:
     assert {len(serial) for serial in serials} == {20}
 
 
-def test_boot_order_of_the_owner(disks: LocalDisks) -> None:
+def test_boot_order_of_the_owner(disks: NodeDisks) -> None:
     instance = make_instance(BLANK, BlockDevice(source_type="blank", size_gb=1, boot_index=4), config_drive=False)
     disks.create(instance, ignore)
     assert [disk.boot_index for disk in disks.connect(instance)] == [None, 4]
 
 
-def test_image_that_does_not_fit(disks: LocalDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
+def test_image_that_does_not_fit(disks: NodeDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
     qemu_img("create", "-q", "-f", "qcow2", str(tmp_path / "large"), "2G")
     instance = make_instance(BLANK, local_disk(sources, (tmp_path / "large").read_bytes(), size_gb=1))
     with pytest.raises(InvalidImage) as caught:
@@ -121,13 +121,13 @@ def test_image_that_does_not_fit(disks: LocalDisks, settings: StorageSettings, s
     assert leftovers(settings) == []
 
 
-def test_no_space_for_disks(full_disks: LocalDisks, settings: StorageSettings) -> None:
+def test_no_space_for_disks(full_disks: NodeDisks, settings: StorageSettings) -> None:
     with pytest.raises(InsufficientResources, match=rf"{settings.disk_dir} has not enough space: .* needed, .* free"):
         full_disks.create(make_instance(BLANK), ignore)
     assert leftovers(settings) == []
 
 
-def test_create_again_keeps_what_is_there(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
+def test_create_again_keeps_what_is_there(disks: NodeDisks, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content), BLANK)
     disks.create(instance, ignore)
     before = [file_of(disk).path.stat().st_ino for disk in disks.connect(instance)]
@@ -158,7 +158,7 @@ def test_qemu_img_that_hangs_meets_its_deadline(settings: StorageSettings, tmp_p
 
 
 @pytest.mark.parametrize("lost", ["disk0.qcow2", "config.iso"])
-def test_missing_file(disks: LocalDisks, settings: StorageSettings, lost: str) -> None:
+def test_missing_file(disks: NodeDisks, settings: StorageSettings, lost: str) -> None:
     instance = make_instance(BLANK)
     disks.create(instance, ignore)
     (settings.disk_dir / UUID / lost).unlink()
@@ -166,7 +166,7 @@ def test_missing_file(disks: LocalDisks, settings: StorageSettings, lost: str) -
         disks.connect(instance)
 
 
-def test_missing_base(disks: LocalDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
+def test_missing_base(disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content))
     disks.create(instance, ignore)
     (image,) = cached(settings)
@@ -177,7 +177,7 @@ def test_missing_base(disks: LocalDisks, settings: StorageSettings, sources: Pat
         disks.connect(instance)
 
 
-def test_delete_and_inspect(disks: LocalDisks, settings: StorageSettings) -> None:
+def test_delete_and_inspect(disks: NodeDisks, settings: StorageSettings) -> None:
     first, second = number(make_instance(BLANK), 1), number(make_instance(BLANK), 2)
     disks.create(first, ignore)
     disks.create(second, ignore)
@@ -189,7 +189,7 @@ def test_delete_and_inspect(disks: LocalDisks, settings: StorageSettings) -> Non
 
 
 @pytest.mark.parametrize("by", ["start", "delete"])
-def test_deletion_cut_short_is_finished(disks: LocalDisks, settings: StorageSettings, by: str) -> None:
+def test_deletion_cut_short_is_finished(disks: NodeDisks, settings: StorageSettings, by: str) -> None:
     half_deleted = settings.disk_dir / f".deleting-{UUID}"
     half_deleted.mkdir()
     (half_deleted / "disk0.qcow2").write_bytes(b"x")
@@ -204,7 +204,7 @@ def test_deletion_cut_short_is_finished(disks: LocalDisks, settings: StorageSett
 
 
 @pytest.mark.parametrize("name", ["../images", ".", "", f"{UUID}\n", UUID.upper(), f"{UUID}/.."])
-def test_only_uuids_are_deleted(disks: LocalDisks, settings: StorageSettings, name: str) -> None:
+def test_only_uuids_are_deleted(disks: NodeDisks, settings: StorageSettings, name: str) -> None:
     disks.create(make_instance(BLANK), ignore)
     with pytest.raises(InvalidMessage, match="not a uuid"):
         disks.delete(name)
@@ -212,7 +212,7 @@ def test_only_uuids_are_deleted(disks: LocalDisks, settings: StorageSettings, na
     assert settings.image_dir.is_dir()
 
 
-def test_capacity(disks: LocalDisks, sources: Path, qcow2_content: bytes) -> None:
+def test_capacity(disks: NodeDisks, sources: Path, qcow2_content: bytes) -> None:
     assert disks.capacity()["images"] == {"size": 0, "limit": 0, "count": 0, "in_use": 0}
     disks.create(make_instance(local_disk(sources, qcow2_content), BLANK), ignore)
     local, images = disks.capacity().values()
@@ -245,7 +245,7 @@ def test_preallocated_disks_need_their_space(settings: StorageSettings) -> None:
         disks.create(make_instance(BLANK), ignore)
 
 
-def test_directories_are_private(disks: LocalDisks, settings: StorageSettings) -> None:
+def test_directories_are_private(disks: NodeDisks, settings: StorageSettings) -> None:
     disks.create(make_instance(BLANK), ignore)
     for directory in (settings.disk_dir, settings.image_dir, settings.disk_dir / UUID):
         assert directory.stat().st_mode & 0o777 == 0o700
@@ -264,7 +264,7 @@ def test_unusable_qemu_img(settings: StorageSettings) -> None:
         open_disks(replace(settings, qemu_img="/no/such/qemu-img"))
 
 
-def test_wrong_source_leaves_nothing(disks: LocalDisks, settings: StorageSettings) -> None:
+def test_wrong_source_leaves_nothing(disks: NodeDisks, settings: StorageSettings) -> None:
     with pytest.raises(InvalidImage):
         disks.create(make_instance(BLANK, image_disk("file:///etc/passwd", "sha256:" + "0" * 64)), ignore)
     assert leftovers(settings) == []

@@ -1,4 +1,4 @@
-"""Local disks: a directory for each instance, on top of one cache of images."""
+"""All disks of this node: a directory for each instance, each disk with its kind, on top of one cache of images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from compute_agent.storage.sources import fetched_sources
 _DELETING = ".deleting-"
 
 
-class LocalDisks:
+class NodeDisks:
     """The `compute_agent.storage.contract.DiskDriver` of this node; called from many threads.
 
     :raises InvalidConfiguration: a directory or qemu-img cannot be used.
