@@ -46,7 +46,7 @@ class Short(FormattableColumn[str]):
 
 
 class Usage(FormattableColumn[Mapping[str, int]]):
-    """Named sizes, in bytes, and numbers."""
+    """Named sizes, in bytes, and numbers; an age in seconds."""
 
     _NUMBERS = ("count", "in_use")
 
@@ -57,6 +57,8 @@ class Usage(FormattableColumn[Mapping[str, int]]):
     def _show(self, name: str, value: int) -> str:
         if name == "limit" and value == 0:
             return "-"
+        if name == "age":
+            return f"{value} s"
         return str(value) if name in self._NUMBERS else Size(value).human_readable()
 
 

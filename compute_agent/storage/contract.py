@@ -98,9 +98,10 @@ class DiskDriver(Protocol):
         """Let go of what is open here; guests keep their disks."""
 
     def capacity(self) -> Mapping[str, Mapping[str, int]]:
-        """Bytes, but for two numbers. ``qcow2``: ``total`` and ``free`` where local disks are, what they really take
+        """Bytes, but for three numbers. ``qcow2``: ``total`` and ``free`` where local disks are, what they really take
         (``allocated``), and what their guests see (``provisioned``). ``images``, the cache: ``size``, ``limit``
-        (0: none), ``count`` of images, and how many are ``in_use``.
+        (0: none), ``count`` of images, and how many are ``in_use``. ``rbd``, the pool for disks of instances, if there
+        is one and it is known: ``total`` and ``free``, and the ``age`` of that in seconds. No cluster is waited for.
         """
 
     def list_images(self) -> list[CachedImage]:

@@ -182,7 +182,8 @@ class NodeDisks:
     def capacity(self) -> Mapping[str, Mapping[str, int]]:
         """See the contract."""
         with storage_errors(self._settings.disk_dir):
-            return {"qcow2": local_usage(self._settings.disk_dir), "images": self._images.usage()}
+            local = {"qcow2": local_usage(self._settings.disk_dir), "images": self._images.usage()}
+        return {**local, **self._rbd.capacity()}
 
     def list_images(self) -> list[CachedImage]:
         """See the contract."""

@@ -6,6 +6,7 @@ What an instance has here is noted in its directory before anything is done abou
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from compute_agent.errors import InvalidImage, InvalidMessage
@@ -14,13 +15,14 @@ from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.rbd.answers import Owner
+from compute_agent.storage.rbd.chores import Chores
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.credentials import ClusterUser
 from compute_agent.storage.rbd.notes import Note, forget_note, read_note, write_note
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
-from compute_agent.storage.rbd.purging import Purging
+from compute_agent.storage.rbd.space import PoolSpace
 from compute_agent.storage.rbd.upload import SNAPSHOT, Uploader
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
@@ -46,11 +48,13 @@ class RbdDisks:
         self._uploader = Uploader(settings.host, conversion)
         self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._remove)
         self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), self._release)
-        self._purging = Purging([self._abandoned, self._unwanted])
+        self._space = PoolSpace(self._capacity)
+        queues = [self._abandoned.run_due, self._unwanted.run_due]
+        self._chores = Chores([self._space.look, *queues] if self._own_pool else queues)
 
     def close(self) -> None:
         """Block servers go on."""
-        self._purging.close()
+        self._chores.close()
         self._servers.close()
         self._clusters.close()
 
@@ -61,6 +65,11 @@ class RbdDisks:
     def inspect(self) -> set[str]:
         """The instances that have a block server."""
         return self._servers.inspect()
+
+    def capacity(self) -> Mapping[str, Mapping[str, int]]:
+        """``rbd``: of the pool for disks of instances, if there is one and anything is known of it."""
+        known = self._space.last_known()
+        return {} if known is None else {"rbd": known}
 
     def check(self, field: str, device: BlockDevice) -> None:
         """The node must know the cluster, the user and the secret."""
@@ -147,10 +156,14 @@ class RbdDisks:
         self._servers.remove(place.instance_uuid, place.name)
         if note.own:
             self._unwanted.add(note.as_unwanted())
-            self._purging.wake()
+            self._chores.wake()
         else:
             self._abandoned.purge(note.as_unwanted())
         forget_note(place)
+
+    def _capacity(self) -> Mapping[str, int]:
+        assert self._own_pool is not None
+        return self._clusters.get(self._own_pool.user).capacity(self._own_pool.pool)
 
     def _remove(self, unwanted: UnwantedImage) -> None:
         self._clusters.get(unwanted.user).remove(unwanted.pool, unwanted.image)

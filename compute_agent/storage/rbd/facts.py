@@ -79,7 +79,8 @@ def capacity(cluster: Connection, pool: str) -> dict[str, int]:
     for found in pools:
         if found["name"] == pool:
             free, stored = found["stats"]["max_avail"], found["stats"]["stored"]
-            return {"total": free + stored, "free": free}
+            if free + stored:  # else no manager has told the monitors
+                return {"total": free + stored, "free": free}
     raise Refused("is not yet among those whose space the cluster knows")
 
 

@@ -172,6 +172,7 @@ class FakeClient:
             "storage": {
                 "qcow2": {"total": 3 * 2**30, "free": 2**29},
                 "images": {"size": 3 * 2**30, "limit": 0, "count": 2, "in_use": 1},
+                "rbd": {"total": 2**40, "free": 2**39, "age": 17},
             },
         }
 

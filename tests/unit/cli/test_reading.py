@@ -115,7 +115,7 @@ def test_diagnostics_and_host(shell: Shell) -> None:
     assert host["hypervisor"] == {"name": "qemu", "accelerator": "tcg"}
     assert host["storage_qcow2"]["free"] == 2**29
     shown = shell("host", "show").stdout
-    assert all(text in shown for text in ("free: 512.0 MiB", "size: 3.0 GiB", "limit: -", "in_use: 1 "))
+    assert all(text in shown for text in ("free: 512.0 MiB", "size: 3.0 GiB", "limit: -", "in_use: 1 ", "age: 17 s"))
 
 
 def test_cached_images(shell: Shell) -> None:

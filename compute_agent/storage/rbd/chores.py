@@ -1,13 +1,12 @@
-"""The thread that removes and releases images when clusters let it."""
+"""The thread that does what clusters let us do: remove and release images, and look how much room there is."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from compute_agent.errors import ComputeAgentError
-from compute_agent.storage.rbd.purge import PurgeQueue
 
 LOG = logging.getLogger(__name__)
 
@@ -15,14 +14,14 @@ _INTERVAL = 10.0
 _LAST_BREATH = 1.0
 
 
-class Purging:
-    """Runs queues at once, when it is woken, and now and then."""
+class Chores:
+    """Does all of them at once, when it is woken, and now and then."""
 
-    def __init__(self, queues: Sequence[PurgeQueue]) -> None:
-        self._queues = queues
+    def __init__(self, chores: Sequence[Callable[[], object]]) -> None:
+        self._chores = chores
         self._wanted = threading.Event()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="ceph-purging", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="ceph-chores", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -38,9 +37,9 @@ class Purging:
     def _run(self) -> None:
         while not self._closed:
             self._wanted.clear()
-            for queue in self._queues:
+            for chore in self._chores:
                 try:
-                    queue.run_due()
+                    chore()
                 except ComputeAgentError as error:
-                    LOG.warning("Images wait to be removed or released: %s", error)
+                    LOG.warning("Something about Ceph has to wait: %s", error)
             self._wanted.wait(_INTERVAL)
