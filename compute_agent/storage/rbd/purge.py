@@ -21,8 +21,8 @@ from compute_agent.storage.single_flight import SingleFlight
 
 LOG = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 30.0
-"""Seconds: as long as a cluster takes a client that died for one that lives."""
+_FIRST_PAUSE = 10.0
+"""Seconds; a cluster takes a client that died for one that lives for 30."""
 _LONGEST_PAUSE = 3600.0
 
 

@@ -61,13 +61,13 @@ def test_the_pauses_grow(world: World) -> None:
     queue = world.queue()
     queue.purge(FIRST)
     began, times = world.now, []
-    while len(times) < 8:
+    while len(times) < 12:
         world.now += 10
         before = len(world.attempts)
         assert queue.run_due() == 1
         if len(world.attempts) > before:
             times.append(world.now - began)
-    assert times[:4] == [30, 90, 210, 450]
+    assert times[:4] == [10, 30, 70, 150]
     pauses = [later - sooner for sooner, later in pairwise(times)]
     assert max(pauses) == 3600
 
