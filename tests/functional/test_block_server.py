@@ -43,7 +43,7 @@ MakeExport = Callable[..., Export]
 
 @pytest.fixture(scope="module")
 def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "bs-ceph") as ceph:
+    with Ceph(directory / "bs-ceph", store="bluestore") as ceph:
         yield ceph
 
 
@@ -307,11 +307,11 @@ def test_last_disk_goes_though_its_cluster_is_away(
         client.stdin.flush()
         while "wrote 4096" not in client.stdout.readline():
             pass
-        ceph.freeze_daemon("osd.0")
+        ceph.kill_daemon("osd.0")
         try:
             servers.remove(UUID, "disk0")
         finally:
-            ceph.thaw_daemon("osd.0")
+            ceph.start_daemon("osd.0")
         client.communicate(timeout=30)
     assert (processes(), servers.inspect()) == ([], set())
 
