@@ -18,17 +18,18 @@ LOG = logging.getLogger(__name__)
 
 def recover(node: Node, lanes: Lanes, enqueue: Callable[[Request], None], incidents: Incidents) -> None:
     """Queue everything, ahead of any new request for the same instance; the work itself goes on side by side."""
-    for row in node.journal.instances():
-        if row.vm_state in (VmState.ACTIVE, VmState.PAUSED):
-            uuid = row.record.instance.uuid
-            lanes.submit(uuid, partial(_adopt, node, uuid, incidents))
     for operation in node.journal.unfinished():
         enqueue(operation.request)
+    for row in node.journal.instances():
+        uuid = row.record.instance.uuid
+        lanes.submit(uuid, partial(_adopt, node, uuid, incidents))
 
 
 def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
-    if node.journal.unfinished(instance_uuid):
-        return  # the operation that follows finds the guest, or ends it
+    """After what was unfinished: it may have had nothing more to do with the guest."""
+    row = node.journal.find_instance(instance_uuid)
+    if row is None or row.vm_state not in (VmState.ACTIVE, VmState.PAUSED):
+        return
     guest = node.find_guest(instance_uuid)
     if guest is None:
         detail = "its process was gone when the agent started"
@@ -36,7 +37,7 @@ def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     elif guest.status() is PowerState.SHUTDOWN:
         detail = "it powered itself off while no agent was there"
         incidents.guest_exited(GuestExit(instance_uuid=instance_uuid, reason="powered_off", detail=detail))
-    elif guest.status() is PowerState.PAUSED and node.journal.instance(instance_uuid).vm_state is VmState.ACTIVE:
+    elif guest.status() is PowerState.PAUSED and row.vm_state is VmState.ACTIVE:
         detail = "it was held up when the agent started"  # by a disk: only that pauses a guest that nobody paused
         incidents.disk_failed(DiskFailure(instance_uuid=instance_uuid, disk="a disk", reason="io_error", detail=detail))
         incidents.disks_cut_off(instance_uuid)

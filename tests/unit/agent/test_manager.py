@@ -9,14 +9,16 @@ from queue import SimpleQueue
 
 import pytest
 
+from compute_agent.agent.admission import admit
 from compute_agent.agent.manager import Manager
+from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.errors import GuestGone, InstanceNotFound, OperationNotFound
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import Fault, Notification
+from compute_agent.instance.view import Fault, Notification, StepState
 from compute_agent.virt.contract import DiskFailure, GuestExit
 from tests.unit.agent.test_crash import request_for
-from tests.unit.agent.world import UUID, FakeHypervisor, FakeNetwork, FakeStorage, World
+from tests.unit.agent.world import UUID, Agent, FakeHypervisor, FakeNetwork, FakeStorage, World
 
 Told = SimpleQueue[Notification]
 
@@ -94,6 +96,23 @@ def test_a_guest_that_ended_while_no_agent_was_there(world: World, state: PowerS
         reason = until(told, "guest_exit.end").payload["arguments"]["reason"]
         assert reason == ("powered_off" if state else "crashed")
         assert world.left_of(UUID) == ["disk"]
+
+
+def test_a_guest_is_looked_for_though_the_unfinished_operation_did_not_need_it_any_more(world: World) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+    agent, request = Agent(world), request_for("extend_volume", {"disk": "disk0", "size_gb": 2})
+    admit(agent.node, request)
+    agent.journal.set_running(request.request_id)
+    for step in EXTEND_VOLUME.steps:
+        agent.journal.set_step(request.request_id, step.name, StepState.DONE)
+    agent.journal.close()
+    world.guests.clear()
+    with a_manager(world) as (manager, told):
+        until(told, "extend_volume.end")
+        until(told, "guest_exit.end")
+        assert manager.get_instance(UUID).power_state is PowerState.CRASHED
 
 
 def test_a_running_guest_is_adopted(world: World) -> None:
