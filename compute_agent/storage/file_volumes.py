@@ -35,15 +35,21 @@ class FileVolumes:
         """It is there already."""
 
     def connect(self, place: Place, device: BlockDevice) -> FileSource:
-        """The file, if it names no other file and nobody writes to it."""
+        """The file, if nobody else writes to it."""
+        found = self.file(place, device)
+        with storage_errors(found.path.parent):
+            if _volume(device).access_mode == "rw":
+                self._link(place).unlink(missing_ok=True)
+                self._link(place).symlink_to(found.path)
+                require_no_other_writer(found.path, self._owner(place))
+        return found
+
+    def file(self, place: Place, device: BlockDevice) -> FileSource:
+        """The file, if it names no other file."""
         volume = _volume(device)
         path = self._resolve(Path(volume.path))
         with storage_errors(path.parent):
             require_self_contained(path, volume.format)
-            if volume.access_mode == "rw":
-                self._link(place).unlink(missing_ok=True)
-                self._link(place).symlink_to(path)
-                require_no_other_writer(path, self._owner(place))
         return FileSource(path=path, format=volume.format)
 
     def disconnect(self, place: Place) -> None:
@@ -53,6 +59,11 @@ class FileVolumes:
             with storage_errors(link):
                 forget_writer(link.readlink(), self._owner(place))
                 link.unlink()
+
+    def size(self, place: Place, device: BlockDevice) -> int:
+        """As the file, or its header, has it."""
+        volume = _volume(device)
+        return virtual_size(self._resolve(Path(volume.path)), volume.format)
 
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
         """A running guest's QEMU grows the file itself."""

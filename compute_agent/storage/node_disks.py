@@ -10,13 +10,14 @@ from pathlib import Path
 
 from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
-from compute_agent.instance.devices import BootFiles, Disk, FileSource
+from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
 from compute_agent.instance.view import CachedImage
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.storage.accounting import local_usage
 from compute_agent.storage.checks import check_device, check_instance
 from compute_agent.storage.contract import Progress
+from compute_agent.storage.copies.disks import CopiedDisks
 from compute_agent.storage.copies.store import FileCopies
 from compute_agent.storage.file_volumes import FileVolumes
 from compute_agent.storage.files import (
@@ -60,7 +61,7 @@ class NodeDisks:
             self._file_volumes = FileVolumes(settings.volume_dirs, self._qemu_img, settings.host)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
-        self.copies = FileCopies(settings, self._file_of)
+        self.copies = FileCopies(settings, CopiedDisks(settings.disk_dir, self._kind_of), self._rbd.restorations)
 
     def check(self, instance: Instance) -> None:
         """Refuse what contradicts itself, and what this node cannot do; see the contract."""
@@ -206,13 +207,6 @@ class NodeDisks:
         in_ceph = device.image is not None and device.image.url.startswith("rbd:")
         backend = device.backend or ("rbd" if in_ceph else self._settings.default_backend)
         return self._rbd if backend == "rbd" else self._qcow2
-
-    def _file_of(self, instance: Instance, device: BlockDevice) -> FileSource:
-        source = None if self._kind_of(device) is self._rbd else self._disks(instance).connect_disk(device).source
-        if not isinstance(source, FileSource):
-            reason = "is in Ceph: copies are made of disks in local files only"
-            raise InvalidMessage("disks", device.device_name, reason)
-        return source
 
     @property
     def _kinds(self) -> list[DiskKind]:

@@ -45,6 +45,15 @@ class DiskKind(Protocol):
     def disconnect(self, place: Place) -> None:
         """Let go of a disk that no guest has open any more."""
 
+    def file(self, place: Place, device: BlockDevice) -> FileSource | None:
+        """The local file that it is, to be looked at; None: it is in Ceph.
+
+        :raises StorageError: it is missing.
+        """
+
+    def size(self, place: Place, device: BlockDevice) -> int:
+        """Bytes of what the disk is kept in: where that holds a LUKS container, with its header."""
+
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> NbdSource | None:
         """See `compute_agent.storage.contract.DiskDriver.grow_disk`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import uuid
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from compute_agent.instance.state import VmState
 from compute_agent.instance.view import OperationState
 from sandbox.commands import run
 from sandbox.node import Node
+from tests.functional.contents import is_same, word_at
 from tests.functional.guests import Guests, an_order, source, until
 from tests.functional.shell import run_inside
 
@@ -80,14 +80,6 @@ def write(guests: Guests, guest: Instance, word: str, at: int, disk: str = "vda"
     run_inside(guests, guest.uuid, f"echo {word} | dd of=/dev/{disk} bs=512 seek={at // 512} conv=sync,fsync,notrunc")
 
 
-def word_at(path: Path, at: int) -> str:
-    """What somebody who opens the image from outside finds there."""
-    dump = run("qemu-io", "-r", "-U", "-f", "qcow2", "-c", f"read -v {at} 16", path)
-    found = re.search(r"^[0-9a-f]{8}: ((?: [0-9a-f]{2}){16})", dump, re.MULTILINE)
-    assert found is not None, dump
-    return bytes.fromhex(found[1]).split(b"\n")[0].strip(b"\0").decode(errors="replace")
-
-
 def back_up(guests: Guests, guest: Instance, *disks: str, parent: str | None = None) -> Backup:
     backup_id = str(uuid.uuid4())
     guests.finish(guests.client.backup_instance(guest.uuid, backup_id, disks=disks or None, parent=parent))
@@ -101,10 +93,6 @@ def file_of(node: Node, backup: Backup, disk: str = "disk0") -> Path:
 
 def disk_of(node: Node, guest: Instance) -> Path:
     return node.directory / "state/disks" / guest.uuid / "disk0.qcow2"
-
-
-def is_same(one: Path, other: Path) -> bool:
-    return "identical" in run("qemu-img", "compare", "--force-share", "-f", "qcow2", "-F", "qcow2", one, other)
 
 
 def test_a_snapshot_is_an_image_of_one_moment(node: Node, guests: Guests, guest: Instance) -> None:

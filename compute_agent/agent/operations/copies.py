@@ -6,7 +6,8 @@ remember what is written to them, so that the next backup need not hold more tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
@@ -15,6 +16,7 @@ from compute_agent.agent.work import Work
 from compute_agent.errors import HostError, InvalidMessage, InvalidState
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import find_device
+from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.storage.copies.contract import CopyOrder
@@ -44,7 +46,8 @@ def begin_copies(work: Work) -> None:
     """This is the moment, for a guest that runs."""
     order = _order(work)
     if _is_running(work):
-        frozen = work.guest.copies.begin(work.request.request_id, [_copy(work, order, one) for one in order.devices])
+        with _copies(work, order) as copies:
+            frozen = work.guest.copies.begin(work.request.request_id, copies)
         if frozen:
             work.node.storage.copies.note_frozen(order)
 
@@ -143,10 +146,17 @@ def _devices(instance: Instance, names: object) -> list[BlockDevice]:
     return [device for device in found if device is not None]
 
 
-def _copy(work: Work, order: CopyOrder, device: BlockDevice) -> DiskCopy:
-    disk = str(device.device_name)
-    mark = order.copy_id if order.kind == "backup" else None
-    return DiskCopy(disk=disk, target=work.node.storage.copies.target(order, disk), since=order.parent, mark=mark)
+@contextmanager
+def _copies(work: Work, order: CopyOrder) -> Iterator[list[DiskCopy]]:
+    """Each with its target, open for as long as it takes to hand them over."""
+    mark, copies = order.copy_id if order.kind == "backup" else None, []
+    with ExitStack() as opened:
+        for disk in (str(device.device_name) for device in order.devices):
+            target = work.node.storage.copies.open(order, disk)
+            if isinstance(target, NbdSource):
+                opened.callback(target.close)
+            copies.append(DiskCopy(disk=disk, target=target, since=order.parent, mark=mark))
+        yield copies
 
 
 def _marked(order: CopyOrder) -> list[str]:

@@ -17,6 +17,12 @@ def discard_disks(work: Work) -> None:
     work.node.storage.copies.finish_restore(work.instance)
 
 
+def abandon_disks(work: Work) -> None:
+    """The same; but what the instance had is not lost where it could not be given back before."""
+    exchange_disks_back(work)
+    discard_disks(work)
+
+
 def exchange_disks(work: Work) -> None:
     """The instance has them; those that it had are kept."""
     work.node.storage.copies.exchange(work.instance, _backup_id(work))
@@ -35,7 +41,7 @@ RESTORE = Operation(
     name="restore",
     allowed=frozenset({VmState.STOPPED}),
     steps=(
-        Step("prepare_disks", prepare_disks, discard_disks),
+        Step("prepare_disks", prepare_disks, abandon_disks),
         Step("exchange_disks", exchange_disks, exchange_disks_back),
         Step("discard_disks", discard_disks),
     ),

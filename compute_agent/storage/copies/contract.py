@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.copies import Backup, Snapshot
-from compute_agent.instance.devices import FileSource
+from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.contract import Progress
 
@@ -36,8 +36,11 @@ class CopyStore(Protocol):
         :raises InsufficientResources: there is no room for them.
         """
 
-    def target(self, order: CopyOrder, disk: str) -> FileSource:
-        """The file that a disk is to be copied to by whoever has it open."""
+    def open(self, order: CopyOrder, disk: str) -> FileSource | NbdSource:
+        """What a disk is to be copied to by whoever has it open; the caller closes a connection.
+
+        :raises StorageError: it cannot be reached.
+        """
 
     def note_frozen(self, order: CopyOrder) -> None:
         """The guest's file systems were consistent at the copy's moment."""

@@ -64,6 +64,10 @@ class Places:
         """The backup's directory."""
         return self.backups / _checked("backup_id", backup_id)
 
+    def backup_file(self, backup_id: str, disk: str) -> Path:
+        """The file of one disk in it."""
+        return self.backup(backup_id) / f"{disk}.qcow2"
+
     def all_backups(self) -> list[Path]:
         """The directories of those that are complete."""
         return [entry for entry in self.backups.iterdir() if re.fullmatch(UUID_PATTERN, entry.name)]

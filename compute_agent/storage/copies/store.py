@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from compute_agent.errors import CopyNotFound, DiskInUse
 from compute_agent.instance.copies import Backup, Snapshot
-from compute_agent.instance.devices import FileSource
+from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.copies.contract import CopyOrder
-from compute_agent.storage.copies.making import CopyMaker, FileOf
+from compute_agent.storage.copies.disks import CopiedDisks
+from compute_agent.storage.copies.file_target import FileTarget
+from compute_agent.storage.copies.making import CopyMaker
 from compute_agent.storage.copies.places import DESCRIPTION, Places, read_description
 from compute_agent.storage.copies.restoring import Restoring
 from compute_agent.storage.files import prepare_directory, remove_tree, storage_errors
 from compute_agent.storage.qcow2.copying import CopyingQemuImg
+from compute_agent.storage.rbd.restorations import Restorations
 from compute_agent.storage.settings import StorageSettings
 
 _DELETING = ".deleting-"
@@ -29,14 +31,14 @@ class FileCopies:
     :raises StorageError: what a crash left behind cannot be removed.
     """
 
-    def __init__(self, settings: StorageSettings, file_of: FileOf) -> None:
+    def __init__(self, settings: StorageSettings, disks: CopiedDisks, in_ceph: Restorations) -> None:
         prepare_directory(settings.snapshot_dir, "storage.snapshot_dir")
         prepare_directory(settings.backup_dir, "storage.backup_dir")
         self._places = Places(settings)
-        self._disk_dir = settings.disk_dir
         qemu_img = CopyingQemuImg(settings.qemu_img, settings.copy_timeout)
-        self._maker = CopyMaker(self._places, qemu_img, file_of, settings.reserved_space)
-        self._restoring = Restoring(self._places, qemu_img, file_of, settings.reserved_space)
+        self._target = FileTarget(self._places, qemu_img, settings.reserved_space)
+        self._maker = CopyMaker(self._places, qemu_img, disks, self._target)
+        self._restoring = Restoring(disks, in_ceph, qemu_img, settings.reserved_space)
         with self._errors():
             for leftover in settings.backup_dir.glob(f"{_DELETING}*"):
                 remove_tree(leftover)
@@ -46,9 +48,10 @@ class FileCopies:
         with self._errors():
             self._maker.prepare(order)
 
-    def target(self, order: CopyOrder, disk: str) -> FileSource:
+    def open(self, order: CopyOrder, disk: str) -> FileSource | NbdSource:
         """See the contract."""
-        return self._maker.target(order, disk)
+        with self._errors():
+            return self._maker.open(order, disk)
 
     def note_frozen(self, order: CopyOrder) -> None:
         """See the contract."""
@@ -83,7 +86,7 @@ class FileCopies:
     def discard(self, order: CopyOrder) -> None:
         """See the contract."""
         with self._errors():
-            remove_tree(self._places.unfinished(order))
+            self._maker.discard(order)
 
     def tidy(self, is_at_work: Callable[[str], bool]) -> None:
         """See the contract."""
@@ -137,25 +140,22 @@ class FileCopies:
     def prepare_restore(self, instance: Instance, backup_id: str, progress: Progress) -> None:
         """See the contract."""
         with self._errors():
-            self._restoring.prepare(instance, self.get_backup(backup_id), progress)
+            self._restoring.prepare(instance, self.get_backup(backup_id), self._target, progress)
 
     def exchange(self, instance: Instance, backup_id: str) -> None:
         """See the contract."""
         with self._errors():
-            self._restoring.exchange(self._directory(instance), self.get_backup(backup_id))
+            self._restoring.exchange(instance, self.get_backup(backup_id))
 
     def exchange_back(self, instance: Instance) -> None:
         """See the contract."""
         with self._errors():
-            self._restoring.exchange_back(self._directory(instance))
+            self._restoring.exchange_back(instance)
 
     def finish_restore(self, instance: Instance) -> None:
         """See the contract."""
         with self._errors():
-            self._restoring.finish(self._directory(instance))
-
-    def _directory(self, instance: Instance) -> Path:
-        return self._disk_dir / instance.uuid
+            self._restoring.finish(instance)
 
     def _errors(self) -> AbstractContextManager[None]:
         return storage_errors(self._places.backups)

@@ -7,17 +7,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compute_agent.errors import StorageError
+from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.storage.qcow2.qemu_img import QemuImg
+
+Medium = FileSource | NbdSource
+"""What is copied from or to; what a file stands on is in its header."""
 
 
 class CopyingQemuImg(QemuImg):
-    """Of disks that are not encrypted."""
+    """Of what disks are kept in: of one that holds a LUKS container, the container."""
 
-    def convert(self, source: Path, source_format: str, target: Path, *, target_is_zero: bool) -> None:
-        """Copy all that a guest would see of `source` into the qcow2 `target`, which is there and large enough."""
+    def convert(self, source: Medium, target: Medium, *, target_is_zero: bool) -> None:
+        """Copy all that a guest would see of `source` into `target`, which is there and large enough."""
         zero = ["--target-is-zero"] if target_is_zero else []
-        formats = ("-f", source_format, "-O", "qcow2")
-        self._require("convert", "-q", "-n", "-W", *zero, *formats, str(source), str(target))
+        words = ("-f", _format(source), "-O", _format(target), _name(source), _name(target))
+        connections = [medium.fd for medium in (source, target) if isinstance(medium, NbdSource)]
+        self._require("convert", "-q", "-n", "-W", *zero, *words, pass_fds=connections)
 
     def bitmaps(self, path: Path) -> set[str]:
         """The names of those that the qcow2 at `path` holds."""
@@ -35,3 +40,14 @@ class CopyingQemuImg(QemuImg):
         """All of these are there."""
         for name in names:
             self._require("bitmap", "--remove", "-f", "qcow2", str(path), name)
+
+
+def _format(medium: Medium) -> str:
+    return medium.format if isinstance(medium, FileSource) else "raw"
+
+
+def _name(medium: Medium) -> str:
+    if isinstance(medium, FileSource):
+        return str(medium.path)
+    server = {"type": "fd", "str": str(medium.fd)}
+    return "json:" + json.dumps({"driver": "raw", "file": {"driver": "nbd", "server": server, "export": medium.export}})

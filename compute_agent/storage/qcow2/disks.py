@@ -48,7 +48,11 @@ class Qcow2Disks:
         write_complete(_path(place), partial(self._make, place, device))
 
     def connect(self, place: Place, device: BlockDevice) -> FileSource:
-        """The file, and the image that it stands on."""
+        """The file, which QEMU locks."""
+        return self.file(place, device)
+
+    def file(self, place: Place, device: BlockDevice) -> FileSource:
+        """With the image that it stands on."""
         backing = None
         if device.image is not None:
             base = self._images.base(place.instance_uuid, place.name, device.image, device.image.disk_format)
@@ -58,10 +62,13 @@ class Qcow2Disks:
     def disconnect(self, place: Place) -> None:
         """A file is let go of by the guest's end."""
 
+    def size(self, place: Place, device: BlockDevice) -> int:
+        """As the file's header has it."""
+        return virtual_size(require_present(_path(place)), "qcow2")
+
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
         """A running guest's QEMU grows the file itself."""
-        path = require_present(_path(place))
-        found = virtual_size(path, "qcow2")
+        path, found = _path(place), self.size(place, device)
         if found > size:
             raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
         if found < size and not running:

@@ -79,6 +79,7 @@ class QemuImg:
 
     def _run(self, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
         command = (
+            *("setpriv", "--pdeathsig", "KILL"),  # an agent that dies leaves nobody who writes
             "prlimit",
             f"--as={_MEMORY}",
             f"--cpu={max(1, int(self.timeout))}",

@@ -22,6 +22,7 @@ from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.credentials import ClusterUser
 from compute_agent.storage.rbd.notes import Note, forget_note, read_note, write_note
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
+from compute_agent.storage.rbd.restorations import Restorations
 from compute_agent.storage.rbd.space import PoolSpace
 from compute_agent.storage.rbd.upload import SNAPSHOT, Uploader
 from compute_agent.storage.server.exports import RbdExport
@@ -47,6 +48,7 @@ class RbdDisks:
         self._clusters = Clusters(settings.rbd.ceph)
         self._uploader = Uploader(settings.host, conversion)
         self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._remove)
+        self.restorations = Restorations(self._clusters, servers, self._unwanted)
         self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), self._release)
         self._space = PoolSpace(self._capacity)
         queues = [self._abandoned.run_due, self._unwanted.run_due]
@@ -114,6 +116,7 @@ class RbdDisks:
     def connect(self, place: Place, device: BlockDevice) -> NbdSource:
         """A connection to the instance's block server. The image is the instance's own until `disconnect`."""
         note = self._note(place, device)
+        self.restorations.undo(place)
         cluster = self._clusters.get(note.user)
         read_only = _is_read_only(device)
         served = self._servers.serves(place.instance_uuid, place.name)
@@ -133,6 +136,14 @@ class RbdDisks:
             self._abandoned.purge(note.as_unwanted())
             if not note.own:
                 forget_note(place)
+
+    def file(self, place: Place, device: BlockDevice) -> None:
+        """It is none."""
+
+    def size(self, place: Place, device: BlockDevice) -> int:
+        """As the cluster has it."""
+        note = self._describe(place.name, place.instance_uuid, device)
+        return self._clusters.get(note.user).info(note.pool, note.image).size
 
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> NbdSource | None:
         """The image grows, then what the block server knows of it."""
@@ -154,6 +165,7 @@ class RbdDisks:
         if note is None:
             return
         self._servers.remove(place.instance_uuid, place.name)
+        self.restorations.finish(place)
         if note.own:
             self._unwanted.add(note.as_unwanted())
             self._chores.wake()

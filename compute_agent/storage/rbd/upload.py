@@ -43,7 +43,7 @@ class Uploader:
         if cluster.exists(pool, image):
             return
         part = f"{image}{self._suffix}"
-        _discard(cluster, pool, part)
+        discard(cluster, pool, part)
         try:
             cluster.create(pool, part, virtual_size(source.path, source.format))
             self._conversion.fill(cluster, source, pool, part, progress)
@@ -60,10 +60,10 @@ def _publish(cluster: Cluster, pool: str, part: str, image: str) -> None:
     except StorageError:
         if not cluster.exists(pool, image):  # else another host was quicker
             raise
-        _discard(cluster, pool, part)
+        discard(cluster, pool, part)
 
 
-def _discard(cluster: Cluster, pool: str, part: str) -> None:
+def discard(cluster: Cluster, pool: str, part: str) -> None:
     """Remove it, and before that end the writing of a qemu-img that an agent left behind when it was killed."""
     if cluster.exists(pool, part):
         cluster.break_writer(pool, part)
@@ -72,6 +72,6 @@ def _discard(cluster: Cluster, pool: str, part: str) -> None:
 
 def _discard_if_possible(cluster: Cluster, pool: str, part: str) -> None:
     try:
-        _discard(cluster, pool, part)
+        discard(cluster, pool, part)
     except ComputeAgentError as error:
         LOG.warning("%s/%s stays until the next attempt: %s", pool, part, error)

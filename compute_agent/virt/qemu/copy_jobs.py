@@ -92,9 +92,10 @@ class CopyJobs:
                 self._execute("block-dirty-bitmap-remove", {"node": node, "name": bitmap["name"]})
 
     def store_marks(self, process: Process) -> None:
-        """End the process in good order, if there are any: they are in memory until QEMU closes the disks."""
+        """End the process in good order, if some are to outlive it: they are in memory until QEMU closes the disks."""
         with suppress(MonitorError, GuestGone, DeadlineExceeded):
-            if any(node.get("dirty-bitmaps") for node in self._nodes().values()):
+            bitmaps = [one for node in self._nodes().values() for one in node.get("dirty-bitmaps", [])]
+            if any(one["persistent"] for one in bitmaps):
                 self._execute("quit")
                 process.wait(self._seconds)
 
@@ -113,13 +114,13 @@ class CopyJobs:
             job |= {"sync": "bitmap", "bitmap": copy.since, "bitmap-mode": "never"}
         self._add_target(copy, target)
         actions: list[dict[str, object]] = [{"type": "blockdev-backup", "data": job}]
-        if copy.mark is not None and self._keeps_marks(node) and copy.mark not in self.marks(copy.disk):
-            bitmap = {"node": node, "name": copy.mark, "persistent": True}
+        if copy.mark is not None and copy.mark not in self.marks(copy.disk):
+            bitmap = {"node": node, "name": copy.mark, "persistent": self._keeps_marks(node)}
             actions.insert(0, {"type": "block-dirty-bitmap-add", "data": bitmap})
         return actions
 
     def _keeps_marks(self, node: str) -> bool:
-        """Only a qcow2 has room for them."""
+        """A qcow2 has room for them. With any other disk they end with this process, or this connection to it."""
         return str(self._node(node)["drv"]) == "qcow2"
 
     def _add_target(self, copy: DiskCopy, target: str) -> None:

@@ -61,7 +61,7 @@ class FakeCopyStore:
             raise InvalidMessage("backup_id", order.copy_id, "there is such a backup already")
         self._world.touch("prepare copies", lambda: self._world.parts.add(order.copy_id))
 
-    def target(self, order: CopyOrder, disk: str) -> FileSource:
+    def open(self, order: CopyOrder, disk: str) -> FileSource:
         assert order.copy_id in self._world.parts
         return FileSource(path=Path("/dev/null"), format="qcow2")
 

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from compute_agent.errors import CopyNotFound, DiskInUse, InsufficientResources, InvalidMessage
-from compute_agent.instance.block_device import BlockDevice, Encryption
+from compute_agent.instance.block_device import Encryption
 from compute_agent.instance.device_names import with_named_devices
+from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.copies.contract import CopyOrder
 from compute_agent.storage.node_disks import NodeDisks
@@ -42,6 +43,11 @@ def make(disks: NodeDisks, order: CopyOrder) -> None:
 
 def disk_of(settings: StorageSettings) -> Path:
     return settings.disk_dir / UUID / "disk0.qcow2"
+
+
+def path_of(target: FileSource | NbdSource) -> Path:
+    assert isinstance(target, FileSource)
+    return target.path
 
 
 def write(path: Path, pattern: int) -> None:
@@ -107,7 +113,7 @@ def test_an_incremental_copy_stands_on_its_parent(
     make(disks, an_order(instance))
     later = an_order(instance, LATER, parent=COPY)
     disks.copies.prepare(later)
-    write(disks.copies.target(later, "disk0").path, 3)
+    write(path_of(disks.copies.open(later, "disk0")), 3)
     disks.copies.keep(later, ignore)
     disks.copies.keep(later, ignore)
     path = settings.backup_dir / LATER / "disk0.qcow2"
@@ -171,10 +177,8 @@ def test_what_an_agent_left_unfinished_is_removed(
 def test_what_cannot_be_copied(disks: NodeDisks, settings: StorageSettings, instance: Instance) -> None:
     (device,) = instance.block_devices
     secret = msgspec.structs.replace(device, encryption=Encryption(secret_uuid=UUID))
-    in_ceph = BlockDevice(source_type="blank", size_gb=1, backend="rbd", device_name="disk1")
     for order, reason in (
         (an_order(instance, devices=[secret]), "disks: is encrypted"),
-        (an_order(instance, devices=[in_ceph]), "disks: is in Ceph"),
         (an_order(instance, parent=LATER), "parent: there is no such backup"),
         (an_order(instance, copy_id="../x"), "backup_id: is not a uuid"),
     ):

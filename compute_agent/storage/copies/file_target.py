@@ -1,0 +1,63 @@
+"""Copies in qcow2 files of this node; each that has a parent stands on it, and holds what was written since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from compute_agent.errors import InvalidMessage
+from compute_agent.host.durable import sync
+from compute_agent.instance.copies import Backup, DiskBackup
+from compute_agent.instance.devices import FileSource
+from compute_agent.storage.copies.contract import CopyOrder
+from compute_agent.storage.copies.places import Places
+from compute_agent.storage.files import require_space
+from compute_agent.storage.inspection import virtual_size
+from compute_agent.storage.qcow2.copying import CopyingQemuImg
+
+
+class FileTarget:
+    """The `compute_agent.storage.copies.target.CopyTarget` of them."""
+
+    def __init__(self, places: Places, qemu_img: CopyingQemuImg, reserved_space: int) -> None:
+        self._places = places
+        self._qemu_img = qemu_img
+        self._reserved_space = reserved_space
+
+    def check(self, order: CopyOrder, sizes: Mapping[str, int], taken: int) -> None:
+        """The parent's files have to be there. How much of it an incremental copy has is not known before."""
+        for disk in sizes:
+            if order.parent is not None and not self._places.backup_file(order.parent, disk).exists():
+                raise InvalidMessage("parent", order.parent, f"there is no such backup of {disk} in files of this node")
+        directory = self._places.unfinished(order).parent
+        require_space(directory, 0 if order.parent else taken, self._reserved_space)
+
+    def make(self, order: CopyOrder, sizes: Mapping[str, int]) -> None:
+        """A qcow2 for each."""
+        for disk, size in sizes.items():
+            path = self._places.target(order, disk)
+            if order.parent is None:
+                self._qemu_img.create_empty(path, size)
+            else:  # named from its own directory, so that both can be moved together
+                parent = Path("..") / self._places.backup_file(order.parent, disk).relative_to(self._places.backups)
+                self._qemu_img.create_overlay(path, (parent, "qcow2"), size)
+            path.chmod(0o600)
+
+    def open(self, order: CopyOrder, disk: str) -> FileSource:
+        """The file."""
+        return FileSource(path=self._places.target(order, disk), format="qcow2")
+
+    def complete(self, order: CopyOrder, disk: str) -> DiskBackup:
+        """It is on the disk."""
+        path = self._places.target(order, disk)
+        sync(path)
+        return DiskBackup(name=disk, size=path.stat().st_size, virtual_size=virtual_size(path, "qcow2"))
+
+    def discard(self, order: CopyOrder) -> None:
+        """All is in the copy's directory, which goes."""
+
+    @contextmanager
+    def reading(self, backup: Backup, disk: str) -> Iterator[FileSource]:
+        """The file."""
+        yield FileSource(path=self._places.backup_file(backup.backup_id, disk), format="qcow2")
