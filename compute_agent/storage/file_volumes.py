@@ -10,19 +10,21 @@ from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.file_locks import forget_writer, require_no_other_writer
 from compute_agent.storage.files import require_present, storage_errors
-from compute_agent.storage.inspection import require_self_contained, virtual_size
+from compute_agent.storage.inspection import container_size, require_self_contained, virtual_size
 from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import Place
 
 
 class FileVolumes:
     """The `compute_agent.storage.source.DiskKind` of such volumes. What a guest has open is linked in its directory."""
 
-    def __init__(self, directories: tuple[Path, ...], qemu_img: QemuImg, host: str) -> None:
-        """Volumes may be below `directories` only; `host` is what others read who want one that we have."""
-        self._directories = directories
+    def __init__(self, settings: StorageSettings, qemu_img: QemuImg) -> None:
+        self._directories = settings.volume_dirs
+        self._secret_dir = settings.rbd.ceph.secret_dir
         self._qemu_img = qemu_img
-        self._host = host
+        self._host = settings.host
 
     def check(self, field: str, device: BlockDevice) -> None:
         """The file must be where volumes may be; the same answer for one that is missing and one that is elsewhere."""
@@ -69,11 +71,12 @@ class FileVolumes:
         """A running guest's QEMU grows the file itself."""
         volume = _volume(device)
         path = self._resolve(Path(volume.path))
-        found = virtual_size(path, volume.format)
+        passphrase = passphrase_of(device, self._secret_dir)
+        found = container_size(path) if passphrase and volume.format == "raw" else virtual_size(path, volume.format)
         if found > size:
             raise InvalidMessage("size_gb", size // 1024**3, f"the disk has {found} bytes, and no disk is ever cut off")
         if found < size and not running:
-            self._qemu_img.resize(path, size, volume.format)
+            self._qemu_img.resize(path, size, volume.format, passphrase)
 
     def delete(self, place: Place) -> None:
         """The volume stays."""

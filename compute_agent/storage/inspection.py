@@ -66,6 +66,11 @@ def require_self_contained(path: Path, kind: Literal["qcow2", "raw"]) -> None:
         raise StorageError(f"{path}: refused: {error}") from error
 
 
+_LUKS1 = b"LUKS\xba\xbe\x00\x01"
+_LUKS_FIELDS = struct.Struct(">104xI")
+"""The one that says where the content begins, in sectors."""
+
+
 def virtual_size(path: Path, kind: Kind) -> int:
     """Bytes that a guest sees of an image that was inspected."""
     if kind == "raw":
@@ -73,6 +78,19 @@ def virtual_size(path: Path, kind: Kind) -> int:
     with path.open("rb") as file:
         (size,) = struct.unpack(">Q", file.read(32)[24:])
     return int(size)
+
+
+def container_size(path: Path) -> int:
+    """Bytes that a guest sees in a file that holds a LUKS container.
+
+    :raises StorageError: it holds none.
+    """
+    with path.open("rb") as file:
+        header = file.read(_LUKS_FIELDS.size)
+    if len(header) < _LUKS_FIELDS.size or not header.startswith(_LUKS1):
+        raise StorageError(f"{path} holds no LUKS container of version 1")
+    (sectors,) = _LUKS_FIELDS.unpack(header)
+    return path.stat().st_size - int(sectors) * 512
 
 
 def _inspect_disk(path: Path, source: SourceFile, kind: Literal["qcow2", "raw"]) -> None:

@@ -29,7 +29,6 @@ from compute_agent.storage.images import ImageCache
 from compute_agent.storage.instance_disks import InstanceDisks
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
-from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.disks import RbdDisks
 from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.server.servers import BlockServers
@@ -57,8 +56,8 @@ class NodeDisks:
         with storage_errors(settings.disk_dir):
             self._images = ImageCache(settings, self._qemu_img)
             self._qcow2 = Qcow2Disks(settings, self._images, self._qemu_img)
-            self._rbd = self._make_rbd(servers)
-            self._file_volumes = FileVolumes(settings.volume_dirs, self._qemu_img, settings.host)
+            self._rbd = RbdDisks(settings, self._images, self._qemu_img, servers)
+            self._file_volumes = FileVolumes(settings, self._qemu_img)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
         self.copies = FileCopies(settings, CopiedDisks(settings.disk_dir, self._kind_of), self._rbd.restorations)
@@ -193,11 +192,6 @@ class NodeDisks:
 
     def _disks(self, instance: Instance) -> InstanceDisks:
         return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings)
-
-    def _make_rbd(self, servers: BlockServers) -> RbdDisks:
-        settings = self._settings
-        conversion = Conversion(settings.qemu_img, settings.rbd.ceph.long_call_timeout)
-        return RbdDisks(settings, self._images, conversion, servers)
 
     def _kind_of(self, device: BlockDevice) -> DiskKind:
         if isinstance(device.connection_info, FileConnection):

@@ -180,10 +180,12 @@ def test_an_encrypted_disk_shows_its_content_to_its_guest_only(node: Node, guest
     guests.finish(guests.client.stop_instance(guest.uuid, timeout=0))
     for path in (node.directory / "state/disks" / guest.uuid).glob("*.qcow2"):
         assert b"legible" not in path.read_bytes()
+    guests.finish(guests.client.extend_volume(guest.uuid, "disk0", 2))
     guests.finish(guests.client.start_instance(guest.uuid))
     guests.await_console(guest.uuid, "GUEST READY", times=2)
     for disk in ("vda", "vdb"):
         assert "legible" in run_inside(guests, guest.uuid, f"dd if=/dev/{disk} bs=512 count=1")
+    assert run_inside(guests, guest.uuid, "cat /sys/block/vda/size") == str(4 * MIB)
     kept = (node.directory / "state/journal.sqlite").read_bytes() + node.log.read_bytes()
     assert passphrase.encode() not in kept
 

@@ -72,7 +72,7 @@ class Qcow2Disks:
         if found > size:
             raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
         if found < size and not running:
-            self._qemu_img.resize(path, size)
+            self._qemu_img.resize(path, size, passphrase=self._passphrase(device))
 
     def delete(self, place: Place) -> None:
         """Remove the file."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,14 @@ _CHECK_FOUND_LEAKS = 3
 """qemu-img check: clusters that nobody uses, which harms nobody."""
 
 _SECRET = "passphrase"
+
+LUKS_HEADER = 2068480
+"""Bytes that a LUKS container takes besides its content, as qemu-img makes it."""
+
+_UNLUCKY = "Unable to get accurate CPU usage"
+"""QEMU 7.2 may see no time pass while it measures how much work a passphrase shall cost; the next time it does."""
+
+_ATTEMPTS = 5
 
 _MEMORY = 2 * 1024**3
 """Bytes of address space: images from strangers decide how large the tables are that it reads."""
@@ -50,9 +60,24 @@ class QemuImg:
         """
         self._create([f"preallocation={preallocation}"], passphrase, str(path), str(size))
 
-    def resize(self, path: Path, size: int, image_format: str = "qcow2") -> None:
-        """Make the image `size` bytes large; it only ever grows."""
-        self._require("resize", "-q", "-f", image_format, str(path), str(size))
+    def create_luks_header(self, path: Path, passphrase: str) -> None:
+        """A LUKS container with nothing in it: `LUKS_HEADER` bytes."""
+        self._encrypt("luks", passphrase, "-o", f"key-secret={_SECRET}", str(path), "0")
+
+    def resize(self, path: Path, size: int, image_format: str = "qcow2", passphrase: str | None = None) -> None:
+        """Give the guest `size` bytes in the image, which only ever grows; one that is encrypted has to be opened."""
+        if passphrase is None:
+            self._require("resize", "-q", "-f", image_format, str(path), str(size))
+            return
+        file = {"driver": "file", "filename": str(path)}
+        key = {"key-secret": _SECRET}
+        node = (
+            {"driver": "qcow2", "file": file, "encrypt": {"format": "luks"} | key}
+            if image_format == "qcow2"
+            else {"driver": "luks", "file": file} | key
+        )
+        with _secret(passphrase) as (fd, secret):
+            self._require("resize", "-q", *secret, f"json:{json.dumps(node)}", str(size), pass_fds=[fd])
 
     def check(self, path: Path) -> str | None:
         """What is wrong with the qcow2 at `path`, in one line; None where it is sound."""
@@ -63,19 +88,23 @@ class QemuImg:
 
     def _create(self, options: Sequence[str], passphrase: str | None, *arguments: str) -> None:
         chosen = [word for option in options for word in ("-o", option)]
-        command = ["create", "-q", "-f", "qcow2", *chosen]
         if passphrase is None:
-            self._require(*command, *arguments)
+            self._require("create", "-q", "-f", "qcow2", *chosen, *arguments)
             return
-        with readable_once(passphrase) as fd:
-            secret = ("--object", f"secret,id={_SECRET},file=/proc/self/fd/{fd}")
-            encryption = ("-o", "encrypt.format=luks", "-o", f"encrypt.key-secret={_SECRET}")
-            self._require(*command, *secret, *encryption, *arguments, pass_fds=[fd])
+        encryption = ("-o", "encrypt.format=luks", "-o", f"encrypt.key-secret={_SECRET}")
+        self._encrypt("qcow2", passphrase, *chosen, *encryption, *arguments)
+
+    def _encrypt(self, image_format: str, passphrase: str, *arguments: str) -> None:
+        """Create an image that only the passphrase opens."""
+        for _ in range(_ATTEMPTS):
+            with _secret(passphrase) as (fd, secret):
+                result = self._run("create", "-q", "-f", image_format, *secret, *arguments, pass_fds=[fd])
+            if _UNLUCKY not in result.stderr:
+                break
+        _check(result)
 
     def _require(self, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
-        result = self._run(*arguments, pass_fds=pass_fds)
-        if result.returncode != 0:
-            raise StorageError(_reason(result))
+        _check(self._run(*arguments, pass_fds=pass_fds))
 
     def _run(self, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
         command = (
@@ -101,6 +130,18 @@ class QemuImg:
             raise StorageError(f"qemu-img {arguments[0]} did not finish within {self.timeout:g} s") from error
 
 
+@contextmanager
+def _secret(passphrase: str) -> Iterator[tuple[int, Sequence[str]]]:
+    """A descriptor to pass on, and the words that make it the secret `_SECRET`."""
+    with readable_once(passphrase) as fd:
+        yield fd, ("--object", f"secret,id={_SECRET},file=/proc/self/fd/{fd}")
+
+
+def _check(result: subprocess.CompletedProcess[str]) -> None:
+    if result.returncode != 0:
+        raise StorageError(_reason(result))
+
+
 def _reason(result: subprocess.CompletedProcess[str]) -> str:
     lines: Sequence[str] = (result.stderr or result.stdout).strip().splitlines()
-    return lines[0][:200] if lines else f"qemu-img ended with status {result.returncode}"
+    return lines[0][-200:] if lines else f"qemu-img ended with status {result.returncode}"

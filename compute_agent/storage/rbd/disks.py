@@ -5,48 +5,42 @@ What an instance has here is noted in its directory before anything is done abou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from compute_agent.errors import InvalidImage, InvalidMessage
-from compute_agent.instance.block_device import BlockDevice, Image, RbdConnection
-from compute_agent.instance.devices import FileSource, NbdSource
+from compute_agent.errors import InvalidMessage
+from compute_agent.instance.block_device import BlockDevice, RbdConnection
+from compute_agent.instance.devices import NbdSource
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.images import ImageCache
+from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.answers import Owner
 from compute_agent.storage.rbd.chores import Chores
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.clusters import Clusters
-from compute_agent.storage.rbd.conversion import Conversion
 from compute_agent.storage.rbd.credentials import ClusterUser
 from compute_agent.storage.rbd.notes import Note, forget_note, read_note, write_note
+from compute_agent.storage.rbd.own_images import OwnImages, check_image_url, size_in_cluster
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
 from compute_agent.storage.rbd.restorations import Restorations
 from compute_agent.storage.rbd.space import PoolSpace
-from compute_agent.storage.rbd.upload import SNAPSHOT, Uploader
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import Place
 
 _GIB = 1024**3
-_IMAGE_URL = re.compile(r"rbd://(?P<fsid>[0-9a-f-]+)/(?P<pool>[^/]+)/(?P<image>[^/]+)/(?P<snapshot>[^/]+)")
-"""As Glance writes it."""
 
 
 class RbdDisks:
     """The `compute_agent.storage.source.DiskKind` of them."""
 
-    def __init__(
-        self, settings: StorageSettings, images: ImageCache, conversion: Conversion, servers: BlockServers
-    ) -> None:
+    def __init__(self, settings: StorageSettings, images: ImageCache, qemu_img: QemuImg, servers: BlockServers) -> None:
         self._own_pool = settings.rbd.own_pool
         self._host = settings.host
-        self._images = images
         self._servers = servers
         self._clusters = Clusters(settings.rbd.ceph)
-        self._uploader = Uploader(settings.host, conversion)
+        self._own_images = OwnImages(settings, images, qemu_img)
         self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._remove)
         self.restorations = Restorations(self._clusters, servers, self._unwanted)
         self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), self._release)
@@ -75,19 +69,10 @@ class RbdDisks:
 
     def check(self, field: str, device: BlockDevice) -> None:
         """The node must know the cluster, the user and the secret."""
-        if (
-            device.image is not None
-            and device.image.url.startswith("rbd:")
-            and not _IMAGE_URL.fullmatch(device.image.url)
-        ):
-            raise InvalidMessage(f"{field}.image.url", device.image.url, "is not rbd://FSID/POOL/IMAGE/SNAPSHOT")
+        check_image_url(field, device)
         if device.source_type != "volume" and self._own_pool is None:
             raise InvalidMessage(
                 f"{field}.backend", "rbd", "this node makes no disks in Ceph ([storage] rbd_pool is empty)"
-            )
-        if device.source_type != "volume" and device.encryption is not None:
-            raise InvalidMessage(
-                f"{field}.encryption", "…", "a disk that is made in Ceph is not encrypted by this agent"
             )
         try:
             note = self._describe("disk", "", device)
@@ -100,18 +85,7 @@ class RbdDisks:
         note = self._note(place, device)
         cluster = self._clusters.get(note.user)
         self._unwanted.make_room(note.as_unwanted())
-        size = (device.size_gb or 0) * _GIB
-        if device.image is None:
-            cluster.create(note.pool, note.image, size)
-            return
-        parent = self._parent(cluster, note.pool, device.image, progress)
-        needed = cluster.info(*parent[:2]).size
-        if size and needed > size:
-            reason = f"the image's virtual size of {needed} bytes does not fit in the disk's {size} bytes"
-            raise InvalidImage("size_gb", device.size_gb, reason)
-        cluster.clone(note.pool, note.image, *parent)
-        if size > needed:
-            cluster.resize(note.pool, note.image, size)
+        self._own_images.make(cluster, note, place, device, progress)
 
     def connect(self, place: Place, device: BlockDevice) -> NbdSource:
         """A connection to the instance's block server. The image is the instance's own until `disconnect`."""
@@ -149,14 +123,15 @@ class RbdDisks:
         """The image grows, then what the block server knows of it."""
         note = self._note(place, device)
         cluster = self._clusters.get(note.user)
+        needed = size_in_cluster(device, size) if note.own else size
         found = cluster.info(note.pool, note.image).size
-        if found > size:
+        if found > needed:
             raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
-        cluster.resize(note.pool, note.image, size)
+        cluster.resize(note.pool, note.image, needed)
         if not running:
             return None
         export = self._export(place, note, cluster, read_only=_is_read_only(device))
-        self._servers.resize(place.instance_uuid, export, size)
+        self._servers.resize(place.instance_uuid, export, needed)
         return self._connection(place)
 
     def delete(self, place: Place) -> None:
@@ -188,18 +163,6 @@ class RbdDisks:
         owner = cluster.owner(abandoned.pool, abandoned.image)
         if owner is not None and owner.host == self._host:
             cluster.release(abandoned.pool, abandoned.image, owner)
-
-    def _parent(self, cluster: Cluster, pool: str, image: Image, progress: Progress) -> tuple[str, str, str]:
-        """Pool, image and snapshot to clone."""
-        in_ceph = _IMAGE_URL.fullmatch(image.url)
-        if in_ceph is not None:
-            if in_ceph["fsid"] != cluster.fsid():
-                raise InvalidImage("image.url", image.url, f"is in another cluster than the disk ({cluster.fsid()})")
-            return in_ceph["pool"], in_ceph["image"], in_ceph["snapshot"]
-        name = f"image-{image.checksum.replace(':', '-')}-{image.disk_format}"
-        source = FileSource(path=self._images.path(image, image.disk_format), format=image.disk_format)
-        self._uploader.upload(cluster, source, pool, name, progress)
-        return pool, name, SNAPSHOT
 
     def _export(self, place: Place, note: Note, cluster: Cluster, *, read_only: bool) -> RbdExport:
         return RbdExport(

@@ -10,7 +10,7 @@ from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import PART_SUFFIX
 from compute_agent.storage.inspection import virtual_size
 from compute_agent.storage.rbd.cluster import Cluster
-from compute_agent.storage.rbd.conversion import Conversion
+from compute_agent.storage.rbd.conversion import Conversion, Target
 from compute_agent.storage.single_flight import SingleFlight
 
 LOG = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Uploader:
         discard(cluster, pool, part)
         try:
             cluster.create(pool, part, virtual_size(source.path, source.format))
-            self._conversion.fill(cluster, source, pool, part, progress)
+            self._conversion.fill(cluster, source, Target(pool=pool, image=part), progress)
             cluster.create_snapshot(pool, part, SNAPSHOT, protect=True)
             _publish(cluster, pool, part, image)
         except ComputeAgentError:
