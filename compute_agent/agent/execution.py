@@ -55,6 +55,8 @@ class Execution:
         self._resumed = accepted.state is OperationState.RUNNING
         self._row = row
         self._work = work
+        self._just_done: Step | None = None
+        """The journal does not know yet that this step is done: that is written with what comes next."""
         self._percent = accepted.progress
         self._noted_at = 0.0
 
@@ -63,7 +65,8 @@ class Execution:
         try:
             self._begin()
             for position, step in enumerate(self._operation.steps):
-                self._do(position, step)
+                if self._steps.get(step.name) is not StepState.DONE:
+                    self._do(position, step)
         except ComputeAgentError as error:
             LOG.error("%s failed: %s", self._operation.name, error)
             self._fail(error)
@@ -81,19 +84,24 @@ class Execution:
             return
         check_state(self._operation, self._work.uuid, self._row.vm_state)
         LOG.info("Beginning %s", self._operation.name)
-        with self._node.journal.transaction():
-            self._node.journal.set_running(self._request.request_id)
-            self._announcer.announce(self._request, "start", 0, self._row.vm_state)
 
     def _do(self, position: int, step: Step) -> None:
-        if self._steps.get(step.name) is StepState.DONE:
-            return
-        self._set_step(step, StepState.INTENDED)
+        with self._node.journal.transaction():
+            self._note_what_is_done(position)
+            self._set_step(step, StepState.INTENDED)
         self._work.report = lambda percent: self._report(position, percent)
         step.do(self._work)
-        with self._node.journal.transaction():
-            self._set_step(step, StepState.DONE)
-            self._note_progress(position + 1, 0)
+        self._just_done = step
+
+    def _note_what_is_done(self, steps_done: int) -> None:
+        """Part of the transaction that is open: each one costs a wait for the host's disk."""
+        if not (self._steps or self._resumed):
+            self._node.journal.set_running(self._request.request_id)
+            self._announcer.announce(self._request, "start", 0, self._row.vm_state)
+        if self._just_done is not None:
+            self._set_step(self._just_done, StepState.DONE)
+            self._note_progress(steps_done, 0)
+            self._just_done = None
 
     def _set_step(self, step: Step, state: StepState) -> None:
         self._steps[step.name] = state
@@ -114,6 +122,7 @@ class Execution:
     def _succeed(self) -> None:
         result = self._operation.result(self._work) if self._operation.result else None
         with self._node.journal.transaction():
+            self._note_what_is_done(len(self._operation.steps))
             state = self._conclude()
             self._node.journal.finish(self._request.request_id, OperationState.DONE, None)
             self._announcer.announce(self._request, "end", 100, state, result)

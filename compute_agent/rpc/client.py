@@ -34,8 +34,10 @@ prepare(Accepted, CachedImage, InstanceView, OperationView)
 
 T = TypeVar("T")
 
-SHORTEST_PAUSE = 0.05
+SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 1.0
+_PAUSES_A_WAIT = 3
+"""A pause is so small a part of what was waited already: the end is heard of that much later at most."""
 
 
 class ComputeClient:
@@ -206,17 +208,18 @@ class ComputeClient:
 
         :raises DeadlineExceeded: it is neither after `timeout` seconds; it goes on all the same.
         """
-        deadline, pause = time.monotonic() + timeout, SHORTEST_PAUSE
+        began = time.monotonic()
         while True:
             operation = self.get_operation(request_id)
             if on_progress is not None:
                 on_progress(operation)
             if operation.state in (OperationState.DONE, OperationState.FAILED):
                 return operation
-            if time.monotonic() + pause > deadline:
+            waited = time.monotonic() - began
+            pause = min(max(waited / _PAUSES_A_WAIT, SHORTEST_PAUSE), LONGEST_PAUSE)
+            if waited + pause > timeout:
                 raise DeadlineExceeded(f"operation {request_id} on {self.host} is not over after {timeout:g} s")
             time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def _change(self, verb: str, request_id: str | None, **arguments: object) -> Accepted:
         return self._ask(Accepted, verb, request_id=request_id or str(uuid.uuid4()), **arguments)

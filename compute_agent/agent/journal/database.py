@@ -69,7 +69,7 @@ class Database:
 
     def _prepare(self, path: Path) -> None:
         self._connection.row_factory = sqlite3.Row
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("journal_mode = WAL", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
@@ -78,8 +78,10 @@ class Database:
             self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """All or nothing, and durable when the block is left. Nested blocks belong to the outermost one.
+
+        One that is not `durable` does not wait for the disk: a power failure undoes it where no durable one came after.
 
         :raises HostError: nothing of it was written (a full disk, for example).
         """
@@ -88,6 +90,7 @@ class Database:
                 yield self._connection
                 return
             try:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 with self._connection:
                     self._connection.execute("BEGIN IMMEDIATE")
                     yield self._connection

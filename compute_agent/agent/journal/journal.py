@@ -1,4 +1,4 @@
-"""Reads and writes of the journal, in the agent's terms. Every write is durable when the call returns."""
+"""Reads and writes of the journal, in the agent's terms. A write is durable when the call returns, but for one."""
 
 from __future__ import annotations
 
@@ -196,6 +196,6 @@ class Journal:
         return [(row["sequence"], msgspec.json.decode(row["notification"], type=Notification)) for row in rows]
 
     def remove_notification(self, sequence: int) -> None:
-        """It was delivered."""
-        with self._database.transaction() as sql:
+        """It was delivered. Not durable: after a power failure it may be delivered once more."""
+        with self._database.transaction(durable=False) as sql:
             sql.execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from compute_agent.errors import MonitorError
@@ -25,6 +25,9 @@ from compute_agent.virt.qemu.block_nodes import (
     top_names,
 )
 from compute_agent.virt.qemu.saving import Execute
+
+_THERE_ALREADY = "duplicate property"
+"""QEMU's words for an object that has been made before."""
 
 
 class BlockLayer:
@@ -53,8 +56,7 @@ class BlockLayer:
         for top in self.node_names().intersection(tops):
             self._execute("blockdev-del", {"node-name": top})
         self._take_back(*(f"{top}-" for top in tops))
-        self._delete_objects("secret", [secret_name(disk)])
-        self._delete_unused_groups(disk)
+        self._delete_objects(disk)
 
     def node_names(self) -> set[str]:
         """Of all nodes. Not query-block: it waits for storage that does not answer."""
@@ -78,11 +80,11 @@ class BlockLayer:
     def limit(self, disk: str, top: str, qos: DiskQos | None) -> None:
         """Put a disk under these limits, and all that shares them."""
         group = group_name(disk, qos)
-        if group not in self._objects("throttle-group"):
+        if group not in self._objects():
             self._execute("object-add", {"qom-type": "throttle-group", "id": group})
         self._execute("qom-set", {"path": f"/objects/{group}", "property": "limits", "value": limits(qos)})
         self._execute("blockdev-reopen", {"options": [self._options(top) | {"throttle-group": group}]})
-        self._delete_unused_groups(disk)
+        self._delete_objects(disk)
 
     def _options(self, top: str) -> dict[str, object]:
         """Of a top node, as it was opened: reopening puts back to its default whatever is not said."""
@@ -102,11 +104,13 @@ class BlockLayer:
 
     def _add_group(self, disk: Disk) -> None:
         group = throttle_group(disk)
-        name = str(group["id"])
-        if name not in self._objects("throttle-group"):
+        try:
             self._execute("object-add", group)
-        else:
-            self._execute("qom-set", {"path": f"/objects/{name}", "property": "limits", "value": limits(disk.qos)})
+        except MonitorError as error:
+            if _THERE_ALREADY not in str(error):
+                raise
+            path = f"/objects/{group['id']}"
+            self._execute("qom-set", {"path": path, "property": "limits", "value": limits(disk.qos)})
 
     def _hand_over(self, disk: Disk, top: str) -> dict[str, str]:
         """Give QEMU the disk's descriptors; what it knows them by, by storage node."""
@@ -133,6 +137,7 @@ class BlockLayer:
             yield
             return
         name = secret_name(disk.name)
+        self._delete_secret(name)  # of an agent that was killed
         fd = passphrase_file(disk.passphrase)
         try:
             number = self._execute("add-fd", {"opaque": name}, fd=fd)["fd"]
@@ -141,7 +146,11 @@ class BlockLayer:
         finally:
             os.close(fd)
             self._take_back(name)
-            self._delete_objects("secret", [name])
+            self._delete_secret(name)
+
+    def _delete_secret(self, name: str) -> None:
+        with contextlib.suppress(MonitorError):  # there is none
+            self._execute("object-del", {"id": name})
 
     def _take_back(self, *prefixes: str) -> None:
         """Close descriptors that were handed over under names that begin so."""
@@ -149,19 +158,15 @@ class BlockLayer:
             if any(fd.get("opaque", "").startswith(prefixes) for fd in one["fds"]):
                 self._execute("remove-fd", {"fdset-id": one["fdset-id"]})
 
-    def _objects(self, kind: str) -> set[str]:
+    def _objects(self) -> set[str]:
         children: list[dict[str, Any]] = self._execute("qom-list", {"path": "/objects"})
-        return {child["name"] for child in children if child["type"] == f"child<{kind}>"}
+        return {child["name"] for child in children}
 
-    def _delete_objects(self, kind: str, names: Iterable[str]) -> None:
-        for name in self._objects(kind).intersection(names):
-            self._execute("object-del", {"id": name})
-
-    def _delete_unused_groups(self, disk: str) -> None:
-        """Of those that the disk may have been in."""
-        for name in self._objects("throttle-group"):
-            if name == group_name(disk, None) or is_shared(name):
-                # Only QEMU knows who uses it; it refuses while somebody does.
+    def _delete_objects(self, disk: str) -> None:
+        """Its passphrase, and those throttle groups that it may have been in and nobody is now."""
+        for name in self._objects():
+            if name in (secret_name(disk), group_name(disk, None)) or is_shared(name):
+                # Only QEMU knows who uses a group; it refuses while somebody does.
                 with contextlib.suppress(MonitorError):
                     self._execute("object-del", {"id": name})
 

@@ -19,6 +19,7 @@ from compute_agent.virt.qemu.saving import Execute
 _DEVICES = "/machine/peripheral"
 _UNDER_WAY = "in the process of unplug"
 """QEMU's words where the guest has been asked before and has not answered."""
+_NO_DEVICE = " not found"
 _DELETED, _REFUSED, _ENDED = "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "the process has ended"
 
 
@@ -34,11 +35,11 @@ class DiskPlugging:
 
     def attach(self, disk: Disk, machine: Machine) -> None:
         """See the contract."""
-        if self._has(disk.name):
-            return
         top, _ = top_names(disk.name)
-        if top in self._nodes.node_names():  # of an agent that was killed before the guest got it
-            self._nodes.remove(disk.name)
+        if not self._nodes.node_names().isdisjoint(top_names(disk.name)):
+            if self._has(disk.name):
+                return
+            self._nodes.remove(disk.name)  # of an agent that was killed before the guest got it
         self._nodes.add(disk, top)
         try:
             self._add_device(disk, top, machine)
@@ -48,8 +49,7 @@ class DiskPlugging:
 
     def detach(self, name: str) -> None:
         """See the contract."""
-        if self._has(name):
-            self._unplug(name)
+        self._unplug(name)
         self._nodes.remove(name)
 
     def resize(self, name: str, size: int) -> None:
@@ -114,17 +114,21 @@ class DiskPlugging:
         happens: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._awaited[name] = happens
         try:
-            self._ask_to_let_go(name)
-            self._await_unplugged(name, happens)
+            if self._ask_to_let_go(name):
+                self._await_unplugged(name, happens)
         finally:
             del self._awaited[name]
 
-    def _ask_to_let_go(self, name: str) -> None:
+    def _ask_to_let_go(self, name: str) -> bool:
+        """False: the guest does not have it."""
         try:
             self._execute("device_del", {"id": name})
         except MonitorError as error:
+            if _NO_DEVICE in str(error):
+                return False
             if _UNDER_WAY not in str(error):
                 raise
+        return True
 
     def _await_unplugged(self, name: str, happens: queue.SimpleQueue[str]) -> None:
         try:
