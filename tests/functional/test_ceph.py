@@ -171,6 +171,17 @@ def test_monitors_addresses_are_taken_from_the_node_and_never_kept(
     guests.finish(guests.client.detach_volume(guest.uuid, str(volume.volume_id)))
 
 
+def test_monitors_may_have_names(ceph: Ceph, guests: Guests) -> None:
+    """A block server is confined to a room in which nobody can look them up."""
+    addresses = ceph.conf.read_text()
+    ceph.conf.write_text(addresses.replace(f"[v2:127.0.0.1:{ceph.port}/0]", f"localhost:{ceph.port}"))
+    try:
+        guest = a_guest(guests)
+        write(guests, guest.uuid, "vda", "named", at=1)
+    finally:
+        ceph.conf.write_text(addresses)
+
+
 def test_the_guest_goes_on_when_its_block_server_is_killed(
     ceph: Ceph, guests: Guests, node: Node, directory: Path
 ) -> None:
@@ -224,10 +235,11 @@ def test_what_a_cluster_cannot_remove_now_is_removed_later(ceph: Ceph, guests: G
         ({"cluster_name": "nowhere"}, "cluster_name"),
         ({"secret_uuid": "00000000-0000-4000-8000-000000000000"}, "secret_uuid"),
         ({"auth_username": None}, "auth_username"),
+        ({"auth_enabled": False}, "auth_enabled"),
     ],
 )
 def test_what_the_node_does_not_know_is_refused_at_once(
-    ceph: Ceph, guests: Guests, changes: dict[str, str | None], field: str
+    ceph: Ceph, guests: Guests, changes: dict[str, str | bool | None], field: str
 ) -> None:
     guest = a_guest(guests)
     known = {"name": f"{ceph.pool}/x", "auth_username": ceph.user, "secret_uuid": ceph.secret_uuid}

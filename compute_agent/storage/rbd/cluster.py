@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from compute_agent.errors import DeadlineExceeded, DiskInUse, StorageError
@@ -33,6 +34,11 @@ class Cluster:
     def credentials(self) -> Credentials:
         """What others, such as QEMU, need to open images of this cluster as this user. Never to be kept."""
         return find_credentials(self.user, self._settings)
+
+    def access(self) -> Credentials:
+        """The same for who is confined, and cannot look up monitors that have names."""
+        monitors = str(self._ask("monitors", f"cluster {self.user.cluster_name}", {}))
+        return replace(self.credentials(), monitors=monitors)
 
     def fsid(self) -> str:
         """The cluster's own uuid."""

@@ -54,6 +54,8 @@ class Credentials:
     conf: Path
     key: str = field(repr=False)
     """base64, as Ceph writes it."""
+    monitors: str = ""
+    """Where they are now, for who cannot look up the names that the configuration may have for them."""
 
 
 def find_credentials(user: ClusterUser, settings: CephSettings) -> Credentials:

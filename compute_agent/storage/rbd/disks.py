@@ -170,7 +170,7 @@ class RbdDisks:
             pool=note.pool,
             image=note.image,
             user=note.user.auth_username,
-            credentials=cluster.credentials(),
+            credentials=cluster.access(),
             read_only=read_only,
         )
 
@@ -186,6 +186,8 @@ class RbdDisks:
     def _describe(self, name: str, instance_uuid: str, device: BlockDevice) -> Note:
         if isinstance(device.connection_info, RbdConnection):
             volume = device.connection_info.data
+            if not volume.auth_enabled:
+                raise InvalidMessage("connection_info.data.auth_enabled", False, "a cluster without cephx is not used")
             if volume.auth_username is None:
                 raise InvalidMessage("connection_info.data.auth_username", None, "is needed")
             pool, _, image = volume.name.partition("/")

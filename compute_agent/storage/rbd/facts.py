@@ -72,6 +72,16 @@ def set_mark(cluster: Connection, pool: str, image: str, key: str, value: str) -
         check(librbd().rbd_metadata_set(handle, key.encode(), value.encode()))
 
 
+def monitors(cluster: Connection) -> str:
+    """The addresses of all, as an option ``mon host`` has them."""
+    found = cluster.command(prefix="mon dump")["mons"]
+    return ",".join(f"[{_addresses(one['public_addrs']['addrvec'])}]" for one in found)
+
+
+def _addresses(addresses: list[dict[str, str]]) -> str:
+    return ",".join(f"{one['type']}:{one['addr']}" for one in addresses)
+
+
 def capacity(cluster: Connection, pool: str) -> dict[str, int]:
     """Bytes that a pool can hold (``total``) and that may still be written to it (``free``), whatever the replicas."""
     with cluster.pool(pool):

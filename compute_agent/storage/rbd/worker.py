@@ -48,6 +48,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "writers": locks.writers,
     "break_writers": locks.break_writers,
     "capacity": facts.capacity,
+    "monitors": facts.monitors,
     "fsid": Connection.fsid,
     "block": Connection.block,
 }

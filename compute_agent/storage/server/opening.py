@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from compute_agent.errors import StorageError
 from compute_agent.instance.devices import FileSource
+from compute_agent.storage.rbd.credentials import Credentials
 from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.exports import Export, FileExport, RbdExport
 from compute_agent.storage.server.graph import file_node, format_node, rbd_node
@@ -16,7 +17,7 @@ _SECRET = "key"
 _CONNECTED_WITHIN = 5
 """Seconds that a cluster gets to answer. The server does nothing else meanwhile: in QEMU 7.2 an NBD export in a thread
 of its own ends the process when its client hangs up (an assertion). So ask the cluster before, by other means."""
-_CLIENT_OPTIONS = f"\n[client]\nclient_mount_timeout = {_CONNECTED_WITHIN}\nlog_file =\nadmin_socket =\n"
+_CLIENT_OPTIONS = f"client_mount_timeout = {_CONNECTED_WITHIN}\nlog_file =\nadmin_socket =\n"
 _READABLE = 0o004
 
 
@@ -41,10 +42,15 @@ def _open_rbd(control: Control, name: str, export: RbdExport) -> None:
         secret = {"qom-type": "secret", "id": _SECRET, "format": "base64"}
         control.execute("object-add", {**secret, "file": control.lend(key)})
     try:
-        with in_memory(export.credentials.conf.read_bytes() + _CLIENT_OPTIONS.encode()) as conf:
+        with in_memory(_configuration(export.credentials)) as conf:
             control.open_node(rbd_node(name, export, conf=control.lend(conf), secret=_SECRET))
     finally:
         _forget_secret(control)
+
+
+def _configuration(credentials: Credentials) -> bytes:
+    monitors = f"mon_host = {credentials.monitors}\n" if credentials.monitors else ""
+    return credentials.conf.read_bytes() + f"\n[client]\n{monitors}{_CLIENT_OPTIONS}".encode()
 
 
 def _forget_secret(control: Control) -> None:
