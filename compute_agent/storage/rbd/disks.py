@@ -81,7 +81,12 @@ class RbdDisks:
             raise InvalidMessage(f"{field}.{error.field}", error.value, error.reason) from error
 
     def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
-        """A clone of the image, which is brought into the cluster if it is not there; or an empty image."""
+        """A clone of the image, which is brought into the cluster if it is not there; or an empty image.
+
+        A volume is there already.
+        """
+        if device.source_type == "volume":
+            return
         note = self._note(place, device)
         cluster = self._clusters.get(note.user)
         self._unwanted.make_room(note.as_unwanted())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compute_agent.errors import InsufficientResources, InvalidConfiguration, InvalidImage, InvalidMessage, StorageError
-from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.block_device import BlockDevice, RbdConnection, RbdVolume
 from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.storage.contract import DiskDriver
 from compute_agent.storage.node_disks import NodeDisks
@@ -32,6 +32,7 @@ from .making import (
 )
 
 BLANK = BlockDevice(source_type="blank", size_gb=3)
+IN_CEPH = RbdConnection(data=RbdVolume(name="volumes/volume-1", auth_username="compute", secret_uuid=UUID))
 
 
 def file_of(disk: Disk) -> FileSource:
@@ -47,6 +48,13 @@ def info(path: Path) -> dict[str, object]:
 def test_keeps_the_contract(disks: NodeDisks) -> None:
     driver: DiskDriver = disks
     assert driver.inspect() == set()
+
+
+def test_a_volume_that_an_instance_is_made_with_is_there_already(disks: NodeDisks, settings: StorageSettings) -> None:
+    """There is no cluster here that could be asked to make it."""
+    volume = BlockDevice(source_type="volume", volume_id=UUID, connection_info=IN_CEPH)
+    disks.create(make_instance(BLANK, volume), ignore)
+    assert [path.name for path in (settings.disk_dir / UUID).glob("disk*")] == ["disk0.qcow2"]
 
 
 def test_linked_clone_and_blank_disk(
