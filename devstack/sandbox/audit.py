@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sandbox import disk_audit
 from sandbox.node import Node
 from sandbox.switch import Switch
 
@@ -20,19 +21,24 @@ _GUESTS_DESCRIPTORS = re.compile(r"/dev/net/tun|/dev/vhost-net|pidfd|memfd:|\(de
 
 _PATIENCE = 5.0
 """Seconds: a thread of the agent's lets go of what it held a moment after it has said that it is done."""
+_PATIENCE_WITH_CEPH = 45.0
+"""A client that died counts for half a minute."""
 _LOOK_AGAIN = 0.1
 
 
 def leftovers(node: Node, switch: Switch) -> list[str]:
     """In words, all that belongs to guests; to be empty when every instance of the node has been terminated."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + (_PATIENCE_WITH_CEPH if node.ceph else _PATIENCE)
     while (found := _look(node, switch)) and time.monotonic() < end:
         time.sleep(_LOOK_AGAIN)
     return found
 
 
 def _look(node: Node, switch: Switch) -> list[str]:
-    return [*_processes(node), *_taps(), *_ports(switch), *_files(node), *_descriptors(node)]
+    return [
+        *(*_processes(node), *_taps(), *_ports(switch), *_files(node), *_descriptors(node)),
+        *(*disk_audit.surplus(node, []), *disk_audit.waiting(node)),
+    ]
 
 
 def _processes(node: Node) -> Iterator[str]:

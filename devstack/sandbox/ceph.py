@@ -141,6 +141,13 @@ class Ceph:
         """
         return self._run("rbd", *words)
 
+    def rados(self, *words: str) -> str:
+        """What ``rados`` says, as the administrator.
+
+        :raises SandboxError: it refused, or had no answer in time.
+        """
+        return self._run("rados", *words)
+
     @property
     def _conf(self) -> Path:
         return self._directory / "daemons.conf"

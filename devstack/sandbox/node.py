@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -23,7 +23,7 @@ from compute_agent.virt.settings import GUEST_UIDS  # noqa: E402
 from sandbox.ceph import Ceph  # noqa: E402
 from sandbox.commands import SandboxError  # noqa: E402
 from sandbox.images import cache_directory  # noqa: E402
-from sandbox.notify import ReadySocket, wait_for_end  # noqa: E402
+from sandbox.notify import ReadySocket, tail, wait_for_end  # noqa: E402
 
 _AGENT = Path(sys.executable).with_name("compute-agent")
 _START_TIMEOUT = 60.0
@@ -76,11 +76,13 @@ class Node:
         """Here volumes in files may be."""
         self.storage = ""
         """More lines of the section [storage], from the next start on."""
+        self.program: Sequence[str | Path] = [_AGENT]
+        """What is run, from the next start on."""
         self.config_file = directory / "compute-agent.conf"
         self.log = directory / "agent.log"
         self._transport_url = transport_url
         self._switch = switch
-        self._ceph = ceph
+        self.ceph = ceph
         self.secrets = ceph.secret_dir if ceph else directory / "secrets"
         self._guest_uid_base, self._server_uid_base = next(_uid_bases), next(_uid_bases)
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,18 +116,36 @@ class Node:
 
         :raises SandboxError: with the end of its log.
         """
+        self._begin()
+        assert self._process is not None and self._notify is not None
+        self._notify.wait(self._process, _START_TIMEOUT, self.log)
+
+    def start_to_die(self) -> None:
+        """Start an agent that will kill itself before anybody needs it; return when it has."""
+        self._begin()
+        self.await_death()
+
+    def await_death(self) -> None:
+        """Return when the agent has killed itself.
+
+        :raises SandboxError: it has not, in time, or ended otherwise.
+        """
+        status = self._end(None)
+        if status != -signal.SIGKILL:
+            raise SandboxError(f"ended with status {status}\n{tail(self.log)}")
+
+    def _begin(self) -> None:
         self._write_configuration()
-        self._notify = ready = ReadySocket(self.directory / "notify")  # to the agent's end, as systemd's
+        self._notify = ReadySocket(self.directory / "notify")  # to the agent's end, as systemd's
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_AGENT, "--config-file", self.config_file],
-                env=os.environ | {"NOTIFY_SOCKET": str(ready.path)},
+                [*self.program, "--config-file", self.config_file],
+                env=os.environ | {"NOTIFY_SOCKET": str(self._notify.path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        ready.wait(self._process, _START_TIMEOUT, self.log)
 
     def stop(self) -> int:
         """Ask the agent to end (SIGTERM); its exit status.
@@ -156,11 +176,12 @@ class Node:
         mark = b"COMPUTE_AGENT_GUEST=" + bytes(self.directory / "run") + b"/"
         return [pid for pid in _processes() if any(variable.startswith(mark) for variable in _environment(pid))]
 
-    def _end(self, number: signal.Signals) -> int:
+    def _end(self, number: signal.Signals | None) -> int:
         process, self._process = self._process, None
         if process is None or self._notify is None:
             raise SandboxError("the agent was not started")
-        process.send_signal(number)
+        if number is not None:
+            process.send_signal(number)
         try:
             return wait_for_end(process, _STOP_TIMEOUT)
         finally:
@@ -181,7 +202,7 @@ class Node:
             volumes=self.volumes,
             storage=self.storage,
             server_uid_base=self._server_uid_base,
-            ceph=self._ceph.options() if self._ceph else f"secret_dir = {self.secrets}",
+            ceph=self.ceph.options() if self.ceph else f"secret_dir = {self.secrets}",
         )
         self.config_file.write_text(text)
 

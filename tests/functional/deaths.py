@@ -1,0 +1,176 @@
+"""An operation on a real guest's disks, whose agent kills itself in the middle; and what has to hold afterwards."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Thread
+
+from compute_agent.agent.journal import Journal
+from compute_agent.errors import ComputeAgentError
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.device_names import find_device
+from compute_agent.instance.state import PowerState, VmState
+from compute_agent.rpc.client import ComputeClient
+from sandbox import disk_audit
+from sandbox.fate import Fate
+from sandbox.node import Node
+from tests.functional.guests import Guests, an_order, until
+from tests.functional.shell import run_inside
+
+ROOT_MARK, VOLUME_MARK = 5, 9
+"""Sectors."""
+END = ": end"
+"""Of the last moment's name: all is done, and the journal does not know."""
+_NEVER, _SOON = 1_000_000, 7
+"""Moments."""
+_RUNNING = (VmState.ACTIVE, VmState.PAUSED)
+
+
+class Scene:
+    """A guest that counts, one more disk for it, and the node's fate."""
+
+    def __init__(self, node: Node, fate: Fate, root: BlockDevice, volume: BlockDevice) -> None:
+        self.node = node
+        self.fate = fate
+        self.guests = Guests(node)
+        self.volume = volume
+        self.root = root
+        self.guest = self.guests.boot(an_order(arguments="counter", config_drive=False, block_devices=[root]))
+        self.other = self.guest
+        """Another instance, of which there is one at a time."""
+        self.number, self.copy_id, self.parent_id = 1, "", ""
+        """New ones for each operation: how large or fast a disk is to be, what a copy is called."""
+        self._pid = self.guests.view(self.guest.uuid).pid
+        self.mark("vda", ROOT_MARK)
+        self.have_volume(True)
+        self.mark("vdb", VOLUME_MARK)
+
+    @property
+    def client(self) -> ComputeClient:
+        return self.node.client
+
+    def renew(self) -> None:
+        """Another operation, that has not been asked for before."""
+        self.number += 1
+        self.copy_id = str(uuid.uuid4())
+
+    def run(self, command: str) -> str:
+        """What it prints in the guest."""
+        return run_inside(self.guests, self.guest.uuid, command)
+
+    def mark(self, disk: str, sector: int) -> None:
+        """Durably."""
+        self.run(f"echo kept | dd of=/dev/{disk} bs=512 seek={sector} conv=sync,fsync")
+
+    def is_marked(self, disk: str, sector: int) -> bool:
+        """Still, or again."""
+        return "kept" in self.run(f"dd if=/dev/{disk} bs=512 skip={sector} count=1 2>/dev/null | head -c 4")
+
+    def present_volume(self) -> BlockDevice | None:
+        """What the record has of it."""
+        return find_device(self.guests.view(self.guest.uuid).instance, str(self.volume.volume_id))
+
+    def have_volume(self, attached: bool) -> None:
+        if attached is (self.present_volume() is None):
+            change = self.client.attach_volume if attached else self.client.detach_volume
+            self.guests.finish(change(self.guest.uuid, self.volume if attached else str(self.volume.volume_id)))
+            if attached and self.volume.source_type == "blank":
+                self.mark("vdb", VOLUME_MARK)
+
+    def boot_other(self, *devices: BlockDevice) -> None:
+        """One whose system need not be there yet."""
+        order = an_order(config_drive=False, block_devices=[self.root, *devices])
+        self.guests.finish(self.client.build_and_run_instance(order))
+        self.other = order
+
+    def end_other(self) -> None:
+        """Where there is one."""
+        if self.other is not self.guest:
+            self.guests.finish(self.client.terminate_instance(self.other.uuid))
+            self.other = self.guest
+
+    def assert_undisturbed(self) -> None:
+        """The guest has noticed nothing."""
+        view, count = self.guests.view(self.guest.uuid), self.guests.counter(self.guest.uuid)
+        assert (view.vm_state, view.power_state, view.pid) == (VmState.ACTIVE, PowerState.RUNNING, self._pid), view
+        assert view.task is None and view.fault is None, view
+        assert self.is_marked("vda", ROOT_MARK)
+        until(lambda: self.guests.counter(self.guest.uuid) > count)
+        counts = self.guests.counts(self.guest.uuid)
+        assert counts == sorted(counts), "it has not begun anew"
+
+    def leftovers(self, gone: str | None) -> list[str]:
+        """While no agent runs; nothing may be left of the instance that is `gone`."""
+        journal = Journal(self.node.directory / "state/journal.sqlite")
+        rows = [row for row in journal.instances() if row.record.instance.uuid != gone]
+        journal.close()
+        running = [row.record.instance for row in rows if row.vm_state in _RUNNING]
+        stopped = [row.record.instance for row in rows if row.vm_state not in _RUNNING]
+        return disk_audit.surplus(self.node, running, stopped)
+
+
+Order = Callable[[Scene, str], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One verb: what has to be there before, how it is asked for, and how one sees that it was done."""
+
+    operation: str
+    prepare: Callable[[Scene], object]
+    order: Order
+    """Asks, under a request id."""
+    check: Callable[[Scene], bool]
+    is_journaled: bool = True
+    """Else it is done when it is answered, and whoever got no answer asks again."""
+    ends_other: bool = False
+
+
+def survive(scene: Scene, case: Case, moment: int) -> str:
+    """The agent dies at that moment, and again in the recovery; where it died at first."""
+    scene.renew()
+    case.prepare(scene)
+    request_id = str(uuid.uuid4())
+    died_in = _die(scene, case, request_id, moment)
+    last, again = died_in, moment % _SOON + 1
+    while not last.endswith(END):
+        last, again = _die_again(scene, case, request_id, again), _NEVER
+    _assert_whole(scene, case, request_id, died_in)
+    return died_in
+
+
+def _die(scene: Scene, case: Case, request_id: str, moment: int) -> str:
+    scene.fate.decree(case.operation, moment)
+    Thread(target=_ask_in_vain, args=(scene, case.order, request_id), daemon=True).start()
+    scene.node.await_death()
+    return scene.fate.last_moment()
+
+
+def _ask_in_vain(scene: Scene, order: Order, request_id: str) -> None:
+    with suppress(ComputeAgentError):
+        order(scene, request_id)
+
+
+def _die_again(scene: Scene, case: Case, request_id: str, moment: int) -> str:
+    scene.fate.decree(case.operation, moment)
+    if case.is_journaled:
+        scene.node.start_to_die()
+        return scene.fate.last_moment()
+    scene.node.start()
+    return _die(scene, case, request_id, moment)
+
+
+def _assert_whole(scene: Scene, case: Case, request_id: str, died_in: str) -> None:
+    left = scene.leftovers(scene.other.uuid if case.ends_other else None)
+    assert left == [], f"{died_in}: {left}"
+    scene.fate.spare()
+    scene.node.start()
+    case.order(scene, request_id)  # who got no answer asks again, and is told the same
+    if case.is_journaled:
+        view = scene.client.wait(request_id, 60)
+        assert view.fault is None, f"{died_in}: {view.fault}"
+    assert case.check(scene), died_in
+    scene.assert_undisturbed()

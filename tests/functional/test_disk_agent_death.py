@@ -1,0 +1,324 @@
+"""The agent is killed before and after each step of what it does with disks, and within: all is finished, nothing left.
+
+Each operation's moments are found while it is carried out (`sandbox.dying_agent`). By default every run takes some of
+them, others on another day; ``AGENT_DEATHS=all`` takes them all.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from compute_agent.instance.block_device import (
+    BlockDevice,
+    DiskQos,
+    FileConnection,
+    FileVolume,
+    RbdConnection,
+    RbdVolume,
+)
+from sandbox import audit, disk_audit
+from sandbox.broker import Broker
+from sandbox.ceph import Ceph
+from sandbox.commands import run
+from sandbox.fate import Fate
+from sandbox.node import Node
+from sandbox.switch import Switch
+from tests.functional.deaths import END, ROOT_MARK, VOLUME_MARK, Case, Scene, survive
+from tests.functional.guests import Guests
+
+ALL = os.environ.get("AGENT_DEATHS") == "all"
+STRIDE = 1 if ALL else 12
+TODAY = int(time.time() // 86400) % STRIDE
+
+LOCAL = BlockDevice(source_type="blank", size_gb=1)
+IN_CEPH = BlockDevice(source_type="blank", size_gb=1, backend="rbd")
+
+
+def a_blank_disk(node: Node) -> BlockDevice:
+    return BlockDevice(source_type="blank", size_gb=1, volume_id=str(uuid.uuid4()))
+
+
+def a_file_volume(node: Node) -> BlockDevice:
+    volume_id = str(uuid.uuid4())
+    path = node.volumes / f"{volume_id}.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, "64M")
+    volume = FileVolume(path=str(path), format="qcow2")
+    return BlockDevice(source_type="volume", volume_id=volume_id, connection_info=FileConnection(data=volume))
+
+
+def a_blank_disk_in_ceph(node: Node) -> BlockDevice:
+    return BlockDevice(source_type="blank", size_gb=1, backend="rbd", volume_id=str(uuid.uuid4()))
+
+
+def a_volume_in_ceph(node: Node) -> BlockDevice:
+    ceph, volume_id = node.ceph, str(uuid.uuid4())
+    assert ceph is not None
+    name = f"{ceph.pool}/volume-{volume_id}"
+    ceph.rbd("create", name, "--size", "64M")
+    data = RbdVolume(name=name, auth_username=ceph.user, secret_uuid=ceph.secret_uuid)
+    return BlockDevice(source_type="volume", volume_id=volume_id, connection_info=RbdConnection(data=data))
+
+
+KINDS: dict[str, tuple[BlockDevice, Callable[[Node], BlockDevice]]] = {
+    "qcow2": (LOCAL, a_blank_disk),
+    "rbd": (IN_CEPH, a_blank_disk_in_ceph),
+    "file": (LOCAL, a_file_volume),
+    "rbd volume": (IN_CEPH, a_volume_in_ceph),
+}
+
+
+def is_attached(scene: Scene) -> bool:
+    if scene.volume.source_type == "blank":
+        scene.mark("vdb", VOLUME_MARK)
+    return scene.present_volume() is not None and scene.is_marked("vdb", VOLUME_MARK)
+
+
+def has_grown(scene: Scene) -> bool:
+    sectors = scene.run("cat /sys/block/vdb/size").split()
+    return str(scene.number * 1024**3 // 512) in sectors and is_attached(scene)
+
+
+def is_limited(scene: Scene) -> bool:
+    present = scene.present_volume()
+    return present is not None and present.qos == limits(scene) and is_attached(scene)
+
+
+def limits(scene: Scene) -> DiskQos:
+    return DiskQos(total_iops_sec=1000 + scene.number)
+
+
+def stop_other(scene: Scene) -> None:
+    """It stays for all that can be done with it; its disk has our mark."""
+    if scene.other is scene.guest:
+        scene.boot_other()
+        scene.guests.finish(scene.client.stop_instance(scene.other.uuid, timeout=0))
+        run("qemu-io", "-f", "qcow2", "-c", f"write -P 107 {ROOT_MARK * 512} 512", disk_of(scene))
+
+
+def disk_of(scene: Scene) -> Path:
+    return scene.node.directory / "state/disks" / scene.other.uuid / "disk0.qcow2"
+
+
+def back_up_other(scene: Scene) -> None:
+    stop_other(scene)
+    scene.guests.finish(scene.client.backup_instance(scene.other.uuid, scene.copy_id))
+
+
+def snapshot_other(scene: Scene) -> None:
+    stop_other(scene)
+    scene.guests.finish(scene.client.snapshot_instance(scene.other.uuid, scene.copy_id))
+
+
+def back_up_before(scene: Scene) -> None:
+    scene.parent_id = str(uuid.uuid4())
+    scene.guests.finish(scene.client.backup_instance(scene.guest.uuid, scene.parent_id, disks=["disk0"]))
+
+
+def backup_file(scene: Scene) -> Path:
+    return scene.node.directory / "backups" / scene.copy_id / "disk0.qcow2"
+
+
+def is_backed_up(scene: Scene) -> bool:
+    good = any(one.backup_id == scene.copy_id for one in scene.client.list_backups()) and has_mark(backup_file(scene))
+    for backup_id in filter(None, (scene.copy_id, scene.parent_id)):
+        scene.client.delete_backup(backup_id)
+    scene.parent_id = ""
+    return good
+
+
+def is_snapshot(scene: Scene) -> bool:
+    path = Path(scene.client.get_snapshot(scene.copy_id).url.removeprefix("file://"))
+    good = has_mark(path)
+    scene.client.delete_snapshot(scene.copy_id)
+    return good
+
+
+def has_mark(path: Path) -> bool:
+    return "6b 65 70 74" in run("qemu-io", "-r", "-f", "qcow2", "-c", f"read -v {ROOT_MARK * 512} 16", path)
+
+
+def is_restored(scene: Scene) -> bool:
+    path = backup_file(scene)
+    same = run("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", path, disk_of(scene))
+    scene.client.delete_backup(scene.copy_id)
+    return "identical" in same
+
+
+def no_copy_is_left(scene: Scene) -> bool:
+    return not [path for place in ("backups", "snapshots") for path in (scene.node.directory / place).iterdir()]
+
+
+def give_other_the_volume(scene: Scene) -> None:
+    scene.end_other()
+    scene.have_volume(False)
+    scene.boot_other(scene.volume)
+
+
+def other_is_gone(scene: Scene) -> bool:
+    gone = scene.other.uuid not in [one.instance.uuid for one in scene.client.list_instances()]
+    scene.other = scene.guest
+    return gone
+
+
+CASES = {
+    "attach": Case(
+        operation="attach_volume",
+        prepare=lambda scene: scene.have_volume(False),
+        order=lambda scene, asked: scene.client.attach_volume(scene.guest.uuid, scene.volume, asked),
+        check=is_attached,
+    ),
+    "detach": Case(
+        operation="detach_volume",
+        prepare=lambda scene: scene.have_volume(True),
+        order=lambda scene, asked: scene.client.detach_volume(scene.guest.uuid, str(scene.volume.volume_id), asked),
+        check=lambda scene: scene.present_volume() is None and "vdb" not in scene.run("ls /sys/block"),
+    ),
+    "grow": Case(
+        operation="extend_volume",
+        prepare=lambda scene: scene.have_volume(True),
+        order=lambda scene, asked: scene.client.extend_volume(scene.guest.uuid, "disk1", scene.number, asked),
+        check=has_grown,
+    ),
+    "limit": Case(
+        operation="set_disk_qos",
+        prepare=lambda scene: scene.have_volume(True),
+        order=lambda scene, asked: scene.client.set_disk_qos(scene.guest.uuid, "disk1", limits(scene), asked),
+        check=is_limited,
+    ),
+    "terminate": Case(
+        operation="terminate",
+        prepare=give_other_the_volume,
+        order=lambda scene, asked: scene.client.terminate_instance(scene.other.uuid, asked),
+        check=other_is_gone,
+        ends_other=True,
+    ),
+    "snapshot": Case(
+        operation="snapshot",
+        prepare=lambda scene: None,
+        order=lambda scene, asked: scene.client.snapshot_instance(scene.guest.uuid, scene.copy_id, asked),
+        check=is_snapshot,
+    ),
+    "backup": Case(
+        operation="backup",
+        prepare=lambda scene: None,
+        order=lambda scene, asked: scene.client.backup_instance(
+            scene.guest.uuid, scene.copy_id, asked, disks=["disk0"]
+        ),
+        check=is_backed_up,
+    ),
+    "incremental backup": Case(
+        operation="backup",
+        prepare=back_up_before,
+        order=lambda scene, asked: scene.client.backup_instance(
+            scene.guest.uuid, scene.copy_id, asked, disks=["disk0"], parent=scene.parent_id
+        ),
+        check=is_backed_up,
+    ),
+    "restore": Case(
+        operation="restore",
+        prepare=back_up_other,
+        order=lambda scene, asked: scene.client.restore_instance(scene.other.uuid, scene.copy_id, asked),
+        check=is_restored,
+    ),
+    "delete backup": Case(
+        operation="delete_backup",
+        prepare=back_up_other,
+        order=lambda scene, _: scene.client.delete_backup(scene.copy_id),
+        check=no_copy_is_left,
+        is_journaled=False,
+    ),
+    "delete snapshot": Case(
+        operation="delete_snapshot",
+        prepare=snapshot_other,
+        order=lambda scene, _: scene.client.delete_snapshot(scene.copy_id),
+        check=no_copy_is_left,
+        is_journaled=False,
+    ),
+}
+PLUGGING = ("attach", "detach", "grow", "limit", "terminate")
+COPYING = ("snapshot", "backup", "incremental backup", "restore", "delete backup", "delete snapshot")
+COPIED = ("qcow2",)
+"""Kinds of root disks; in the order of `KINDS`, so that each has one scene."""
+
+
+FOUND = {
+    "qcow2": ["node disk1", "object limits-disk1", "descriptor disk1", "file /"],
+    "rbd": ["node disk1", "object limits-disk1", "export disk1", "file /", "image "],
+    "file": ["node disk1", "object limits-disk1", "descriptor disk1", "file /"],
+    "rbd volume": ["node disk1", "object limits-disk1", "export disk1", "file /", "the lock on image volume-"],
+}
+"""What begins so, of a disk that is there for nobody."""
+
+
+@pytest.fixture(scope="module")
+def ceph(directory: Path) -> Iterator[Ceph]:
+    with Ceph(directory / "cd") as ceph:
+        yield ceph
+
+
+@pytest.fixture(scope="module")
+def fate(directory: Path) -> Fate:
+    return Fate(directory / "fate")
+
+
+@pytest.fixture(scope="module")
+def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph, fate: Fate) -> Iterator[Node]:
+    node = Node(directory / "dn", broker.transport_url, switch.connection, "dying", ceph)
+    node.program = fate.program
+    with node:
+        yield node
+        Guests(node).terminate_all()
+        assert audit.leftovers(node, switch) == []
+
+
+@pytest.fixture(scope="module")
+def scene(node: Node, fate: Fate, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    root, a_volume = KINDS[request.param]
+    yield Scene(node, fate, root, a_volume(node))
+    fate.spare()
+    if node.pid is None:  # of a test that has failed
+        node.start()
+    Guests(node).terminate_all()
+
+
+@pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
+@pytest.mark.parametrize("case", PLUGGING)
+def test_whenever_the_agent_dies_the_next_one_finishes(scene: Scene, case: str) -> None:
+    survive_all(scene, case)
+
+
+@pytest.mark.parametrize("scene", COPIED, indirect=True, scope="module")
+@pytest.mark.parametrize("case", COPYING)
+def test_whenever_the_agent_dies_the_next_one_copies(scene: Scene, case: str) -> None:
+    survive_all(scene, case)
+
+
+def survive_all(scene: Scene, case: str) -> None:
+    for moment in count(TODAY + 1, STRIDE):
+        began = time.monotonic()
+        died_in = survive(scene, CASES[case], moment)
+        print(f"{case} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}")
+        if died_in.endswith(END):
+            return
+
+
+@pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
+def test_who_looks_for_what_is_left_finds_it(scene: Scene, request: pytest.FixtureRequest) -> None:
+    """A disk that its guest has, to somebody who believes that it has none."""
+    scene.have_volume(True)
+    (root, _) = scene.guests.view(scene.guest.uuid).instance.block_devices
+    believed = msgspec.structs.replace(scene.guest, block_devices=[root])
+    scene.node.kill()
+    lines = disk_audit.surplus(scene.node, [believed])
+    scene.node.start()
+    found = FOUND[request.node.callspec.params["scene"]]
+    assert [what for what in found if any(line.startswith(what) for line in lines)] == found
+    assert [line for line in lines if not line.startswith(tuple(found))] == []
