@@ -106,6 +106,10 @@ class FileConnection(Struct, frozen=True, kw_only=True, tag_field="driver_volume
     data: FileVolume
 
 
+MOST_LAYERS = 16
+"""That a disk can have: each one that a block is not in costs a look at the next."""
+
+
 class BlockDevice(Model, frozen=True):
     """One disk of an instance: of its own, with an image's content or empty; or a volume that exists without it."""
 
@@ -127,3 +131,5 @@ class BlockDevice(Model, frozen=True):
     queues: Annotated[int, Meta(ge=1, le=255)] | None = None
     qos: DiskQos | None = None
     encryption: Encryption | None = None
+    layers: Annotated[tuple[Uuid, ...], Meta(max_length=MOST_LAYERS)] = ()
+    """Not to be ordered: ids of the disk's snapshots, oldest first. Each has an overlay with what was written since."""

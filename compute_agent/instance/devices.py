@@ -19,6 +19,8 @@ class FileSource:
     format: Literal["qcow2", "raw"]
     backing: FileSource | None = None
     """What a qcow2 overlay stands on; only read."""
+    layer: str | None = None
+    """The snapshot since which the overlay has what was written; None: this is the disk's first file, or its image."""
 
 
 @dataclass(slots=True, kw_only=True)

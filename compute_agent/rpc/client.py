@@ -120,6 +120,24 @@ class ComputeClient:
         """Limit a disk anew; None takes all limits away."""
         return self._change("set_disk_qos", request_id, instance_uuid=instance_uuid, disk=disk, qos=qos)
 
+    def volume_snapshot_create(
+        self, instance_uuid: str, disk: str, snapshot_id: str, request_id: str | None = None
+    ) -> Accepted:
+        """From now on the guest writes to an overlay beside the disk, which stays as it was."""
+        return self._change_layers("create", instance_uuid, disk, snapshot_id, request_id)
+
+    def volume_snapshot_delete(
+        self, instance_uuid: str, disk: str, snapshot_id: str, request_id: str | None = None
+    ) -> Accepted:
+        """Have the disk keep its content without the overlay of that snapshot."""
+        return self._change_layers("delete", instance_uuid, disk, snapshot_id, request_id)
+
+    def volume_snapshot_revert(
+        self, instance_uuid: str, disk: str, snapshot_id: str, request_id: str | None = None
+    ) -> Accepted:
+        """Have a stopped instance's disk be what it was at its newest snapshot."""
+        return self._change_layers("revert", instance_uuid, disk, snapshot_id, request_id)
+
     def snapshot_instance(self, instance_uuid: str, image_id: str, request_id: str | None = None) -> Accepted:
         """Make an image of the root disk as it is now; `get_snapshot` tells of it when the operation is done."""
         return self._change("snapshot_instance", request_id, instance_uuid=instance_uuid, image_id=image_id)
@@ -220,6 +238,12 @@ class ComputeClient:
             if waited + pause > timeout:
                 raise DeadlineExceeded(f"operation {request_id} on {self.host} is not over after {timeout:g} s")
             time.sleep(pause)
+
+    def _change_layers(
+        self, what: str, instance_uuid: str, disk: str, snapshot_id: str, request_id: str | None
+    ) -> Accepted:
+        verb = f"volume_snapshot_{what}"
+        return self._change(verb, request_id, instance_uuid=instance_uuid, disk=disk, snapshot_id=snapshot_id)
 
     def _change(self, verb: str, request_id: str | None, **arguments: object) -> Accepted:
         return self._ask(Accepted, verb, request_id=request_id or str(uuid.uuid4()), **arguments)

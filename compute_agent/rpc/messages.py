@@ -106,6 +106,23 @@ class SetDiskQos(_InstanceChange, frozen=True):
     qos: DiskQos | None = None
 
 
+class _DiskSnapshot(_InstanceChange, frozen=True):
+    disk: DiskReference
+    snapshot_id: Uuid
+
+
+class VolumeSnapshotCreate(_DiskSnapshot, frozen=True):
+    """From now on the guest writes to an overlay beside the disk; what was there before stays as it is, to be read."""
+
+
+class VolumeSnapshotDelete(_DiskSnapshot, frozen=True):
+    """Put what was written since a snapshot where it would be without it; the disk keeps all, the overlay goes."""
+
+
+class VolumeSnapshotRevert(_DiskSnapshot, frozen=True):
+    """Have a disk of a stopped instance be what it was at its newest snapshot, which stays."""
+
+
 class SnapshotInstance(_InstanceChange, frozen=True):
     """Make an image of the root disk as it is now; its address and checksum come with the operation's end."""
 
@@ -214,6 +231,9 @@ VERBS: dict[str, type[Message]] = {
     "detach_volume": DetachVolume,
     "extend_volume": ExtendVolume,
     "set_disk_qos": SetDiskQos,
+    "volume_snapshot_create": VolumeSnapshotCreate,
+    "volume_snapshot_delete": VolumeSnapshotDelete,
+    "volume_snapshot_revert": VolumeSnapshotRevert,
     "snapshot_instance": SnapshotInstance,
     "backup_instance": BackupInstance,
     "restore_instance": RestoreInstance,

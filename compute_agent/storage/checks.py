@@ -36,6 +36,8 @@ _CONTRADICTING = {
 def check_device(field: str, device: BlockDevice) -> None:
     """:raises InvalidMessage: names the field within `field` that is missing, or is one too many."""
     kind = device.source_type
+    if device.layers:
+        raise InvalidMessage(f"{field}.layers", "…", "cannot be ordered: volume_snapshot_create adds them")
     for name in _NEEDED[kind]:
         if getattr(device, name) is None:
             raise InvalidMessage(f"{field}.{name}", None, f"is needed with source_type {kind}")

@@ -12,6 +12,7 @@ from compute_agent.instance.view import CachedImage
 
 if TYPE_CHECKING:
     from compute_agent.storage.copies.contract import CopyStore
+    from compute_agent.storage.layers.contract import LayerStore
 
 OnCutOff = Callable[[str], None]
 """Told the uuid of an instance whose block server has ended by itself."""
@@ -26,6 +27,10 @@ class DiskDriver(Protocol):
     @property
     def copies(self) -> CopyStore:
         """Snapshots and backups."""
+
+    @property
+    def layers(self) -> LayerStore:
+        """Snapshots that stay beside the disks."""
 
     def check(self, instance: Instance) -> None:
         """Refuse early what the message alone shows to be impossible; changes nothing.

@@ -17,6 +17,9 @@ _READER = 100
 _WRITER = 100 + 1
 """The bytes that whoever reads, and whoever writes, holds (BLK_PERM_CONSISTENT_READ, BLK_PERM_WRITE)."""
 
+_KEEPS_WRITERS_OUT = 200 + 1
+"""The byte that whoever cannot bear another writer holds: a guest that writes to an overlay on the file is such."""
+
 _FLOCK = struct.Struct("@hhqqi4x")
 """struct flock: type, whence, start, length, pid."""
 
@@ -27,13 +30,17 @@ def require_no_other_writer(path: Path, owner: str) -> None:
     :raises DiskInUse: somebody else does.
     :raises OSError: the file cannot be opened.
     """
-    note = _note(path)
-    if has_writer(path):
-        noted = note.read_text().strip() if note.exists() else "somebody who has left no name"
-        if noted != owner:
+    if has_writer(path) or _is_held(path, _KEEPS_WRITERS_OUT):
+        if (noted := noted_writer(path)) != owner:
             raise DiskInUse(f"{path} is in use by {noted}")
     else:
-        note.write_text(f"{owner}\n")
+        _note(path).write_text(f"{owner}\n")
+
+
+def noted_writer(path: Path) -> str:
+    """Who the note beside the file says that it belongs to."""
+    note = _note(path)
+    return note.read_text().strip() if note.exists() else "somebody who has left no name"
 
 
 def forget_writer(path: Path, owner: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compute_agent.errors import InvalidMessage, StorageError
+from compute_agent.errors import DiskInUse, InvalidMessage, StorageError
 from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume
 from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
-from compute_agent.storage.file_locks import forget_writer, require_no_other_writer
+from compute_agent.storage.file_locks import forget_writer, noted_writer, require_no_other_writer
 from compute_agent.storage.files import require_present, storage_errors
 from compute_agent.storage.inspection import container_size, require_self_contained, virtual_size
+from compute_agent.storage.layers.chain import layers_beside, with_layers
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.settings import StorageSettings
@@ -37,46 +38,55 @@ class FileVolumes:
         """It is there already."""
 
     def connect(self, place: Place, device: BlockDevice) -> FileSource:
-        """The file, if nobody else writes to it."""
-        found = self.file(place, device)
-        with storage_errors(found.path.parent):
+        """The file with its layers, if nobody else writes to it."""
+        found, path = self.file(place, device), self._resolve(Path(_volume(device).path))
+        with storage_errors(path.parent):
             if _volume(device).access_mode == "rw":
                 self._link(place).unlink(missing_ok=True)
-                self._link(place).symlink_to(found.path)
-                require_no_other_writer(found.path, self._owner(place))
+                self._link(place).symlink_to(path)
+                self._require_no_other_layers(path, device, self._owner(place))
+                require_no_other_writer(path, self._owner(place))
         return found
 
+    def _require_no_other_layers(self, path: Path, device: BlockDevice, owner: str) -> None:
+        """What stands on a file is void when somebody writes to that, so it is its owner's whether or not he runs."""
+        others = layers_beside(path) - set(device.layers)
+        if others and (noted := noted_writer(path)) != owner:
+            raise DiskInUse(f"{path} has snapshots, such as {min(others)}, of {noted}")
+
     def file(self, place: Place, device: BlockDevice) -> FileSource:
-        """The file, if it names no other file."""
+        """The file, if it names no other file, with its layers."""
         volume = _volume(device)
         path = self._resolve(Path(volume.path))
         with storage_errors(path.parent):
             require_self_contained(path, volume.format)
-        return FileSource(path=path, format=volume.format)
+        return with_layers(FileSource(path=path, format=volume.format), device.layers)
 
     def disconnect(self, place: Place) -> None:
         """Others may have it."""
         link = self._link(place)
         if link.is_symlink():
             with storage_errors(link):
-                forget_writer(link.readlink(), self._owner(place))
+                path = link.readlink()
+                if not (path.parent.exists() and layers_beside(path)):
+                    forget_writer(path, self._owner(place))
                 link.unlink()
 
     def size(self, place: Place, device: BlockDevice) -> int:
         """As the file, or its header, has it."""
-        volume = _volume(device)
-        return virtual_size(self._resolve(Path(volume.path)), volume.format)
+        source = self.file(place, device)
+        return virtual_size(source.path, source.format)
 
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
         """A running guest's QEMU grows the file itself."""
-        volume = _volume(device)
-        path = self._resolve(Path(volume.path))
+        source = self.file(place, device)
         passphrase = passphrase_of(device, self._secret_dir)
-        found = container_size(path) if passphrase and volume.format == "raw" else virtual_size(path, volume.format)
+        is_container = passphrase is not None and source.format == "raw"
+        found = container_size(source.path) if is_container else virtual_size(source.path, source.format)
         if found > size:
             raise InvalidMessage("size_gb", size // 1024**3, f"the disk has {found} bytes, and no disk is ever cut off")
         if found < size and not running:
-            self._qemu_img.resize(path, size, volume.format, passphrase)
+            self._qemu_img.resize(source.path, size, source.format, passphrase)
 
     def delete(self, place: Place) -> None:
         """The volume stays."""

@@ -27,6 +27,7 @@ from compute_agent.storage.files import (
 )
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.instance_disks import InstanceDisks
+from compute_agent.storage.layers.store import FileLayers
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.disks import RbdDisks
@@ -60,6 +61,7 @@ class NodeDisks:
             self._file_volumes = FileVolumes(settings, self._qemu_img)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
+        self.layers = FileLayers(settings, self._kind_of)
         self.copies = FileCopies(settings, CopiedDisks(settings.disk_dir, self._kind_of), self._rbd.restorations)
 
     def check(self, instance: Instance) -> None:

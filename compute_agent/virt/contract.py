@@ -17,6 +17,7 @@ from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.copies import DiskCopies
+from compute_agent.virt.layers import DiskLayers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,10 @@ class Guest(Protocol):
     @property
     def copies(self) -> DiskCopies:
         """Copies of its disks."""
+
+    @property
+    def layers(self) -> DiskLayers:
+        """Snapshots of its disks."""
 
     def status(self, seconds: float | None = None) -> PowerState:
         """What the machine does now; UNRESPONSIVE where the monitor does not answer, never an exception.

@@ -4,6 +4,11 @@ from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
 from compute_agent.agent.operations.copies import BACKUP, SNAPSHOT
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
+from compute_agent.agent.operations.layers import (
+    VOLUME_SNAPSHOT_CREATE,
+    VOLUME_SNAPSHOT_DELETE,
+    VOLUME_SNAPSHOT_REVERT,
+)
 from compute_agent.agent.operations.power import DISK_ERROR, GUEST_EXIT, PAUSE, RESUME_PAUSED, START, STOP, UNPAUSE
 from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
 from compute_agent.agent.operations.reconnect import RECONNECT_DISKS
@@ -19,6 +24,7 @@ _BY_NAME = {
     for operation in (
         *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS),
         *(SNAPSHOT, BACKUP, RESTORE),
+        *(VOLUME_SNAPSHOT_CREATE, VOLUME_SNAPSHOT_DELETE, VOLUME_SNAPSHOT_REVERT),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
     )
 }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations.layers import refuse_layers
 from compute_agent.agent.work import Work
+from compute_agent.instance.device_names import find_device
 from compute_agent.instance.state import VmState
 
 
 def prepare_disks(work: Work) -> None:
     """They are complete, beside those that the instance has."""
+    for disk in work.node.storage.copies.get_backup(_backup_id(work)).disks:
+        if (device := find_device(work.instance, disk.name)) is not None:
+            refuse_layers(device, "backup_id", "restore_instance")
     work.node.storage.copies.prepare_restore(work.instance, _backup_id(work), work.report)
 
 

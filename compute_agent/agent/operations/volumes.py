@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations.layers import refuse_layers, require_layer
 from compute_agent.agent.request import Request
 from compute_agent.agent.work import Work
 from compute_agent.errors import InvalidMessage
@@ -39,6 +40,10 @@ def check_disk(request: Request, instance: Instance) -> None:
     for name in ("volume_id", "disk"):
         if name in arguments and find_device(instance, str(arguments[name])) is None:
             raise InvalidMessage(name, arguments[name], "the instance has no such disk")
+    if request.operation == "detach_volume":
+        _refuse_layers(find_device(instance, str(arguments["volume_id"])))
+    if request.operation in ("volume_snapshot_delete", "volume_snapshot_revert"):
+        require_layer(instance, arguments)
 
 
 def _check_is_new(device: BlockDevice, instance: Instance) -> None:
@@ -99,10 +104,16 @@ def unplug_disk(work: Work) -> None:
     device = _find(work)
     if device is None:
         return
+    _refuse_layers(device)
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
         guest.detach_disk(str(device.device_name))
     work.node.storage.disconnect_disk(work.uuid, device)
+
+
+def _refuse_layers(device: BlockDevice | None) -> None:
+    if device is not None:
+        refuse_layers(device, "volume_id", "detach_volume")
 
 
 def _with_devices(instance: Instance, devices: list[BlockDevice]) -> Instance:

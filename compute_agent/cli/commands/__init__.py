@@ -19,6 +19,7 @@ from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
 from compute_agent.cli.commands.images import ImageList
 from compute_agent.cli.commands.instances import Diagnostics, List, Show
+from compute_agent.cli.commands.layers import VolumeSnapshotCreate, VolumeSnapshotDelete, VolumeSnapshotRevert
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
 from compute_agent.cli.commands.operations import OperationList, OperationShow
 from compute_agent.cli.commands.volumes import VolumeAttach, VolumeDetach, VolumeExtend, VolumeLimit
@@ -44,6 +45,9 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "volume detach": VolumeDetach,
         "volume extend": VolumeExtend,
         "volume limit": VolumeLimit,
+        "volume snapshot create": VolumeSnapshotCreate,
+        "volume snapshot delete": VolumeSnapshotDelete,
+        "volume snapshot revert": VolumeSnapshotRevert,
     },
     "Images": {
         "image list": ImageList,

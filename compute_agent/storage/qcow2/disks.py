@@ -12,6 +12,7 @@ from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import require_present, require_space, write_complete
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.inspection import virtual_size
+from compute_agent.storage.layers.chain import layer_path, layers_beside, with_layers
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.settings import Preallocation, StorageSettings
@@ -52,30 +53,34 @@ class Qcow2Disks:
         return self.file(place, device)
 
     def file(self, place: Place, device: BlockDevice) -> FileSource:
-        """With the image that it stands on."""
+        """With its layers, and the image that it stands on."""
         backing = None
         if device.image is not None:
             base = self._images.base(place.instance_uuid, place.name, device.image, device.image.disk_format)
             backing = FileSource(path=base, format=device.image.disk_format)
-        return FileSource(path=require_present(_path(place)), format="qcow2", backing=backing)
+        first = FileSource(path=require_present(_path(place)), format="qcow2", backing=backing)
+        return with_layers(first, device.layers)
 
     def disconnect(self, place: Place) -> None:
         """A file is let go of by the guest's end."""
 
     def size(self, place: Place, device: BlockDevice) -> int:
         """As the file's header has it."""
-        return virtual_size(require_present(_path(place)), "qcow2")
+        return virtual_size(self.file(place, device).path, "qcow2")
 
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
         """A running guest's QEMU grows the file itself."""
-        path, found = _path(place), self.size(place, device)
+        path, found = self.file(place, device).path, self.size(place, device)
         if found > size:
             raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
         if found < size and not running:
             self._qemu_img.resize(path, size, passphrase=self._passphrase(device))
 
     def delete(self, place: Place) -> None:
-        """Remove the file."""
+        """Remove the file, and its layers."""
+        if place.directory.exists():
+            for layer in layers_beside(_path(place)):
+                layer_path(_path(place), layer).unlink(missing_ok=True)
         _path(place).unlink(missing_ok=True)
 
     def _make(self, place: Place, device: BlockDevice, path: Path) -> None:

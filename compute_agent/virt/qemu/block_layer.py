@@ -13,6 +13,7 @@ from typing import Any
 from compute_agent.errors import MonitorError
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk, NbdSource
+from compute_agent.virt.qemu.block_graph import child_of
 from compute_agent.virt.qemu.block_nodes import (
     connection_name,
     disk_nodes,
@@ -97,10 +98,7 @@ class BlockLayer:
 
     def _child(self, top: str) -> str:
         """What a top node stands on: a snapshot may have come between it and the disk's first nodes."""
-        graph = self._execute("x-debug-query-block-graph")
-        numbers = {node["id"]: node["name"] for node in graph["nodes"]}
-        (child,) = (numbers[edge["child"]] for edge in graph["edges"] if numbers[edge["parent"]] == top)
-        return str(child)
+        return child_of(self._execute, top)
 
     def _add_group(self, disk: Disk) -> None:
         group = throttle_group(disk)

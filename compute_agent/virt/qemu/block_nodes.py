@@ -2,8 +2,8 @@
 
 ::
 
-    device -> throttle -> [luks] -> format -> storage (a file, or a connection to a block server)
-    disk0     disk0       ...-luks  ...-format ...-storage
+    device -> throttle -> [luks] -> [layers ...] -> format -> storage (a file, or a connection to a block server)
+    disk0     disk0       ...-luks  ...-1d0f2a...   ...-format ...-storage
 
 The top one is always there: limits can change while the guest runs. A disk that is given a fresh connection has all
 of its nodes twice for a moment, so the top one has one of two names (`top_names`); those below are called after it.
@@ -11,6 +11,7 @@ of its nodes twice for a moment, so the top one has one of two names (`top_names
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,12 @@ def top_names(disk: str) -> tuple[str, str]:
 def disk_of(top: str) -> str:
     """The disk that a top node belongs to."""
     return top.partition(".")[0]
+
+
+def layer_name(top: str, layer: str) -> str:
+    """The format node of a snapshot's overlay: of its own for as long as it lives, whatever comes above or below."""
+    # QEMU takes no name of more than 31 characters; the longest here is disk99.b-0123456789ab-storage.
+    return f"{top}-{hashlib.blake2b(layer.encode(), digest_size=6).hexdigest()}"
 
 
 def storage_name(format_node: str) -> str:
@@ -130,14 +137,24 @@ def _format(disk: Disk, top: str, opened: Mapping[str, str]) -> Properties:
         return _raw_over_connection(disk, disk.source, top, opened)
     node: Properties | None = None
     for name, source, read_only in reversed(list(_file_layers(disk, top))):
-        backing = node
-        node = _node(disk, source.format, name, read_only=read_only)
+        backing, node = node, _file_layer(disk, name, source, opened, read_only=read_only)
         if source.format == "qcow2":
-            # An explicit null: whatever the header names as backing file is not opened.
             node["backing"] = backing
-        node["file"] = _file(disk, storage_name(name), opened, read_only=read_only)
     assert node is not None
     return node
+
+
+def overlay_node(disk: Disk, source: FileSource, name: str, opened: Mapping[str, str]) -> Properties:
+    """The disk's newest layer by itself, to be put on the nodes that there are."""
+    return _file_layer(disk, name, source, opened, read_only=False)
+
+
+def _file_layer(disk: Disk, name: str, source: FileSource, opened: Mapping[str, str], *, read_only: bool) -> Properties:
+    node = _node(disk, source.format, name, read_only=read_only)
+    if source.format == "qcow2":
+        # An explicit null: whatever the header names as backing file is not opened.
+        node["backing"] = None
+    return node | {"file": _file(disk, storage_name(name), opened, read_only=read_only)}
 
 
 def _raw_over_connection(disk: Disk, source: NbdSource, top: str, opened: Mapping[str, str]) -> Properties:
@@ -151,8 +168,13 @@ def _file_layers(disk: Disk, top: str) -> Iterator[tuple[str, FileSource, bool]]
     """Format node, source and whether it is only read, from the overlay down to what it stands on."""
     source, depth = disk.source if isinstance(disk.source, FileSource) else None, 0
     while source is not None:
-        yield (f"{top}-base{depth}" if depth else f"{top}-format"), source, disk.read_only or depth > 0
-        source, depth = source.backing, depth + 1
+        read_only = disk.read_only or source is not disk.source
+        if source.layer is not None:
+            yield layer_name(top, source.layer), source, read_only
+        else:
+            yield (f"{top}-base{depth}" if depth else f"{top}-format"), source, read_only
+            depth += 1
+        source = source.backing
 
 
 def _file(disk: Disk, name: str, opened: Mapping[str, str], *, read_only: bool) -> Properties:

@@ -6,7 +6,6 @@ finds the jobs of the one before it. Their targets are called after the disks.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -18,25 +17,23 @@ from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
 from compute_agent.host.processes import Process
 from compute_agent.instance.devices import FileSource
 from compute_agent.virt.copies import DiskCopy
-from compute_agent.virt.qemu.freezing import Freeze
+from compute_agent.virt.qemu.block_graph import content_of
+from compute_agent.virt.qemu.moments import Moments
 from compute_agent.virt.qemu.saving import Execute
-
-LOG = logging.getLogger(__name__)
 
 _JOB, _TARGET = "copy-", "-copy"
 """What jobs begin with, and targets' nodes end with."""
 _STORAGE = "-storage"
-_CHANNEL = "guest-agent"
 
 
 class CopyJobs:
     """The `compute_agent.virt.copies.DiskCopies` of one guest, over its monitor."""
 
-    def __init__(self, execute: Execute, top: Callable[[str], str], freeze: Callable[[], Freeze], seconds: float):
+    def __init__(self, execute: Execute, top: Callable[[str], str], moments: Moments, seconds: float):
         """`top` finds a disk's top node; `seconds` is how long a job may take to be cancelled."""
         self._execute = execute
         self._top = top
-        self._freeze = freeze
+        self._moments = moments
         self._seconds = seconds
         self._changed = threading.Event()
 
@@ -47,7 +44,7 @@ class CopyJobs:
         self.end()  # what an agent left that was killed before its jobs began
         try:
             actions = [action for copy in copies for action in self._prepare(name, copy)]
-            return self._at_one_moment(actions)
+            return self._moments.have(actions)
         except MonitorError:
             self._remove_targets()
             raise
@@ -147,20 +144,6 @@ class CopyJobs:
         finally:
             os.close(fd)
 
-    def _at_one_moment(self, actions: list[dict[str, object]]) -> bool:
-        """True: the guest's file systems were consistent at that moment."""
-        if not self._has_guest_agent():
-            LOG.info("No guest agent: the disks are copied as a power failure would leave them")
-            self._execute("transaction", {"actions": actions})
-            return False
-        with self._freeze() as freeze:
-            self._execute("transaction", {"actions": actions})
-        return freeze.has_held
-
-    def _has_guest_agent(self) -> bool:
-        """Somebody in the guest has its end of the channel open."""
-        return any(one["label"] == _CHANNEL and one["frontend-open"] for one in self._execute("query-chardev"))
-
     def _await_conclusion(self) -> None:
         due = time.monotonic() + self._seconds
         while any(job["status"] != "concluded" for job in self._jobs()):
@@ -183,7 +166,7 @@ class CopyJobs:
 
     def _content(self, disk: str) -> str:
         """The node that reads as the guest's disk and may remember what is written to it."""
-        return f"{self._top(disk)}-format"
+        return content_of(self._execute, self._top(disk))
 
     def _nodes(self) -> dict[str, dict[str, Any]]:
         # Not query-block: it waits for storage that does not answer.

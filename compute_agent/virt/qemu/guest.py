@@ -26,6 +26,8 @@ from compute_agent.virt.qemu.diagnostics import diagnostics
 from compute_agent.virt.qemu.disk_failures import DiskFailures
 from compute_agent.virt.qemu.disk_plugging import DiskPlugging
 from compute_agent.virt.qemu.freezing import Freeze
+from compute_agent.virt.qemu.layers import LayerJobs
+from compute_agent.virt.qemu.moments import Moments
 from compute_agent.virt.qemu.paths import GuestPaths
 from compute_agent.virt.qemu.saving import save_memory
 from compute_agent.virt.settings import VirtSettings
@@ -71,7 +73,9 @@ class QemuGuest:
         execute = partial(self._monitor.execute, deadline=common.settings.command_timeout)
         self._disks = DiskPlugging(execute, common.settings.detach_timeout)
         freeze = partial(Freeze, self._paths.guest_agent_socket, common.settings.freeze_timeout)
-        self.copies = CopyJobs(execute, self._disks.top, freeze, common.settings.command_timeout)
+        moments = Moments(execute, freeze)
+        self.copies = CopyJobs(execute, self._disks.top, moments, common.settings.command_timeout)
+        self.layers = LayerJobs(execute, self._disks.top, moments, common.settings.command_timeout)
         self._off = threading.Event()
         self._cleared_away = threading.Event()
         self._may_end = True
@@ -195,6 +199,7 @@ class QemuGuest:
         self._disks.heard(event)
         self._failures.heard(event)
         self.copies.heard(event)
+        self.layers.heard(event)
         if event["event"] == "SHUTDOWN" and event["data"]["guest"]:
             self._powered_off(event["data"]["reason"])
 

@@ -110,9 +110,14 @@ def test_a_failed_boot_can_be_terminated_and_its_uuid_used_again(world: World, a
     assert world.left_of(UUID) == ["disk", "port", "guest"]
 
 
+def test_a_record_from_before_disks_had_layers_is_read_and_kept_as_a_new_one() -> None:
+    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":2', b'"version":1')
+    assert decode_record(data.replace(b',"layers":[]', b"")).version == 2
+
+
 def test_a_record_of_a_newer_agent_is_refused() -> None:
-    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":1', b'"version":2')
-    with pytest.raises(RecordTooNew, match="version 2"):
+    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":2', b'"version":3')
+    with pytest.raises(RecordTooNew, match="version 3"):
         decode_record(data)
 
 

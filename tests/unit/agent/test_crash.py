@@ -10,16 +10,19 @@ import msgspec
 import pytest
 
 from compute_agent.agent.admission import admit
+from compute_agent.agent.journal import InstanceRow
 from compute_agent.agent.request import Request
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
+from tests.unit.agent.layering import FIRST
 from tests.unit.agent.world import INSTANCE, UUID, Agent, Killed, World
 
 RUNNING = ["disk", "port", "guest"]
 
 VOLUME_ID = "00000000-0000-4000-8000-0000000000d1"
 COPY_ID, LATER_ID = "00000000-0000-4000-8000-0000000000c1", "00000000-0000-4000-8000-0000000000c2"
+A_LAYER = {"disk": "disk0", "snapshot_id": COPY_ID}
 QOS = DiskQos(total_iops_sec=100)
 A_DISK_MORE = {"block_device": {"source_type": "blank", "size_gb": 1, "volume_id": VOLUME_ID}}
 WITH_DISK = [*RUNNING, "volume", "connection", "plugged"]
@@ -61,6 +64,17 @@ LIVES = {
         ["disk", "mark", "copy", "restored"],
         VmState.STOPPED,
     ),
+    "volume_snapshot_create": (A_LAYER, ["boot", "backup"], [*RUNNING, "copy", "layer"], VmState.ACTIVE),
+    "volume_snapshot_create stopped": (A_LAYER, ["boot", "stop"], ["disk", "layer"], VmState.STOPPED),
+    "volume_snapshot_delete": (A_LAYER, ["boot", "volume_snapshot_create"], RUNNING, VmState.ACTIVE),
+    "volume_snapshot_delete stopped": (A_LAYER, ["boot", "volume_snapshot_create", "stop"], ["disk"], VmState.STOPPED),
+    "volume_snapshot_revert": (
+        A_LAYER,
+        ["boot", "volume_snapshot_create", "stop"],
+        ["disk", "layer"],
+        VmState.STOPPED,
+    ),
+    "start layered": ({}, ["boot", "volume_snapshot_create", "stop"], [*RUNNING, "layer"], VmState.ACTIVE),
     "terminate": ({}, ["boot"], [], None),
 }
 
@@ -118,9 +132,17 @@ def assert_whole(world: World, operation: str) -> None:
     assert agent.events()[-1] == f"compute.instance.{operation.split(maxsplit=1)[0]}.end"
     assert world.starts <= 1
     assert world.resets <= 1
+    if row is not None:
+        assert newest_layer(row) in world.layering.whole
     if state is VmState.ACTIVE:
         assert world.guests[UUID] is PowerState.RUNNING
+        assert row is not None and world.layering.writes_to == newest_layer(row)
     agent.journal.close()
+
+
+def newest_layer(row: InstanceRow) -> str:
+    """By the record: what a guest that starts writes to."""
+    return ([FIRST] + [layer for device in row.record.instance.block_devices for layer in device.layers])[-1]
 
 
 def moments_of(tmp_path: Path, operation: str) -> int:
@@ -166,7 +188,10 @@ def test_killed_again_at_any_moment_of_the_recovery(tmp_path: Path, operation: s
             return
 
 
-DISK_OPERATIONS = ("attach_volume", "detach_volume", "extend_volume", "set_disk_qos", "snapshot", "backup", "restore")
+DISK_OPERATIONS = (
+    *("attach_volume", "detach_volume", "extend_volume", "set_disk_qos", "snapshot", "backup", "restore"),
+    *("volume_snapshot_create", "volume_snapshot_delete"),
+)
 
 # what is refused, what is left of the instance afterwards, its state
 FAILURES = [
@@ -194,6 +219,13 @@ FAILURES = [
     ("backup", "copy", RUNNING, VmState.ACTIVE),
     ("restore", "prepare disks", ["disk", "mark", "copy"], VmState.STOPPED),
     ("restore", "bring", ["disk", "mark", "copy"], VmState.STOPPED),
+    ("volume_snapshot_create", "make layer", [*RUNNING, "copy"], VmState.ACTIVE),
+    ("volume_snapshot_create", "add layer", [*RUNNING, "copy"], VmState.ACTIVE),
+    ("volume_snapshot_create stopped", "make layer", ["disk"], VmState.STOPPED),
+    ("volume_snapshot_delete", "begin commit", [*RUNNING, "layer"], VmState.ACTIVE),
+    ("volume_snapshot_delete", "commit", [*RUNNING, "layer"], VmState.ACTIVE),
+    ("volume_snapshot_delete", "finish commit", [*RUNNING, "layer"], VmState.ACTIVE),
+    ("volume_snapshot_delete stopped", "commit", ["disk", "layer"], VmState.STOPPED),
     ("resume", "start", ["disk", "memory"], VmState.SUSPENDED),
     ("terminate", "delete", ["disk"], VmState.ERROR),
 ]
@@ -216,6 +248,26 @@ def test_a_refused_side_effect_is_undone_and_reported(
     own_fault = None if operation.split(maxsplit=1)[0] in DISK_OPERATIONS else last.fault
     assert row.fault == own_fault, "what happens to a disk is not the instance's fault"
     assert agent.events()[-1] == f"compute.instance.{operation.split(maxsplit=1)[0]}.error"
+
+
+@pytest.mark.parametrize("operation", ["volume_snapshot_create", "volume_snapshot_delete"])
+def test_the_host_fails_at_any_moment_and_the_disk_is_whole(tmp_path: Path, operation: str) -> None:
+    """The guest is gone too; the next one must find all that was written, wherever it was written to."""
+    (tmp_path / "whole").mkdir()
+    for moment in range(1, moments_of(tmp_path / "whole", operation) + 1):
+        directory = tmp_path / f"failed{moment}"
+        directory.mkdir()
+        world = a_life_until(directory, operation)
+        world.kill_at = moment
+        assert survive(world, lambda agent: live(agent, operation))
+        world.kill_at = None
+        world.power_failure()
+        assert not survive(world, Agent.recover)
+        agent = Agent(world)
+        assert agent.journal.operations(UUID, 1)[0].state is OperationState.DONE
+        assert newest_layer(agent.journal.instance(UUID)) in world.layering.whole
+        assert world.layering.files == ({COPY_ID} if operation.endswith("create") else set())
+        agent.journal.close()
 
 
 def test_a_guest_that_will_not_shut_down_is_reset_once(tmp_path: Path) -> None:

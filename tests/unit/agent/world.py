@@ -28,6 +28,7 @@ from compute_agent.instance.view import CachedImage
 from compute_agent.network.contract import PluggedPort, PortRequest
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
 from tests.unit.agent.copying import FakeCopies, FakeCopyStore
+from tests.unit.agent.layering import FIRST, FakeLayers, FakeLayerStore, Layering
 
 UUID = "00000000-0000-4000-8000-000000000001"
 PORT_ID = "00000000-0000-4000-8000-0000000000f1"
@@ -67,6 +68,7 @@ class World:
     """Of the disks: the instance's own, or that of a backup."""
     restoring: set[str] = field(default_factory=set)
     """What is beside the disks."""
+    layering: Layering = field(default_factory=Layering)
     ports: set[str] = field(default_factory=set)
     guests: dict[str, PowerState] = field(default_factory=dict)
     resets: int = 0
@@ -91,8 +93,16 @@ class World:
 
     def _moment(self, name: str) -> None:
         self.touches.append(name)
+        if PowerState.RUNNING in self.guests.values():
+            self.layering.write()
         if self.kill_at == len(self.touches):
             raise Killed(name)
+
+    def power_failure(self) -> None:
+        """Guests are gone, and what went on in them."""
+        self.guests.clear()
+        self.jobs.clear()
+        self.layering.power_failure()
 
     def saved(self, uuid: str) -> Path:
         return self.directory / f"{uuid}.memory"
@@ -113,6 +123,8 @@ class World:
             "copy": bool(self.copies),
             "restored": self.content != "own",
             "beside": bool(self.restoring),
+            "layer": bool(self.layering.files),
+            "held": self.layering.is_held,
         }
         return [name for name, there in found.items() if there]
 
@@ -126,6 +138,7 @@ class FakeGuest:
         self._world = world
         self.instance_uuid = uuid
         self.copies = FakeCopies(world)
+        self.layers = FakeLayers(world)
 
     def _become(self, state: PowerState) -> None:
         self._world.guests[self.instance_uuid] = state
@@ -208,6 +221,9 @@ class FakeHypervisor:
     def start(self, request: StartRequest) -> FakeGuest:
         uuid = request.instance.uuid
         if uuid not in self._world.guests:
+            newest = ([FIRST] + [layer for one in request.instance.block_devices for layer in one.layers])[-1]
+            assert newest in self._world.layering.whole, "the guest would not find what it wrote"
+            self._world.layering.writes_to = newest
             self._world.touch("start", lambda: self._start(uuid, request.saved_state))
         return FakeGuest(self._world, uuid)
 
@@ -274,6 +290,7 @@ class FakeStorage:
     def __init__(self, world: World) -> None:
         self._world = world
         self.copies = FakeCopyStore(world)
+        self.layers = FakeLayerStore(world)
 
     def check(self, instance: Instance) -> None: ...
 
@@ -299,12 +316,14 @@ class FakeStorage:
         self._world.touch("delete disk", lambda: self._world.volumes.discard(str(device.volume_id)))
 
     def connect_disk(self, instance: Instance, device: BlockDevice) -> Disk:
-        self._world.touch("connect disk", lambda: self._world.connected.add(instance.uuid))
-        source = FileSource(path=Path("/dev/null"), format="raw")
+        if device.volume_id is not None:
+            self._world.touch("connect disk", lambda: self._world.connected.add(instance.uuid))
+        source = FileSource(path=Path("/dev/null"), format="raw", layer=(device.layers or [None])[-1])
         return Disk(name=str(device.device_name), source=source, serial=str(device.volume_id))
 
     def disconnect_disk(self, instance_uuid: str, device: BlockDevice) -> None:
-        self._world.touch("disconnect disk", lambda: self._world.connected.discard(instance_uuid))
+        if device.volume_id is not None:
+            self._world.touch("disconnect disk", lambda: self._world.connected.discard(instance_uuid))
 
     def grow_disk(self, instance: Instance, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
         self._world.touch("grow", lambda: self._world.sizes.update({str(device.device_name): size}))
