@@ -70,6 +70,12 @@ OPTIONS = [
         default=_SERVERS["program"],
         help="The qemu-storage-daemon program: a path, or a name to be found in PATH.",
     ),
+    cfg.StrOpt(
+        "server_cgroup_dir",
+        default=str(_SERVERS["cgroup_dir"]),
+        help="The control group that holds those of the block servers: one level below the root of a cgroup v2 file "
+        "system. Where there is none, block servers have no limits.",
+    ),
     cfg.IntOpt(
         "server_uid_base",
         default=_SERVERS["uid_base"],
@@ -100,7 +106,10 @@ def rbd_settings(conf: cfg.ConfigOpts) -> RbdSettings:
             long_call_timeout=section.long_call_timeout,
         ),
         servers=BlockServerSettings(
-            run_dir=Path(section.run_dir), program=section.server_binary, uid_base=section.server_uid_base
+            run_dir=Path(section.run_dir),
+            program=section.server_binary,
+            uid_base=section.server_uid_base,
+            cgroup_dir=Path(section.server_cgroup_dir),
         ),
         state_dir=Path(section.state_dir),
         own_pool=OwnPool(user=user, pool=section.pool) if section.pool else None,

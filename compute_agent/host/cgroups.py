@@ -1,4 +1,4 @@
-"""Control groups, version 2 (the kernel's Documentation/admin-guide/cgroup-v2.rst): limits for a guest's process."""
+"""Control groups, version 2 (the kernel's Documentation/admin-guide/cgroup-v2.rst): what a process may take."""
 
 from __future__ import annotations
 
@@ -18,27 +18,35 @@ _LOOK_AGAIN = 0.005
 
 
 class CgroupParent:
-    """The group that holds those of all guests: one directory, directly below a cgroup v2 file system's root."""
+    """The group that holds one for each instance: one directory, directly below a cgroup v2 file system's root."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.controllers = self._enable() if (path.parent / "cgroup.controllers").exists() else frozenset[str]()
-        """Those that can limit guests; none where this host has no cgroup v2 there."""
+        """Those that can limit processes; none where this host has no cgroup v2 there."""
 
     def create(self, name: str, limits: Iterable[tuple[str, str]]) -> int:
-        """Make the group, or find it, and set its limits: ``[("memory.max", "1048576"), …]``.
+        """Make the group, or find it, and limit it.
 
         :return: a descriptor for `confinement`, which puts a process into the group; to be closed by the caller.
         :raises HostError: names the limit that the kernel refuses.
         """
-        group = self._path / name
-        group.mkdir(exist_ok=True)
+        (self._path / name).mkdir(exist_ok=True)
+        self.limit(name, limits)
+        return os.open(self._path / name / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def limit(self, name: str, limits: Iterable[tuple[str, str]]) -> None:
+        """Set limits of a group, as far as there are controllers for them: ``[("memory.max", "1048576"), …]``.
+
+        :raises HostError: names the limit that the kernel refuses.
+        """
         for file, value in limits:
+            path = self._path / name / file
             try:
-                (group / file).write_text(value)
+                if file.partition(".")[0] in self.controllers:
+                    path.write_text(value)
             except OSError as error:
-                raise HostError(f"cgroup {group}: {file} = {value!r}: {error.strerror}") from error
-        return os.open(group / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                raise HostError(f"cgroup {path.parent}: {file} = {value!r}: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
         """Remove the group, whose processes have ended. Nothing happens where there is none.

@@ -165,6 +165,12 @@ class Hypervisor(Protocol):
     def remove_disk(self, machine: Machine, name: str) -> Machine:
         """The machine with the disk's place free again; pure."""
 
+    def limit_disk(self, instance: Instance, disk: Disk) -> None:
+        """See that what the flavor allows a running guest's process counts for a disk, too, that it is about to get.
+
+        :raises HostError: the disk is on nothing that I/O can be limited on.
+        """
+
     def start(self, request: StartRequest) -> Guest:
         """Start the guest, or adopt it where it already runs. Running on return; paused where loaded from a state.
 

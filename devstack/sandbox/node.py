@@ -57,6 +57,7 @@ backup_dir = {directory}/backups
 
 [ceph]
 server_uid_base = {server_uid_base}
+server_cgroup_dir = /sys/fs/cgroup/{host}-servers
 {ceph}
 """
 

@@ -6,12 +6,16 @@ import msgspec
 import pytest
 
 from compute_agent.errors import InvalidMessage
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Flavor, Instance
+from compute_agent.storage.server.limits import LIMITS
 from laboratory.host import VirtualHost
 from tests.functional.guests import Guests, an_order
 
 MIB = 1024**2
 CGROUPS = "/sys/fs/cgroup/compute-agent"
+SERVERS = "/sys/fs/cgroup/compute-agent-servers"
+VOLUME = "6d0f3d0c-3c1f-4b0b-8f0e-1a2b3c4d5e6f"
 NAMESPACES = ("mnt", "net", "ipc", "uts", "pid", "cgroup")
 SPECS = {
     "quota:cpu_quota": "150000",
@@ -57,17 +61,65 @@ def _check_limits(host: VirtualHost, pid: int, uuid: str) -> None:
     assert str(pid) in _members(host, uuid)
     assert names - {f"vhost-{pid}", f"kvm-nx-lpage-recovery-{pid}"} == {"qemu-system-x86"}
     limits = {name: host.run("cat", f"{CGROUPS}/{uuid}/{name}.max").strip() for name in ("memory", "pids", "cpu", "io")}
-    device = host.run("lsblk", "--noheadings", "--nodeps", "--output", "MAJ:MIN", "/dev/vda").strip()
     assert limits == {
         "memory": str((128 + 256) * MIB),
         "pids": "129",
         "cpu": "150000 100000",
-        "io": f"{device} rbps={64 * MIB} wbps=max riops=max wiops=500",
+        "io": _io_limit(host),
     }
+
+
+def _io_limit(host: VirtualHost) -> str:
+    device = host.run("lsblk", "--noheadings", "--nodeps", "--output", "MAJ:MIN", "/dev/vda").strip()
+    return f"{device} rbps={64 * MIB} wbps=max riops=max wiops=500"
 
 
 def _members(host: VirtualHost, uuid: str) -> list[str]:
     return host.run("cat", f"{CGROUPS}/{uuid}/cgroup.procs").split()
+
+
+def test_disk_that_comes_later_is_limited_too(host: VirtualHost, guests: Guests) -> None:
+    order = msgspec.structs.replace(an_order(), block_devices=[], config_drive=False)
+    guest = guests.boot(with_specs(order, SPECS))
+    assert host.run("cat", f"{CGROUPS}/{guest.uuid}/io.max") == ""
+    guests.finish(
+        guests.client.attach_volume(guest.uuid, BlockDevice(source_type="blank", size_gb=1, volume_id=VOLUME))
+    )
+    assert host.run("cat", f"{CGROUPS}/{guest.uuid}/io.max").strip() == _io_limit(host)
+
+
+SERVE = f"""
+from pathlib import Path
+from compute_agent.instance.devices import FileSource
+from compute_agent.storage.server.exports import FileExport
+from compute_agent.storage.server.servers import BlockServers
+from compute_agent.storage.server.settings import BlockServerSettings
+place, uuid = Path("/run/served"), "{VOLUME}"
+place.mkdir()
+(place / "disk.raw").write_bytes(bytes(1024**2))
+servers = BlockServers(BlockServerSettings(run_dir=place / "run", uid_base=1_950_000_000), print)
+servers.add(uuid, FileExport(name="disk0", source=FileSource(path=place / "disk.raw", format="raw")))
+servers.connect(uuid, "disk0").close()
+group = Path("{SERVERS}") / uuid
+(pid,) = (group / "cgroup.procs").read_text().split()
+print(Path("/proc", pid, "comm").read_text().strip())
+print(*((group / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.weight")))
+servers.close()
+servers = BlockServers(BlockServerSettings(run_dir=place / "run", uid_base=1_950_000_000), print)
+servers.remove(uuid, "disk0")
+print(servers.inspect(), group.exists())
+group.mkdir()  # of an agent that was killed between the end of a server and that of its group
+print(servers.inspect())
+servers.stop(uuid)
+print(servers.inspect())
+servers.close()
+"""
+
+
+def test_block_server_has_limits_that_go_with_it(host: VirtualHost) -> None:
+    said = host.run("python", "-c", SERVE).splitlines()
+    limits = " ".join(value for _, value in LIMITS)
+    assert said == ["qemu-storage-da", limits, "set() False", f"{{'{VOLUME}'}}", "set()"]
 
 
 @pytest.mark.parametrize("name", ["quota:cpu_quota", "quota:cpu_qota"])

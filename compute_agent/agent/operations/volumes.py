@@ -94,6 +94,7 @@ def plug_disk(work: Work) -> None:
     if guest is not None:
         disk = work.node.storage.connect_disk(work.instance, _device(work))
         try:
+            work.node.hypervisor.limit_disk(work.instance, disk)
             guest.attach_disk(disk, work.machine)
         finally:
             disk.close()

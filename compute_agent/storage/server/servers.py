@@ -36,7 +36,7 @@ class BlockServers:
     def __init__(self, settings: BlockServerSettings, on_exit: OnServerExit) -> None:
         """Servers that are there are found. `on_exit` is called in the thread that watches them, and must not wait.
 
-        :raises HostError: the last agent has not come to its end.
+        :raises HostError: the last agent has not come to its end, or control groups cannot be used.
         """
         settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._settings = settings
@@ -81,7 +81,7 @@ class BlockServers:
         """
         server = self._get(instance_uuid)
         if server is None:
-            self._paths(instance_uuid).remove()
+            self._launch.forget(self._paths(instance_uuid))
         elif server.disks() <= {disk}:
             self._close_last(instance_uuid, server, disk)
         else:
@@ -109,12 +109,11 @@ class BlockServers:
         if server is not None:
             server.kill()
             self._forget(instance_uuid, server)
-        self._paths(instance_uuid).remove()
+        self._launch.forget(self._paths(instance_uuid))
 
     def inspect(self) -> set[str]:
         """The instances that have a server, or that one has left something of."""
-        found = {entry.name for entry in self._settings.run_dir.iterdir()}
-        return {name for name in found if re.fullmatch(UUID_PATTERN, name)}
+        return {name for name in self._launch.inspect() if re.fullmatch(UUID_PATTERN, name)}
 
     def close(self) -> None:
         """Let go of all servers, which go on."""

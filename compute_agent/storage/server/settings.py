@@ -18,6 +18,8 @@ class BlockServerSettings:
     program: str = "qemu-storage-daemon"
     uid_base: int = 1_900_100_000
     """The first of `BLOCK_SERVER_UIDS` user and group numbers that nobody else on this host may have."""
+    cgroup_dir: Path = Path("/sys/fs/cgroup/compute-agent-servers")
+    """Holds the control groups, one an instance; where the host has no cgroup v2 there, servers have no limits."""
     open_timeout: float = 30.0
     """To open a disk, with all that it stands on."""
     command_timeout: float = 10.0

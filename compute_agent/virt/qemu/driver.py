@@ -14,6 +14,7 @@ from pathlib import Path
 from compute_agent.errors import DeadlineExceeded, GuestError, GuestGone, GuestStartFailed, InvalidConfiguration
 from compute_agent.host.process_log import last_lines
 from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
@@ -26,7 +27,7 @@ from compute_agent.virt.qemu.design import add_disk, design_machine, remove_disk
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.keeper import GuestKeeper
 from compute_agent.virt.qemu.launch import Launch
-from compute_agent.virt.qemu.limits import check_quota
+from compute_agent.virt.qemu.limits import check_quota, io_limits
 from compute_agent.virt.qemu.paths import GuestPaths, check_directories
 from compute_agent.virt.settings import VirtSettings
 
@@ -84,6 +85,10 @@ class QemuHypervisor:
 
     def remove_disk(self, machine: Machine, name: str) -> Machine:
         return remove_disk(machine, name)
+
+    def limit_disk(self, instance: Instance, disk: Disk) -> None:
+        if self._launch.cgroups is not None and self._launch.cgroups.controllers:
+            self._launch.cgroups.limit(instance.uuid, io_limits(instance, [disk]))
 
     def start(self, request: StartRequest) -> QemuGuest:
         guest = self._keeper.get(request.instance.uuid)

@@ -84,8 +84,7 @@ class Launch:
     def _confinement(self, opened: ExitStack, uid: int, request: StartRequest) -> Confinement:
         cgroups = []
         if self.cgroups is not None and self.cgroups.controllers:
-            limits = limits_of(request, self.cgroups.controllers)
-            cgroups.append(_until_closed(opened, self.cgroups.create(request.instance.uuid, limits)))
+            cgroups.append(_until_closed(opened, self.cgroups.create(request.instance.uuid, limits_of(request))))
         devices = ["kvm"] if request.machine.accelerator == "kvm" else []
         return Confinement(uid=uid, devices=devices, cgroups=cgroups)
 

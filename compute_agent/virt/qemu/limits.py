@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from compute_agent.errors import HostError
-from compute_agent.instance.devices import FileSource
-from compute_agent.instance.extra_specs import Quota, read_extra_specs
+from compute_agent.instance.devices import Disk, FileSource
+from compute_agent.instance.extra_specs import read_extra_specs
 from compute_agent.instance.model import Instance
 from compute_agent.virt.contract import StartRequest
 
@@ -41,7 +41,7 @@ def check_quota(instance: Instance, controllers: frozenset[str]) -> None:
         )
 
 
-def limits_of(request: StartRequest, controllers: frozenset[str]) -> list[tuple[str, str]]:
+def limits_of(request: StartRequest) -> list[tuple[str, str]]:
     """Names of files and what to write to each, in this order.
 
     :raises HostError: the disks are on nothing that I/O can be limited on.
@@ -49,26 +49,30 @@ def limits_of(request: StartRequest, controllers: frozenset[str]) -> list[tuple[
     flavor = request.instance.flavor
     quota = read_extra_specs(flavor.extra_specs).quota
     translation = TRANSLATION_BUFFER if request.machine.accelerator == "tcg" else 0
-    limits = [
+    return [
         ("memory.max", str(flavor.memory_mb * _MIB + OVERHEAD + translation)),
         ("pids.max", str(flavor.vcpus + THREADS)),
         ("cpu.max", f"{quota.cpu_quota or 'max'} {quota.cpu_period}"),
-        *(("io.max", limit) for limit in _io_limits(quota, request)),
+        *io_limits(request.instance, request.disks),
     ]
-    return [(file, value) for file, value in limits if file.partition(".")[0] in controllers]
 
 
-def _io_limits(quota: Quota, request: StartRequest) -> Iterator[str]:
+def io_limits(instance: Instance, disks: Iterable[Disk]) -> Iterator[tuple[str, str]]:
+    """The same, of what these disks are on.
+
+    :raises HostError: it is nothing that I/O can be limited on.
+    """
+    quota = read_extra_specs(instance.flavor.extra_specs).quota
     given = {key: getattr(quota, name) for key, name in _IO_LIMITS.items()}
     limits = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
     if limits:
-        for device in sorted({_whole_disk(path) for path in _written(request)}):
-            yield f"{device} {limits}"
+        for device in sorted({_whole_disk(path) for path in _written(disks)}):
+            yield "io.max", f"{device} {limits}"
 
 
-def _written(request: StartRequest) -> Iterator[Path]:
+def _written(disks: Iterable[Disk]) -> Iterator[Path]:
     """The local files that the guest writes to."""
-    for disk in request.disks:
+    for disk in disks:
         if isinstance(disk.source, FileSource) and not disk.read_only:
             yield disk.source.path
 

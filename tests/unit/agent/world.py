@@ -241,6 +241,8 @@ class FakeHypervisor:
     def remove_disk(self, machine: Machine, name: str) -> Machine:
         return machine
 
+    def limit_disk(self, instance: Instance, disk: Disk) -> None: ...
+
     def console_output(self, instance_uuid: str, length: int) -> bytes:
         return b""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.virt.contract import StartRequest
-from compute_agent.virt.qemu.limits import check_quota, limits_of
+from compute_agent.virt.qemu.limits import check_quota, io_limits, limits_of
 
 ALL = frozenset(CONTROLLERS)
 IO_QUOTA = {"quota:disk_read_bytes_sec": "1048576", "quota:disk_write_iops_sec": "100"}
@@ -27,7 +28,7 @@ def a_request(specs: dict[str, str], accelerator: str = "kvm", disk: Path | None
 
 
 def test_memory_has_room_for_qemu_and_threads_are_counted() -> None:
-    assert limits_of(a_request({}), ALL) == [
+    assert limits_of(a_request({})) == [
         ("memory.max", str((1024 + 256) * 1024**2)),
         ("pids.max", "132"),
         ("cpu.max", "max 100000"),
@@ -35,25 +36,25 @@ def test_memory_has_room_for_qemu_and_threads_are_counted() -> None:
 
 
 def test_emulation_may_keep_what_it_translated() -> None:
-    limits = dict(limits_of(a_request({}, accelerator="tcg"), ALL))
+    limits = dict(limits_of(a_request({}, accelerator="tcg")))
     assert limits["memory.max"] == str((1024 + 256 + 1024) * 1024**2)
 
 
 def test_cpu_quota_has_its_period() -> None:
     specs = {"quota:cpu_quota": "50000", "quota:cpu_period": "20000"}
-    assert dict(limits_of(a_request(specs), ALL))["cpu.max"] == "50000 20000"
+    assert dict(limits_of(a_request(specs)))["cpu.max"] == "50000 20000"
 
 
 def test_io_is_limited_on_the_disk_that_holds_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "disk").touch()
     monkeypatch.setattr("compute_agent.virt.qemu.limits._whole_disk", lambda path: "253:0")
-    limits = limits_of(a_request(IO_QUOTA, disk=tmp_path / "disk"), ALL)
+    limits = limits_of(a_request(IO_QUOTA, disk=tmp_path / "disk"))
     assert limits[-1] == ("io.max", "253:0 rbps=1048576 wiops=100")
 
 
 def test_io_without_a_block_device_cannot_be_limited() -> None:
     with pytest.raises(HostError, match="not on a block device"):
-        limits_of(a_request(IO_QUOTA, disk=Path("/proc/self/status")), ALL)
+        limits_of(a_request(IO_QUOTA, disk=Path("/proc/self/status")))
 
 
 def test_controllers_that_are_missing_are_named() -> None:
@@ -61,7 +62,6 @@ def test_controllers_that_are_missing_are_named() -> None:
     check_quota(instance, ALL)
     with pytest.raises(HostError, match=r"\['cpu', 'io'\]"):
         check_quota(instance, frozenset({"memory", "pids"}))
-    assert limits_of(a_request({}), frozenset({"pids"})) == [("pids.max", "132")]
 
 
 def test_no_cgroup_v2_means_no_controllers(tmp_path: Path) -> None:
@@ -69,6 +69,22 @@ def test_no_cgroup_v2_means_no_controllers(tmp_path: Path) -> None:
     assert (parent.controllers, parent.names()) == (frozenset(), set())
     parent.remove("5e0c2ef7-2a6f-4b8e-9d0a-0c7a3f3e1b11")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_limits_without_a_controller_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("pids")
+    parent = CgroupParent(tmp_path / "guests")
+    (tmp_path / "guests" / "one").mkdir()
+    parent.limit("one", limits_of(a_request({})))
+    assert [(path.name, path.read_text()) for path in (tmp_path / "guests/one").iterdir()] == [("pids.max", "132")]
+
+
+def test_disk_that_comes_later_is_limited_like_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compute_agent.virt.qemu.limits._whole_disk", lambda path: "253:16")
+    request = a_request(IO_QUOTA, disk=tmp_path / "disk")
+    assert list(io_limits(request.instance, request.disks)) == [("io.max", "253:16 rbps=1048576 wiops=100")]
+    read_only = [replace(disk, read_only=True) for disk in request.disks]
+    assert list(io_limits(request.instance, read_only)) == []
 
 
 def test_refused_limit_is_named(tmp_path: Path) -> None:
