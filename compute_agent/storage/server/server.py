@@ -92,13 +92,13 @@ class BlockServer:
 
     def _add(self, name: str, export: Export) -> None:
         self._remove_unused()
-        self._close_nodes(lambda node: export_of(node) == name)
+        self._close_unserved()
         try:
             open_image(self._control, name, export, self._paths.owner)
             self._control.execute("block-export-add", export_arguments(name, export))
         except StorageError:
             if not self.process.has_ended():
-                self._close_nodes(lambda node: export_of(node) == name)
+                self._close_unserved()
             raise
 
     def _remove_unused(self) -> None:
@@ -124,6 +124,11 @@ class BlockServer:
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"block server: export {export} does not end")
             time.sleep(_LOOK_AGAIN)
+
+    def _close_unserved(self) -> None:
+        """Images of exports that have gone, or have not come to be: an agent that was killed has left them open."""
+        served = self._control.exports()
+        self._close_nodes(lambda node: export_of(node) not in served)
 
     def _close_nodes(self, which: Callable[[str], bool]) -> None:
         for node in self._control.nodes():
