@@ -285,10 +285,16 @@ def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph, fate: Fate
 def scene(node: Node, fate: Fate, request: pytest.FixtureRequest) -> Iterator[Scene]:
     root, a_volume = KINDS[request.param]
     yield Scene(node, fate, root, a_volume(node))
-    fate.spare()
-    if node.pid is None:  # of a test that has failed
-        node.start()
     Guests(node).terminate_all()
+
+
+@pytest.fixture(autouse=True)
+def an_agent(node: Node, fate: Fate) -> Iterator[None]:
+    """There is one after a test that has failed, too."""
+    yield
+    fate.spare()
+    if node.pid is None:
+        node.start()
 
 
 @pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
