@@ -179,6 +179,10 @@ class Manager:
         """What the image cache holds."""
         return self._node.storage.list_images()
 
+    def prune_images(self) -> list[CachedImage]:
+        """Remove what nobody uses; what is gone."""
+        return self._node.storage.prune_images()
+
     def get_snapshot(self, image_id: str) -> Snapshot:
         """:raises CopyNotFound: there is none."""
         return self._node.storage.copies.get_snapshot(image_id)

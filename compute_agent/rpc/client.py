@@ -209,6 +209,10 @@ class ComputeClient:
         """What the image cache holds, the image that was used longest ago first."""
         return self._ask(list[CachedImage], "list_images")
 
+    def prune_images(self) -> list[CachedImage]:
+        """Remove the images from the cache that nobody uses; what is gone."""
+        return self._ask(list[CachedImage], "prune_images")
+
     def get_operation(self, request_id: str) -> OperationView:
         """One operation."""
         return self._ask(OperationView, "get_operation", request_id=request_id)

@@ -204,6 +204,10 @@ class ListImages(Message, frozen=True):
     """What the image cache of this host holds."""
 
 
+class PruneImages(Message, frozen=True):
+    """Remove from the image cache of this host what nobody uses; it is fetched again when it is needed."""
+
+
 class GetOperation(Message, frozen=True):
     """One operation, by its request id."""
 
@@ -248,6 +252,7 @@ VERBS: dict[str, type[Message]] = {
     "delete_backup": DeleteBackup,
     "get_host": GetHost,
     "list_images": ListImages,
+    "prune_images": PruneImages,
     "get_operation": GetOperation,
     "list_operations": ListOperations,
 }

@@ -111,3 +111,6 @@ class DiskDriver(Protocol):
 
     def list_images(self) -> list[CachedImage]:
         """What the image cache holds, the image that was used longest ago first."""
+
+    def prune_images(self) -> list[CachedImage]:
+        """Remove from it what nobody uses; what is gone."""

@@ -103,6 +103,10 @@ class ImageCache:
         counts = self._uses.counts()
         return [_describe(entry, counts[entry.inode]) for entry in self._finished()]
 
+    def prune(self) -> list[CachedImage]:
+        """Remove each finished file that nobody uses; they are fetched again when they are needed."""
+        return [_describe(entry, 0) for entry in self._room.remove_unused()]
+
     def usage(self) -> Mapping[str, int]:
         """Bytes of ``size`` and ``limit`` (0: none); ``count`` of the files, and how many are ``in_use``."""
         finished = self._finished()

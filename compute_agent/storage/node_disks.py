@@ -192,6 +192,11 @@ class NodeDisks:
         with storage_errors(self._settings.image_dir):
             return self._images.describe()
 
+    def prune_images(self) -> list[CachedImage]:
+        """See the contract."""
+        with storage_errors(self._settings.image_dir):
+            return self._images.prune()
+
     def _disks(self, instance: Instance) -> InstanceDisks:
         return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from compute_agent.instance.block_device import BlockDevice, Image
 from compute_agent.instance.model import Instance
 from sandbox import audit, images
 from sandbox.broker import Broker
+from sandbox.commands import run
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.functional.guests import Guests, an_order, source
 
+COMPUTECTL = Path(sys.executable).with_name("computectl")
 MIB = 1024**2
 IMAGE = 8 * MIB
 
@@ -78,3 +82,14 @@ def test_a_host_accounts_for_its_space(node: Node, guests: Guests) -> None:
     assert 0 < local["allocated"] < local["total"]
     assert IMAGE < cache["size"] <= cache["limit"]
     assert 0 < cache["in_use"] <= cache["count"]
+
+
+def test_what_nobody_uses_is_pruned(node: Node, guests: Guests) -> None:
+    stays, goes = on_image(node, 1), on_image(node, 2)
+    guests.boot(stays)
+    guests.finish(guests.client.terminate_instance(guests.boot(goes).uuid))
+    pruned = json.loads(run(COMPUTECTL, "--config-file", node.config_file, "image", "prune", "-f", "json"))
+    assert checksum(goes) in [image["checksum"] for image in pruned]
+    assert cached(guests) == {checksum(stays): 1}
+    guests.finish(guests.client.reboot_instance(stays.uuid, reboot_type="HARD"))
+    guests.await_console(stays.uuid, "GUEST READY", times=2)

@@ -17,7 +17,7 @@ from compute_agent.cli.commands.disk_contents import ImageInspect, ImagePut
 from compute_agent.cli.commands.doctor import Doctor
 from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
-from compute_agent.cli.commands.images import ImageList
+from compute_agent.cli.commands.images import ImageList, ImagePrune
 from compute_agent.cli.commands.instances import Diagnostics, List, Show
 from compute_agent.cli.commands.layers import VolumeSnapshotCreate, VolumeSnapshotDelete, VolumeSnapshotRevert
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
     },
     "Images": {
         "image list": ImageList,
+        "image prune": ImagePrune,
         "image inspect": ImageInspect,
         "image put": ImagePut,
     },

@@ -89,6 +89,11 @@ class ImageRoom:
                 if entry.path.suffix == PART_SUFFIX and time.time() - entry.used_at > PART_LIFETIME:
                     self._remove_idle(entry)
 
+    def remove_unused(self) -> list[Entry]:
+        """Remove all finished files that nobody uses; what is gone now."""
+        with self._guard:
+            return [entry for entry in self.entries() if entry.path.suffix != PART_SUFFIX and self._remove_idle(entry)]
+
     def _expect(self, name: str, needed: int) -> None:
         """:raises InsufficientResources: what may be removed is not enough."""
         with self._guard:
@@ -117,12 +122,14 @@ class ImageRoom:
     def _is_within_limit(self, needed: int) -> bool:
         return not self._limit or self.size() + needed <= self._limit
 
-    def _remove_idle(self, entry: Entry) -> None:
+    def _remove_idle(self, entry: Entry) -> bool:
         # Looked at again: a disk may have been made meanwhile. One that is just being made holds its image.
-        if not self._held[entry.path.name] and entry.path.stat().st_nlink == 1:
-            LOG.info("Removing %s (%.1f MiB) from the image cache", entry.path.name, entry.size / _MIB)
-            entry.path.unlink(missing_ok=True)
-            self._forget(entry.path)
+        if self._held[entry.path.name] or entry.path.stat().st_nlink != 1:
+            return False
+        LOG.info("Removing %s (%.1f MiB) from the image cache", entry.path.name, entry.size / _MIB)
+        entry.path.unlink(missing_ok=True)
+        self._forget(entry.path)
+        return True
 
 
 def _entries(directory: Path) -> Iterator[Entry]:

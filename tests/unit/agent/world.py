@@ -348,6 +348,9 @@ class FakeStorage:
     def list_images(self) -> list[CachedImage]:
         return []
 
+    def prune_images(self) -> list[CachedImage]:
+        return []
+
 
 class Agent:
     """One life of the agent, without threads: from its start to its end or its murder."""

@@ -214,6 +214,10 @@ class FakeClient:
         self._answer()
         return [CachedImage(checksum=f"sha256:{'ab' * 32}", kind="qcow2", size=2**30, used_at=1.0e9, used_by=3)]
 
+    def prune_images(self) -> list[CachedImage]:
+        self.requests.append(("prune_images", {}))
+        return self.list_images()
+
     def _answer(self) -> None:
         if self.raises is not None:
             raise self.raises

@@ -125,6 +125,11 @@ def test_cached_images(shell: Shell) -> None:
     assert [cell.strip() for cell in row.split("|")][1:4] == ["sha256:abababababab", "qcow2", "1.0 GiB"]
 
 
+def test_what_was_pruned(shell: Shell) -> None:
+    (image,) = shell("image", "prune", "-f", "json").json
+    assert (image["size"], shell.client.requests) == (2**30, [("prune_images", {})])
+
+
 def test_what_kvm_is_on_a_host(shell: Shell) -> None:
     host = shell("host", "show", "-f", "json").json
     assert host["kvm"] == {"problem": None, "nested_paging": "NPT"}

@@ -60,5 +60,8 @@ class RememberingAgent:
     def list_images(self) -> list[CachedImage]:
         return [CachedImage(checksum="sha256:00", kind="raw", size=1, used_at=1.5, used_by=0)]
 
+    def prune_images(self) -> list[CachedImage]:
+        return self.list_images()
+
     def get_host(self) -> dict[str, Any]:
         return {"host": "node1"}

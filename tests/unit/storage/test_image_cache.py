@@ -211,3 +211,27 @@ def test_what_the_cache_holds(disks: NodeDisks, sources: Path) -> None:
     idle, busy = disks.list_images()
     assert (busy.checksum, busy.kind, busy.used_by) == (checksum(b"\1" * (MIB - 8192)), "raw", 2)
     assert (idle.used_by, idle.used_at <= busy.used_at) == (0, True)
+
+
+def test_only_what_nobody_uses_is_pruned(disks: NodeDisks, settings: StorageSettings, sources: Path) -> None:
+    disks.create(order(sources, 1), ignore)
+    boot_and_leave(disks, order(sources, 2))
+    coming = settings.image_dir / "sha256-00.raw.0.part"
+    coming.touch()
+    (gone,) = disks.prune_images()
+    assert (gone.checksum, gone.size > 0) == (checksum(b"\2" * (MIB - 8192)), True)
+    assert [image.used_by for image in disks.list_images()] == [1]
+    assert coming.exists(), "a download goes on"
+    assert disks.prune_images() == []
+    boot_and_leave(disks, order(sources, 2))
+
+
+def test_what_is_being_used_is_not_pruned(disks: NodeDisks, sources: Path) -> None:
+    """Between its download and the disk that will stand on it."""
+    wanted = order(sources, 3)
+    boot_and_leave(disks, wanted)
+    image = wanted.block_devices[0].image
+    assert image is not None
+    with disks._images.holding(image, image.disk_format):
+        assert disks.prune_images() == []
+    assert len(disks.prune_images()) == 1
