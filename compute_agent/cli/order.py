@@ -115,7 +115,9 @@ def _declared_format(name: str) -> str:
 
 def _source(name: str, checksum: str | None) -> dict[str, object]:
     """A file on the node, or an URL; a checksum that is not given is computed, for a file."""
-    if re.match("(https?|rbd)://", name):
+    if name.startswith("rbd://"):
+        return {"url": name, "checksum": checksum or ""}
+    if re.match("https?://", name):
         if checksum is None:
             raise _unusable("--image-checksum", f"{name} needs one", "add --image-checksum sha256:…")
         return {"url": name, "checksum": checksum}

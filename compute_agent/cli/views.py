@@ -16,7 +16,7 @@ from compute_agent.instance.view import Accepted, CachedImage, Fault, InstanceVi
 INSTANCE_COLUMNS = ("uuid", "name", "vm_state", "power_state", "task", "vcpus", "memory_mb", "addresses")
 OPERATION_COLUMNS = ("request_id", "operation", "instance_uuid", "state", "progress", "accepted_at", "seconds")
 IMAGE_COLUMNS = ("checksum", "kind", "size", "used_at", "used_by")
-BACKUP_COLUMNS = ("backup_id", "instance_uuid", "parent", "created_at", "frozen", "disks", "size")
+BACKUP_COLUMNS = ("backup_id", "instance_uuid", "parent", "target", "created_at", "frozen", "disks", "size")
 
 
 def instance_row(view: InstanceView) -> tuple[object, ...]:
@@ -138,6 +138,7 @@ def backup_row(backup: Backup) -> tuple[object, ...]:
         backup.backup_id,
         backup.instance_uuid,
         Perhaps(backup.parent),
+        Perhaps(backup.target),
         Moment(backup.created_at),
         backup.frozen,
         Nested([disk.name for disk in backup.disks]),

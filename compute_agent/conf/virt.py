@@ -102,6 +102,14 @@ OPTIONS = [
         "thawed, whatever happens.",
     ),
     cfg.FloatOpt(
+        "copy_halt_timeout",
+        default=_DEFAULTS["copy_halt_timeout"],
+        min=1,
+        max=3600,
+        help="Seconds after which a snapshot or backup of a running guest fails where nothing more is copied: what the "
+        "guest writes may wait for it.",
+    ),
+    cfg.FloatOpt(
         "kill_timeout",
         default=_DEFAULTS["kill_timeout"],
         min=1,

@@ -12,6 +12,7 @@ from compute_agent.instance.wire import (
     BurstLength,
     CacheMode,
     Checksum,
+    ChecksumOrNone,
     DetectZeroes,
     DeviceName,
     DiskBus,
@@ -29,9 +30,11 @@ class SourceFile(Model, frozen=True):
     checksum: Checksum
 
 
-class Image(SourceFile, frozen=True):
+class Image(SourceFile, frozen=True, kw_only=True):
     """A disk image. Its format is declared, never guessed."""
 
+    checksum: ChecksumOrNone = ""
+    """Not needed of an image in Ceph, which this node does not read."""
     disk_format: Literal["qcow2", "raw"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,13 +27,18 @@ class FileSource:
 
 @dataclass(slots=True, kw_only=True)
 class NbdSource:
-    """A disk that a block server passes on raw, over a connection that belongs to the holder, who closes it."""
+    """A disk that a server passes on raw, over a connection that belongs to the holder, who closes it."""
 
     export: str
     """The server's name for the disk."""
     fd: int
-    """A connected unix stream socket on which nothing has been said yet."""
+    """A connected stream socket on which nothing has been said yet."""
     _closed: bool = field(default=False, repr=False)
+
+    def cut(self) -> None:
+        """End the connection for all who have it, also those who wait for something on it."""
+        with socket.socket(fileno=os.dup(self.fd)) as connection, suppress(OSError):  # it may have ended
+            connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let go of the connection; a process that inherited it keeps its own. May be repeated."""

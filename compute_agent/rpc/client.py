@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
 from oslo_messaging.transport import RPCTransport
@@ -28,6 +28,7 @@ from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
 from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
+from compute_agent.instance.wire import Backend
 from compute_agent.rpc.channel import Channel
 
 prepare(Accepted, CachedImage, InstanceView, OperationView)
@@ -38,6 +39,17 @@ SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 1.0
 _PAUSES_A_WAIT = 3
 """A pause is so small a part of what was waited already: the end is heard of that much later at most."""
+
+
+class BackupChoices(TypedDict, total=False):
+    """What may be said about a backup."""
+
+    disks: Sequence[str] | None
+    """Default: all."""
+    parent: str | None
+    """Only what was written since that backup."""
+    target: str | None
+    """Not to files of the node, but to ``rbd`` or ``nbd://HOST:PORT/PREFIX``."""
 
 
 class ComputeClient:
@@ -138,24 +150,24 @@ class ComputeClient:
         """Have a stopped instance's disk be what it was at its newest snapshot."""
         return self._change_layers("revert", instance_uuid, disk, snapshot_id, request_id)
 
-    def snapshot_instance(self, instance_uuid: str, image_id: str, request_id: str | None = None) -> Accepted:
+    def snapshot_instance(
+        self, instance_uuid: str, image_id: str, request_id: str | None = None, *, backend: Backend | None = None
+    ) -> Accepted:
         """Make an image of the root disk as it is now; `get_snapshot` tells of it when the operation is done."""
-        return self._change("snapshot_instance", request_id, instance_uuid=instance_uuid, image_id=image_id)
+        return self._change(
+            "snapshot_instance", request_id, instance_uuid=instance_uuid, image_id=image_id, backend=backend
+        )
 
     def backup_instance(
         self,
         instance_uuid: str,
         backup_id: str,
         request_id: str | None = None,
-        *,
-        disks: Sequence[str] | None = None,
-        parent: str | None = None,
+        **choices: Unpack[BackupChoices],
     ) -> Accepted:
-        """Copy disks (default: all) as they all are now; with `parent`, only what was written since that backup."""
-        names = None if disks is None else list(disks)
-        return self._change(
-            "backup_instance", request_id, instance_uuid=instance_uuid, backup_id=backup_id, disks=names, parent=parent
-        )
+        """Copy disks as they all are now."""
+        words = {"backup_id": backup_id, **choices}
+        return self._change("backup_instance", request_id, instance_uuid=instance_uuid, **words)
 
     def restore_instance(self, instance_uuid: str, backup_id: str, request_id: str | None = None) -> Accepted:
         """Have the disks of a stopped instance be what they were when a backup was made."""

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.model import MOST_DISKS, Instance
-from compute_agent.instance.wire import Uuid
+from compute_agent.instance.wire import END, Backend, Uuid
 
 RPC_VERSION = "1.0"
 TOPIC = "compute"
@@ -124,15 +124,26 @@ class VolumeSnapshotRevert(_DiskSnapshot, frozen=True):
 
 
 class SnapshotInstance(_InstanceChange, frozen=True):
-    """Make an image of the root disk as it is now; its address and checksum come with the operation's end."""
+    """Make an image of the root disk as it is now; its address and checksum come with the operation's end.
+
+    In a file of this node (`backend` qcow2, the default), or where the disk is in Ceph also there (rbd): nothing of it
+    goes through the node then, and disks can be cloned from it on every node of the cluster.
+    """
 
     image_id: Uuid
+    backend: Backend | None = None
 
 
 class BackupInstance(_InstanceChange, frozen=True):
-    """Copy disks (all: null) as they all are now; with `parent`, their last backup, only what was written since."""
+    """Copy disks (all: null) as they all are now; with `parent`, their last backup, only what was written since.
+
+    They are copied to files of this node (`target` null), to images in Ceph beside the instances' own (rbd), or to an
+    NBD server: ``nbd://HOST:PORT/PREFIX`` has an export PREFIXdisk0 for disk0, and so on, each as large as the disk
+    and, with `parent`, with that backup's content. It lets several clients in, one after the other.
+    """
 
     backup_id: Uuid
+    target: Annotated[str, Meta(pattern="^(rbd|nbd://[^/\\s]+/[^\\s]+)" + END, max_length=512)] | None = None
     disks: Annotated[list[DiskReference], Meta(min_length=1, max_length=MOST_DISKS)] | None = None
     parent: Uuid | None = None
 
@@ -179,7 +190,10 @@ class GetSnapshot(Message, frozen=True):
 
 
 class DeleteSnapshot(Message, frozen=True):
-    """Remove such an image, if it is there; instances that were made from it stay."""
+    """Remove such an image, if it is there; instances that were made from it stay.
+
+    Refused of one in Ceph that disks stand on.
+    """
 
     image_id: Uuid
 

@@ -45,6 +45,9 @@ def check_device(field: str, device: BlockDevice) -> None:
         if (value := getattr(device, name)) is not None:
             shown = value if isinstance(value, str | int) else "…"
             raise InvalidMessage(f"{field}.{name}", shown, f"contradicts source_type {kind}")
+    image = device.image
+    if image is not None and not image.checksum and not image.url.startswith("rbd:"):
+        raise InvalidMessage(f"{field}.image.checksum", image.checksum, "is needed of an image that is not in Ceph")
 
 
 def _check_names(devices: Sequence[BlockDevice]) -> None:

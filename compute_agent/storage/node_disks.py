@@ -18,7 +18,7 @@ from compute_agent.storage.accounting import local_usage
 from compute_agent.storage.checks import check_device, check_instance
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.copies.disks import CopiedDisks
-from compute_agent.storage.copies.store import FileCopies
+from compute_agent.storage.copies.store import NodeCopies
 from compute_agent.storage.file_volumes import FileVolumes
 from compute_agent.storage.files import (
     prepare_directory,
@@ -62,7 +62,7 @@ class NodeDisks:
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
         self.layers = FileLayers(settings, self._kind_of)
-        self.copies = FileCopies(settings, CopiedDisks(settings.disk_dir, self._kind_of), self._rbd.restorations)
+        self.copies = NodeCopies(settings, CopiedDisks(settings.disk_dir, self._kind_of), self._rbd)
 
     def check(self, instance: Instance) -> None:
         """Refuse what contradicts itself, and what this node cannot do; see the contract."""

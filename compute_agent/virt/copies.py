@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,12 @@ class DiskCopies(Protocol):
         before, and nothing happens.
 
         :raises MonitorError: a target cannot be opened, or a mark is not there; nothing has begun.
+        """
+
+    def at_one_moment(self, act: Callable[[], object]) -> bool:
+        """Have something done to the disks by somebody else, with the guest's file systems frozen if its agent does it.
+
+        True: they were frozen all the time that `act` took. However long that is, they thaw in time.
         """
 
     def progress(self, name: str, seconds: float) -> int:

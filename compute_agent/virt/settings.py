@@ -34,5 +34,7 @@ class VirtSettings:
     detach_timeout: float = 20.0
     freeze_timeout: float = 10.0
     """After which a guest's file systems are thawed, whatever happens."""
+    copy_halt_timeout: float = 60.0
+    """Without anything copied, after which the copying of a running guest's disks is given up."""
     kill_timeout: float = 30.0
     save_timeout: float = 600.0

@@ -20,3 +20,8 @@ def is_same(one: Path, other: Path, formats: tuple[str, str] = ("qcow2", "qcow2"
     """A guest would find the same in both."""
     words = ("-f", formats[0], "-F", formats[1], one, other)
     return "identical" in run("qemu-img", "compare", "--force-share", *words)
+
+
+def needs_recovery(raw: Path) -> bool:
+    """The ext4 that fills the image was in use when it was copied."""
+    return "needs_recovery" in run("dumpe2fs", "-h", raw)

@@ -19,31 +19,14 @@ from compute_agent.instance.state import VmState
 from compute_agent.instance.view import OperationState
 from sandbox.commands import run
 from sandbox.node import Node
-from tests.functional.contents import is_same, word_at
+from tests.functional.contents import is_same, needs_recovery, word_at
+from tests.functional.guest_agent import STAND_IN
 from tests.functional.guests import Guests, an_order, source, until
 from tests.functional.shell import run_inside
 
 MIB = 1024**2
 FAR = 700 * MIB
 """Bytes from the disk's start: behind all that its image has."""
-
-STAND_IN = r"""
-cat >/tmp/agent <<'END'
-echo $$ >/tmp/agent.pid
-exec <>/dev/$(basename $(dirname $(grep -lx org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name)))
-while :; do
-  while read -r line; do
-    case $line in
-      *guest-sync-delimited*) id=${line##*: }; printf '\377{"return": %s}\n' ${id%%[!0-9]*} >&0;;
-      *freeze-freeze*) fsfreeze --freeze /mnt; echo "GUEST FRO"ZEN >/dev/ttyS0; sleep $1; echo '{"return": 1}' >&0;;
-      *freeze-thaw*) fsfreeze --unfreeze /mnt; echo "GUEST THA"WED >/dev/ttyS0; echo '{"return": 1}' >&0;;
-    esac
-  done
-  sleep 0.1 # nobody is at the other end
-done
-END
-"""
-"""Stands in for qemu-ga, which the tiny guest has no room for; it freezes a real file system."""
 
 
 @pytest.fixture(scope="module")
@@ -238,21 +221,21 @@ def with_guest_agent(node: Node, guests: Guests, guest: Instance, *, answers_aft
     run_inside(guests, guest.uuid, f"{STAND_IN} setsid sh /tmp/agent {answers_after} & sleep 1")
 
 
-def needs_recovery(node: Node, backup: Backup) -> bool:
+def is_dirty(node: Node, backup: Backup) -> bool:
     """The file system was in use when the copy was made."""
     raw = node.directory / "copy.raw"
     run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", file_of(node, backup, "disk1"), raw)
-    return "needs_recovery" in run("dumpe2fs", "-h", raw)
+    return needs_recovery(raw)
 
 
 def test_a_guest_agent_freezes_the_file_systems(node: Node, guests: Guests, guest: Instance) -> None:
     with_guest_agent(node, guests, guest)
     backup = back_up(guests, guest)
     assert (backup.frozen, [disk.name for disk in backup.disks]) == (True, ["disk0", "disk1"])
-    assert not needs_recovery(node, backup)
+    assert not is_dirty(node, backup)
     run_inside(guests, guest.uuid, "echo more >/mnt/file; sync; kill -9 $(cat /tmp/agent.pid)")
     plain = back_up(guests, guest, "disk1")
-    assert (plain.frozen, needs_recovery(node, plain)) == (False, True)
+    assert (plain.frozen, is_dirty(node, plain)) == (False, True)
 
 
 def test_a_guest_thaws_though_the_agent_was_killed(node: Node, guests: Guests, guest: Instance) -> None:
@@ -272,7 +255,7 @@ def test_a_guest_thaws_though_the_agent_was_killed(node: Node, guests: Guests, g
     assert operation.state is OperationState.DONE, operation.fault
     run_inside(guests, guest.uuid, "echo more >/mnt/file; sync")
     (backup,) = guests.client.list_backups(guest.uuid)
-    assert (backup.frozen, needs_recovery(node, backup)) == (True, False)
+    assert (backup.frozen, is_dirty(node, backup)) == (True, False)
 
 
 def test_a_target_that_is_full_does_not_hold_up_the_guest(node: Node, guests: Guests, guest: Instance) -> None:

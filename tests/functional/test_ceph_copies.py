@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import filecmp
+import re
+import socket
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Unpack
 
 import pytest
 
-from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.copies import Backup
+from compute_agent.errors import CopyNotFound, DiskInUse, InvalidMessage
+from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume, Image
+from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Instance
+from compute_agent.instance.state import VmState
 from compute_agent.instance.view import OperationState
+from compute_agent.rpc.client import BackupChoices
 from compute_agent.storage.server.launch import find_servers
 from sandbox import audit
 from sandbox.broker import Broker
 from sandbox.ceph import Ceph
+from sandbox.commands import run
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.functional.contents import is_same, word_at
+from tests.functional.contents import is_same, needs_recovery, word_at
+from tests.functional.guest_agent import STAND_IN
 from tests.functional.guests import Guests, an_order, until
 from tests.functional.shell import run_inside
 
@@ -68,9 +79,9 @@ def fill(guests: Guests, guest: Instance, disk: str = "vda", mib: int = 48) -> N
     run_inside(guests, guest.uuid, f"dd if=/dev/urandom of=/dev/{disk} bs=1M count={mib} conv=fsync,notrunc")
 
 
-def back_up(guests: Guests, guest: Instance, **arguments: str) -> Backup:
+def back_up(guests: Guests, guest: Instance, **choices: Unpack[BackupChoices]) -> Backup:
     backup_id = str(uuid.uuid4())
-    guests.finish(guests.client.backup_instance(guest.uuid, backup_id, **arguments))
+    guests.finish(guests.client.backup_instance(guest.uuid, backup_id, **choices))
     (found,) = (one for one in guests.client.list_backups(guest.uuid) if one.backup_id == backup_id)
     return found
 
@@ -93,6 +104,10 @@ def holds(backup: Path, raw: Path) -> bool:
 
 def disk_in_ceph(guest: Instance) -> str:
     return f"{guest.uuid}_disk0"
+
+
+def disk_in_file(node: Node, guest: Instance) -> Path:
+    return node.directory / "state/disks" / guest.uuid / "disk1.qcow2"
 
 
 def stop(guests: Guests, guest: Instance) -> None:
@@ -164,3 +179,224 @@ def test_an_agent_that_dies_while_it_restores(ceph: Ceph, node: Node, guests: Gu
     assert operation.state is OperationState.DONE, operation.fault
     assert holds(file_of(node, backup), exported(ceph, node, disk_in_ceph(guest)))
     until(lambda: ceph.rbd("ls", ceph.pool).split() == [disk_in_ceph(guest)], 60)
+
+
+def take_snapshot(guests: Guests, guest: Instance) -> Snapshot:
+    image_id = str(uuid.uuid4())
+    guests.finish(guests.client.snapshot_instance(guest.uuid, image_id, backend="rbd"))
+    return guests.client.get_snapshot(image_id)
+
+
+def image_name(snapshot: Snapshot) -> str:
+    return snapshot.url.split("/")[4]
+
+
+def test_a_snapshot_stays_in_ceph_and_is_booted_from_at_once(
+    ceph: Ceph, node: Node, guests: Guests, guest: Instance
+) -> None:
+    fill(guests, guest)
+    write(guests, guest, "kept")
+    snapshot = take_snapshot(guests, guest)
+    before = exported(ceph, node, image_name(snapshot)).rename(node.directory / "snapshot.raw")
+    assert filecmp.cmp(before, exported(ceph, node, disk_in_ceph(guest)), shallow=False)
+    write(guests, guest, "changed")
+    assert (snapshot.disk_format, snapshot.checksum, snapshot.frozen) == ("raw", "", False)
+    assert "parent" not in ceph.rbd("info", f"{ceph.pool}/{image_name(snapshot)}")
+    assert ceph.rbd("snap", "ls", f"{ceph.pool}/{disk_in_ceph(guest)}") == ""
+    disk = BlockDevice(source_type="image", image=Image(url=snapshot.url, disk_format="raw"))
+    clone = guests.boot(an_order(config_drive=False, block_devices=[disk]))
+    assert "kept" in run_inside(guests, clone.uuid, f"dd if=/dev/vda bs=512 skip={FAR // 512} count=1")
+    with pytest.raises(DiskInUse, match=f"{clone.uuid}_disk0"):
+        guests.client.delete_snapshot(snapshot.image_id)
+    guests.finish(guests.client.terminate_instance(clone.uuid))
+    until(lambda: f"{clone.uuid}_disk0" not in ceph.rbd("ls", ceph.pool))
+    guests.client.delete_snapshot(snapshot.image_id)
+    until(lambda: ceph.rbd("ls", ceph.pool).split() == [disk_in_ceph(guest)], 60)
+    with pytest.raises(CopyNotFound):
+        guests.client.get_snapshot(snapshot.image_id)
+
+
+def test_a_guest_agent_freezes_the_file_system_for_a_snapshot_in_ceph(
+    ceph: Ceph, node: Node, guests: Guests, guest: Instance
+) -> None:
+    path = node.volumes / "ext4.raw"
+    with path.open("wb") as file:
+        file.truncate(32 * MIB)
+    run("mkfs.ext4", "-q", path)
+    volume = FileConnection(data=FileVolume(path=str(path), format="raw"))
+    device = BlockDevice(source_type="volume", volume_id=str(uuid.uuid4()), connection_info=volume)
+    guests.finish(guests.client.attach_volume(guest.uuid, device))
+    run_inside(guests, guest.uuid, "dd if=/dev/vdc of=/dev/vda bs=1M conv=fsync,notrunc")
+    run_inside(guests, guest.uuid, "mkdir /mnt; mount -t ext4 /dev/vda /mnt; echo kept >/mnt/file")
+    run_inside(guests, guest.uuid, f"{STAND_IN} setsid sh /tmp/agent 0 & sleep 1")
+    snapshot = take_snapshot(guests, guest)
+    assert (snapshot.frozen, needs_recovery(exported(ceph, node, image_name(snapshot)))) == (True, False)
+    run_inside(guests, guest.uuid, "echo more >/mnt/file; sync")
+    assert needs_recovery(exported(ceph, node, disk_in_ceph(guest)))
+    guests.client.delete_snapshot(snapshot.image_id)
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.3])
+def test_an_agent_that_dies_while_it_takes_a_snapshot(
+    ceph: Ceph, node: Node, guests: Guests, guest: Instance, moment: float
+) -> None:
+    fill(guests, guest)
+    image_id = str(uuid.uuid4())
+    accepted = guests.client.snapshot_instance(guest.uuid, image_id, backend="rbd")
+    with pytest.raises(AssertionError):
+        until(lambda: False, moment)  # any will do
+    node.kill()
+    node.start()
+    operation = guests.client.wait(accepted.request_id, 60)
+    assert operation.state is OperationState.DONE, operation.fault
+    snapshot = guests.client.get_snapshot(image_id)
+    image = exported(ceph, node, image_name(snapshot)).rename(node.directory / "snapshot.raw")
+    assert filecmp.cmp(image, exported(ceph, node, disk_in_ceph(guest)), shallow=False)
+    guests.client.delete_snapshot(image_id)
+    until(lambda: ceph.rbd("ls", ceph.pool).split() == [disk_in_ceph(guest)], 60)
+
+
+def test_only_what_is_in_ceph_has_its_snapshot_there(guests: Guests) -> None:
+    guest = guests.boot(an_order(config_drive=False, block_devices=[IN_A_FILE]))
+    refused = guests.fail(guests.client.snapshot_instance(guest.uuid, str(uuid.uuid4()), backend="rbd"))
+    assert refused.fault is not None
+    assert refused.fault.message.startswith("backend: disk0 is in a local file")
+
+
+def test_a_backup_in_ceph_and_its_way_back(ceph: Ceph, node: Node, guests: Guests, guest: Instance) -> None:
+    for disk in ("vda", "vdb"):
+        fill(guests, guest, disk)
+    first = back_up(guests, guest, target="rbd")
+    write(guests, guest, "second")
+    write(guests, guest, "second", "vdb")
+    second = back_up(guests, guest, target="rbd", parent=first.backup_id)
+    stop(guests, guest)
+    assert second.target == "rbd"
+    assert "parent" in ceph.rbd("info", f"{ceph.pool}/backup-{second.backup_id}-disk0")
+    in_file = disk_in_file(node, guest)
+    assert holds(in_file, exported(ceph, node, f"backup-{second.backup_id}-disk1"))
+    image = exported(ceph, node, f"backup-{second.backup_id}-disk0").rename(node.directory / "backup.raw")
+    assert filecmp.cmp(image, exported(ceph, node, disk_in_ceph(guest)), shallow=False)
+    with pytest.raises(DiskInUse, match=second.backup_id):
+        guests.client.delete_backup(first.backup_id)
+    for backup in (first, second):
+        guests.finish(guests.client.restore_instance(guest.uuid, backup.backup_id))
+        assert holds(in_file, exported(ceph, node, f"backup-{backup.backup_id}-disk1"))
+        image = exported(ceph, node, f"backup-{backup.backup_id}-disk0").rename(node.directory / "backup.raw")
+        assert filecmp.cmp(image, exported(ceph, node, disk_in_ceph(guest)), shallow=False)
+    stopped = back_up(guests, guest, target="rbd")
+    assert holds(in_file, exported(ceph, node, f"backup-{stopped.backup_id}-disk1"))
+    for backup in (stopped, second, first):
+        guests.client.delete_backup(backup.backup_id)
+    until(lambda: ceph.rbd("ls", ceph.pool).split() == [disk_in_ceph(guest)], 60)
+
+
+@pytest.mark.parametrize("moment", [0.2])
+def test_an_agent_that_dies_while_it_backs_up_to_ceph(
+    ceph: Ceph, node: Node, guests: Guests, guest: Instance, moment: float
+) -> None:
+    fill(guests, guest)
+    backup_id = str(uuid.uuid4())
+    accepted = guests.client.backup_instance(guest.uuid, backup_id, disks=["disk0"], target="rbd")
+    with pytest.raises(AssertionError):
+        until(lambda: False, moment)  # any will do
+    node.kill()
+    node.start()
+    operation = guests.client.wait(accepted.request_id, 60)
+    assert operation.state is OperationState.DONE, operation.fault
+    image = exported(ceph, node, f"backup-{backup_id}-disk0").rename(node.directory / "backup.raw")
+    assert filecmp.cmp(image, exported(ceph, node, disk_in_ceph(guest)), shallow=False)
+    guests.client.delete_backup(backup_id)
+
+
+class NbdServer:
+    """Exports web-disk0 and web-disk1 on the loopback, from qcow2 files. A context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self.files = [directory / f"nbd{number}.qcow2" for number in range(2)]
+        with socket.socket() as candidate:
+            candidate.bind(("127.0.0.1", 0))
+            self.target = f"nbd://127.0.0.1:{candidate.getsockname()[1]}/web-"
+
+    def __enter__(self) -> NbdServer:
+        port, words = re.findall("[0-9]+", self.target)[-1], []
+        for number, path in enumerate(self.files):
+            if not path.exists():
+                run("qemu-img", "create", "-q", "-f", "qcow2", path, "1G")
+            node = f"driver=qcow2,node-name=n{number},discard=unmap,file.driver=file,file.filename={path}"
+            words += ["--blockdev", node, "--export"]
+            words += [f"type=nbd,id=e{number},node-name=n{number},name=web-disk{number},writable=on"]
+        server = ["--nbd-server", f"addr.type=inet,addr.host=127.0.0.1,addr.port={port}"]
+        self.process = subprocess.Popen(["qemu-storage-daemon", *server, *words])
+        until(self._listens)
+        return self
+
+    def _listens(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", int(re.findall("[0-9]+", self.target)[-1]))) == 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_backup_on_an_nbd_server_and_its_way_back(
+    ceph: Ceph, node: Node, guests: Guests, guest: Instance, tmp_path: Path
+) -> None:
+    for disk in ("vda", "vdb"):
+        fill(guests, guest, disk)
+    server = NbdServer(tmp_path)
+    with server:
+        first = back_up(guests, guest, target=server.target)
+        write(guests, guest, "second")
+        second = back_up(guests, guest, target=server.target, parent=first.backup_id)
+        stop(guests, guest)
+        assert second.target == server.target
+    in_ceph = exported(ceph, node, disk_in_ceph(guest)).rename(node.directory / "disk.raw")
+    assert holds(server.files[0], in_ceph)
+    assert is_same(server.files[1], disk_in_file(node, guest))
+    with server:
+        guests.finish(guests.client.start_instance(guest.uuid))
+        guests.await_console(guest.uuid, "GUEST READY", times=2)
+        write(guests, guest, "lost")
+        stop(guests, guest)
+        guests.finish(guests.client.restore_instance(guest.uuid, second.backup_id))
+        assert filecmp.cmp(in_ceph, exported(ceph, node, disk_in_ceph(guest)), shallow=False)
+        refused = guests.fail(guests.client.restore_instance(guest.uuid, first.backup_id))
+        assert refused.fault is not None and "went to the same exports" in refused.fault.message
+        third = back_up(guests, guest, target=server.target)
+        assert third.frozen
+    assert holds(server.files[0], in_ceph)
+    refused = guests.fail(guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=server.target))
+    assert refused.fault is not None and "Connection refused" in refused.fault.message
+    for backup in (first, second, third):
+        guests.client.delete_backup(backup.backup_id)
+
+
+def test_an_nbd_server_that_dies_fails_the_backup_and_not_the_guest(
+    node: Node, guests: Guests, guest: Instance, tmp_path: Path
+) -> None:
+    fill(guests, guest, mib=96)
+    writing = "while :; do dd if=/dev/zero of=/dev/vda bs=64k count=1 seek=$((RANDOM % 6000)) conv=fsync,notrunc"
+    run_inside(guests, guest.uuid, f"({writing}; echo x >>/tmp/x; done) >/dev/null 2>&1 & sleep 1")
+    with NbdServer(tmp_path) as server:
+        accepted = guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=server.target)
+        until(lambda: server.files[0].stat().st_size > 16 * MIB)
+        server.process.kill()
+        failed = guests.fail(accepted)
+    assert failed.fault is not None and "could not be copied: Input/output error" in failed.fault.message
+    assert guests.view(guest.uuid).vm_state is VmState.ACTIVE
+    before = run_inside(guests, guest.uuid, "wc -l </tmp/x")
+    assert int(run_inside(guests, guest.uuid, "sleep 2; wc -l </tmp/x")) > int(before)
+
+
+def test_targets_that_cannot_be_meant(guests: Guests, guest: Instance, tmp_path: Path) -> None:
+    for target in ("nbd://host", "rbd://x", "nbd://host:1/x y"):
+        with pytest.raises(InvalidMessage, match="target"):
+            guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=target)
+    with NbdServer(tmp_path) as server:
+        wrong = f"{server.target}other-"
+        refused = guests.fail(guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=wrong))
+    assert refused.fault is not None and refused.fault.message.startswith("target: export web-other-disk0")

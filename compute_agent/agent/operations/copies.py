@@ -12,12 +12,10 @@ from contextlib import ExitStack, contextmanager
 import msgspec
 
 from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations.copy_order import order_of
 from compute_agent.agent.work import Work
-from compute_agent.errors import HostError, InvalidMessage, InvalidState
-from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.device_names import find_device
+from compute_agent.errors import ComputeAgentError, HostError, InvalidMessage, InvalidState
 from compute_agent.instance.devices import NbdSource
-from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.storage.copies.contract import CopyOrder
 from compute_agent.virt.copies import DiskCopy
@@ -31,7 +29,7 @@ _LOOK = 1.0
 
 def prepare_targets(work: Work) -> None:
     """The files to copy to are there, and empty."""
-    order = _order(work)
+    order = order_of(work)
     if order.parent is not None:
         _require_marks(work, order)
     work.node.storage.copies.prepare(order)
@@ -39,22 +37,38 @@ def prepare_targets(work: Work) -> None:
 
 def discard_targets(work: Work) -> None:
     """They are gone."""
-    work.node.storage.copies.discard(_order(work))
+    work.node.storage.copies.discard(order_of(work))
 
 
 def begin_copies(work: Work) -> None:
     """This is the moment, for a guest that runs."""
-    order = _order(work)
-    if _is_running(work):
+    order = order_of(work)
+    if order.is_direct:
+        _take_moment(work, order)
+    elif _is_running(work):
         with _copies(work, order) as copies:
             frozen = work.guest.copies.begin(work.request.request_id, copies)
         if frozen:
             work.node.storage.copies.note_frozen(order)
 
 
+def _take_moment(work: Work, order: CopyOrder) -> None:
+    """Once: it is not known any more whether file systems were frozen for what an agent did that was killed then."""
+    store = work.node.storage.copies
+    if store.has_moment(order):
+        return
+    if _is_running(work):
+        frozen = work.guest.copies.at_one_moment(lambda: store.take_moment(order))
+    else:
+        store.take_moment(order)
+        frozen = True  # nobody has anything mounted
+    if frozen:
+        store.note_frozen(order)
+
+
 def abandon_copies(work: Work) -> None:
     """Nothing is copied any more, and the disks remember only what they did before."""
-    order, guest = _order(work), work.node.find_guest(work.uuid)
+    order, guest = order_of(work), work.node.find_guest(work.uuid)
     if guest is None:
         work.node.storage.copies.forget_mark(order)
         return
@@ -68,8 +82,9 @@ def abandon_copies(work: Work) -> None:
 
 def await_copies(work: Work) -> None:
     """All is copied."""
-    if not _is_running(work):
-        work.node.storage.copies.copy(_order(work), work.report)
+    order = order_of(work)
+    if order.is_direct or not _is_running(work):
+        work.node.storage.copies.copy(order, work.report)
         return
     while (percent := work.guest.copies.progress(work.request.request_id, _LOOK)) < 100:
         work.report(percent)
@@ -85,17 +100,17 @@ def release_copies(work: Work) -> None:
 
 def keep_copies(work: Work) -> None:
     """They have their name."""
-    work.node.storage.copies.keep(_order(work), work.report)
+    work.node.storage.copies.keep(order_of(work), work.report)
 
 
 def take_copies_back(work: Work) -> None:
     """They have none."""
-    work.node.storage.copies.take_back(_order(work))
+    work.node.storage.copies.take_back(order_of(work))
 
 
 def forget_older_marks(work: Work) -> None:
     """The next incremental backup stands on this one."""
-    order = _order(work)
+    order = order_of(work)
     if not _is_running(work):
         work.node.storage.copies.forget_older_marks(order)
         return
@@ -105,45 +120,13 @@ def forget_older_marks(work: Work) -> None:
 
 def snapshot_made(work: Work) -> Mapping[str, object]:
     """What the controller is told of it."""
-    snapshot = work.node.storage.copies.get_snapshot(_order(work).copy_id)
+    snapshot = work.node.storage.copies.get_snapshot(order_of(work).copy_id)
     return dict(msgspec.to_builtins(snapshot))
 
 
 def backup_made(work: Work) -> Mapping[str, object]:
     """What the controller is told of it."""
-    return dict(msgspec.to_builtins(work.node.storage.copies.get_backup(_order(work).copy_id)))
-
-
-def _order(work: Work) -> CopyOrder:
-    arguments = work.request.arguments
-    if work.request.operation == "snapshot":
-        root = [_root_device(work.instance)]
-        return CopyOrder(kind="snapshot", copy_id=str(arguments["image_id"]), instance=work.instance, devices=root)
-    parent = arguments.get("parent")
-    return CopyOrder(
-        kind="backup",
-        copy_id=str(arguments["backup_id"]),
-        instance=work.instance,
-        devices=_devices(work.instance, arguments.get("disks")),
-        parent=None if parent is None else str(parent),
-    )
-
-
-def _root_device(instance: Instance) -> BlockDevice:
-    ordered = [device for device in instance.block_devices if device.boot_index is not None]
-    if not instance.block_devices:
-        raise InvalidMessage("instance_uuid", instance.uuid, "the instance has no disk")
-    return min(ordered, key=lambda device: device.boot_index or 0) if ordered else instance.block_devices[0]
-
-
-def _devices(instance: Instance, names: object) -> list[BlockDevice]:
-    if not isinstance(names, list):
-        return list(instance.block_devices)
-    found = [find_device(instance, name) for name in names]
-    for name, device in zip(names, found, strict=True):
-        if device is None:
-            raise InvalidMessage("disks", name, "the instance has no such disk")
-    return [device for device in found if device is not None]
+    return dict(msgspec.to_builtins(work.node.storage.copies.get_backup(order_of(work).copy_id)))
 
 
 @contextmanager
@@ -154,9 +137,21 @@ def _copies(work: Work, order: CopyOrder) -> Iterator[list[DiskCopy]]:
         for disk in (str(device.device_name) for device in order.devices):
             target = work.node.storage.copies.open(order, disk)
             if isinstance(target, NbdSource):
-                opened.callback(target.close)
+                opened.enter_context(_handed_over(target))
             copies.append(DiskCopy(disk=disk, target=target, since=order.parent, mark=mark))
         yield copies
+
+
+@contextmanager
+def _handed_over(target: NbdSource) -> Iterator[None]:
+    """A server that says nothing must not keep the guest's process waiting, which does nothing else meanwhile."""
+    try:
+        yield
+    except ComputeAgentError:
+        target.cut()
+        raise
+    finally:
+        target.close()
 
 
 def _marked(order: CopyOrder) -> list[str]:

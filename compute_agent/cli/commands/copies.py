@@ -6,6 +6,7 @@ import argparse
 import uuid
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 from cliff.show import ShowOne
 
@@ -15,6 +16,7 @@ from compute_agent.cli.commands.change import InstanceChangeCommand
 from compute_agent.cli.failure import Failure
 from compute_agent.cli.views import BACKUP_COLUMNS, backup_row, snapshot_fields
 from compute_agent.instance.view import Accepted
+from compute_agent.instance.wire import Backend
 
 
 class _CopyCreate(InstanceChangeCommand):
@@ -44,12 +46,22 @@ class SnapshotCreate(_CopyCreate):
     id_name = "image_id"
     examples = (
         "  computectl snapshot create web1 --wait\n"
+        "  computectl snapshot create web1 --backend rbd --wait    # in Ceph, where its disk is\n"
         "  computectl snapshot show $(computectl snapshot create web1 --wait -f value -c image_id)"
     )
 
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """With where it is made."""
+        parser = super().get_parser(prog_name)
+        choices = get_args(Backend)
+        parser.add_argument("--backend", choices=choices, help="a file of the node (default), or an image in Ceph")
+        return parser
+
     def request(self, instance_uuid: str, parsed_args: argparse.Namespace) -> Accepted:
         """Send it."""
-        return self.client.snapshot_instance(instance_uuid, parsed_args.copy_id, request_id=parsed_args.request_id)
+        return self.client.snapshot_instance(
+            instance_uuid, parsed_args.copy_id, request_id=parsed_args.request_id, backend=parsed_args.backend
+        )
 
 
 class BackupCreate(_CopyCreate):
@@ -58,7 +70,9 @@ class BackupCreate(_CopyCreate):
     id_name = "backup_id"
     examples = (
         "  computectl backup create web1 --wait\n"
-        "  computectl backup create web1 --incremental --wait    # what was written since the last one"
+        "  computectl backup create web1 --incremental --wait    # what was written since the last one\n"
+        "  computectl backup create web1 --target rbd --wait      # to Ceph\n"
+        "  computectl backup create web1 --target nbd://backup1:10809/web1- --wait    # export web1-disk0, ..."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -66,6 +80,9 @@ class BackupCreate(_CopyCreate):
         parser = super().get_parser(prog_name)
         parser.add_argument("--disk", metavar="DISK", action="append", help="only this one, such as disk0; repeatable")
         parser.add_argument("--incremental", action="store_true", help="only what was written since the last backup")
+        parser.add_argument(
+            "--target", metavar="TARGET", help="rbd, or nbd://HOST:PORT/PREFIX (default: files of the node)"
+        )
         return parser
 
     def request(self, instance_uuid: str, parsed_args: argparse.Namespace) -> Accepted:
@@ -77,6 +94,7 @@ class BackupCreate(_CopyCreate):
             request_id=parsed_args.request_id,
             disks=parsed_args.disk,
             parent=parent,
+            target=parsed_args.target,
         )
 
     def _last_backup(self, instance_uuid: str) -> str:

@@ -24,6 +24,13 @@ class CopyOrder:
     """The disks: of a snapshot, one."""
     parent: str | None = None
     """The backup that this one stands on."""
+    target: str | None = None
+    """Where to, if not to files of this node: ``rbd``, or of a backup ``nbd://HOST:PORT/PREFIX``."""
+
+    @property
+    def is_direct(self) -> bool:
+        """A snapshot that the cluster makes itself of a disk in it."""
+        return self.kind == "snapshot" and self.target == "rbd"
 
 
 class CopyStore(Protocol):
@@ -42,11 +49,23 @@ class CopyStore(Protocol):
         :raises StorageError: it cannot be reached.
         """
 
+    def has_moment(self, order: CopyOrder) -> bool:
+        """Of a direct snapshot: its moment has been taken."""
+
+    def take_moment(self, order: CopyOrder) -> None:
+        """The disk of a direct snapshot is held fast as it is now, whoever has it open.
+
+        :raises StorageError, DeadlineExceeded: it is not, as far as is known.
+        """
+
     def note_frozen(self, order: CopyOrder) -> None:
         """The guest's file systems were consistent at the copy's moment."""
 
     def copy(self, order: CopyOrder, progress: Progress) -> None:
-        """Copy the disks of an instance that does not run; from now on a backup's disks remember what is written."""
+        """Copy the disks of an instance that does not run; from now on a backup's disks remember what is written.
+
+        A direct snapshot is made of its moment, whether or not the instance runs.
+        """
 
     def keep(self, order: CopyOrder, progress: Progress) -> None:
         """All is copied: the copy gets its name."""
@@ -70,7 +89,10 @@ class CopyStore(Protocol):
         """:raises CopyNotFound: there is none."""
 
     def delete_snapshot(self, image_id: str) -> None:
-        """Remove the image. Disks that were made of it stay. Nothing happens where there is none."""
+        """Remove the image. Disks that were made of it stay. Nothing happens where there is none.
+
+        :raises DiskInUse: it is in Ceph, and disks stand on it; says which.
+        """
 
     def get_backup(self, backup_id: str) -> Backup:
         """:raises CopyNotFound: there is none."""

@@ -20,6 +20,8 @@ from compute_agent.storage.qcow2.copying import CopyingQemuImg
 class FileTarget:
     """The `compute_agent.storage.copies.target.CopyTarget` of them."""
 
+    is_zero = True
+
     def __init__(self, places: Places, qemu_img: CopyingQemuImg, reserved_space: int) -> None:
         self._places = places
         self._qemu_img = qemu_img
@@ -54,10 +56,7 @@ class FileTarget:
         sync(path)
         return DiskBackup(name=disk, size=path.stat().st_size, virtual_size=virtual_size(path, "qcow2"))
 
-    def discard(self, order: CopyOrder) -> None:
-        """All is in the copy's directory, which goes."""
-
     @contextmanager
-    def reading(self, backup: Backup, disk: str) -> Iterator[FileSource]:
+    def reading(self, instance_uuid: str, backup: Backup, disk: str) -> Iterator[FileSource]:
         """The file."""
         yield FileSource(path=self._places.backup_file(backup.backup_id, disk), format="qcow2")

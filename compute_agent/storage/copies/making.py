@@ -35,22 +35,15 @@ class CopyMaker:
 
     def prepare(self, order: CopyOrder) -> None:
         """See the contract."""
-        if self._places.complete(order).exists():
-            raise InvalidMessage(_id_field(order), order.copy_id, f"there is such a {order.kind} already")
         sources = [self._source(order, device) for device in order.devices]
         sizes = {str(device.device_name): self._disks.size(order.instance, device) for device in order.devices}
-        self.discard(order)
         self._target.check(order, sizes, sum(_allocated(source) for source in sources if source is not None))
-        self._places.unfinished(order).mkdir(mode=0o700)
+        self._places.make_directory(order)
         self._target.make(order, sizes)
 
     def open(self, order: CopyOrder, disk: str) -> Medium:
         """See the contract."""
         return self._target.open(order, disk)
-
-    def note_frozen(self, order: CopyOrder) -> None:
-        """See the contract."""
-        self._places.frozen_note(order).touch()
 
     def copy(self, order: CopyOrder, progress: Progress) -> None:
         """See the contract."""
@@ -59,13 +52,13 @@ class CopyMaker:
             if order.kind == "backup" and (path := self._remembering(order, device)):
                 self._qemu_img.add_bitmap(path, order.copy_id)
             progress((number + 1) * 100 // len(order.devices))
-        self.note_frozen(order)  # nobody has anything mounted
+        self._places.frozen_note(order).touch()  # nobody has anything mounted
 
     def _copy(self, order: CopyOrder, device: BlockDevice) -> None:
         target = self._target.open(order, str(device.device_name))
         try:
             with self._disks.reading(order.instance, device) as source:
-                self._qemu_img.convert(source, target, target_is_zero=True)
+                self._qemu_img.convert(source, target, target_is_zero=self._target.is_zero)
         finally:
             if isinstance(target, NbdSource):
                 target.close()
@@ -89,11 +82,6 @@ class CopyMaker:
                 self._keep_snapshot(order, progress)
             else:
                 self._keep_backup(order)
-
-    def discard(self, order: CopyOrder) -> None:
-        """See the contract."""
-        self._target.discard(order)
-        remove_tree(self._places.unfinished(order))
 
     def _keep_snapshot(self, order: CopyOrder, progress: Progress) -> None:
         path = self._places.complete(order)
@@ -119,6 +107,7 @@ class CopyMaker:
             backup_id=order.copy_id,
             instance_uuid=order.instance.uuid,
             parent=order.parent,
+            target=order.target,
             created_at=time.time(),
             frozen=note.exists(),
             disks=[self._target.complete(order, str(device.device_name)) for device in order.devices],
@@ -163,7 +152,3 @@ def _checksum(path: Path, progress: Progress) -> str:
             done += len(chunk)
             progress(done * 100 // size)
     return f"{_ALGORITHM}:{digest.hexdigest()}"
-
-
-def _id_field(order: CopyOrder) -> str:
-    return "image_id" if order.kind == "snapshot" else "backup_id"

@@ -40,6 +40,12 @@ class Places:
         base = self.snapshots if order.kind == "snapshot" else self.backups
         return base / f"{order.copy_id}.{order.instance.uuid}{PART_SUFFIX}"
 
+    def make_directory(self, order: CopyOrder) -> Path:
+        """It is there, and empty."""
+        directory = self.unfinished(order)
+        directory.mkdir(mode=0o700)
+        return directory
+
     def target(self, order: CopyOrder, disk: str) -> Path:
         """The file of one disk in it."""
         return self.unfinished(order) / f"{disk}.qcow2"

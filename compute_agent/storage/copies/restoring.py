@@ -44,7 +44,7 @@ class Restoring:
         """Make the disks anew, beside those that are there, from where the backup is."""
         devices = [self._device(instance, disk) for disk in backup.disks]
         for number, (disk, device) in enumerate(zip(backup.disks, devices, strict=True)):
-            with target.reading(backup, disk.name) as source:
+            with target.reading(instance.uuid, backup, disk.name) as source:
                 self._restore(instance, device, disk, source)
             progress((number + 1) * 100 // len(devices))
 

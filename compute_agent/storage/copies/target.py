@@ -14,6 +14,9 @@ from compute_agent.storage.qcow2.copying import Medium
 class CopyTarget(Protocol):
     """Copies in one kind of place. Every verb may be repeated after a crash."""
 
+    is_zero: bool
+    """What is made for a copy without a parent reads as zeros."""
+
     def check(self, order: CopyOrder, sizes: Mapping[str, int], taken: int) -> None:
         """`sizes` of all disks, in bytes, and what all of them take now, as far as that is known.
 
@@ -34,13 +37,11 @@ class CopyTarget(Protocol):
         """
 
     def complete(self, order: CopyOrder, disk: str) -> DiskBackup:
-        """Nobody has it open any more: see that it lasts."""
+        """All is copied, and the guest's process has let go of it: see that it lasts."""
 
-    def discard(self, order: CopyOrder) -> None:
-        """Remove what was made of a copy outside of its directory, if anything was."""
+    def reading(self, instance_uuid: str, backup: Backup, disk: str) -> AbstractContextManager[Medium]:
+        """All of a disk as it was, for its restoration in this instance.
 
-    def reading(self, backup: Backup, disk: str) -> AbstractContextManager[Medium]:
-        """All of a disk as it was, for its restoration.
-
+        :raises InvalidMessage: it is not there any more.
         :raises StorageError: it cannot be reached.
         """

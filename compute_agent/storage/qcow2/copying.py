@@ -24,6 +24,14 @@ class CopyingQemuImg(QemuImg):
         connections = [medium.fd for medium in (source, target) if isinstance(medium, NbdSource)]
         self._require("convert", "-q", "-n", "-W", *zero, *words, pass_fds=connections)
 
+    def size(self, server: NbdSource) -> int:
+        """Bytes of an NBD server's export.
+
+        :raises StorageError: there is none, or no answer.
+        """
+        said = self._require("info", "--output=json", "-f", "raw", _name(server), pass_fds=[server.fd])
+        return int(json.loads(said)["virtual-size"])
+
     def bitmaps(self, path: Path) -> set[str]:
         """The names of those that the qcow2 at `path` holds."""
         result = self._run("info", "--output=json", "-f", "qcow2", str(path))

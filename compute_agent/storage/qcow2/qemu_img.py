@@ -103,8 +103,11 @@ class QemuImg:
                 break
         _check(result)
 
-    def _require(self, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
-        _check(self._run(*arguments, pass_fds=pass_fds))
+    def _require(self, *arguments: str, pass_fds: Sequence[int] = ()) -> str:
+        """What it printed."""
+        result = self._run(*arguments, pass_fds=pass_fds)
+        _check(result)
+        return result.stdout
 
     def _run(self, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
         command = (

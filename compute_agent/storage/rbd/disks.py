@@ -24,6 +24,7 @@ from compute_agent.storage.rbd.own_images import OwnImages, check_image_url, siz
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
 from compute_agent.storage.rbd.restorations import Restorations
 from compute_agent.storage.rbd.space import PoolSpace
+from compute_agent.storage.rbd.spare_images import SpareImages
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
@@ -42,7 +43,14 @@ class RbdDisks:
         self._clusters = Clusters(settings.rbd.ceph)
         self._own_images = OwnImages(settings, images, qemu_img)
         self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._remove)
-        self.restorations = Restorations(self._clusters, servers, self._unwanted)
+        self.spare_images = SpareImages(
+            own_pool=self._own_pool,
+            clusters=self._clusters,
+            servers=servers,
+            unwanted=self._unwanted,
+            describe=lambda place, device: self._describe(place.name, place.instance_uuid, device),
+        )
+        self.restorations = Restorations(self.spare_images)
         self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), self._release)
         self._space = PoolSpace(self._capacity)
         queues = [self._abandoned.run_due, self._unwanted.run_due]
@@ -158,7 +166,11 @@ class RbdDisks:
         return self._clusters.get(self._own_pool.user).capacity(self._own_pool.pool)
 
     def _remove(self, unwanted: UnwantedImage) -> None:
-        self._clusters.get(unwanted.user).remove(unwanted.pool, unwanted.image)
+        cluster = self._clusters.get(unwanted.user)
+        if unwanted.snapshot is None:
+            cluster.remove(unwanted.pool, unwanted.image)
+        else:
+            cluster.remove_snapshot(unwanted.pool, unwanted.image, unwanted.snapshot)
 
     def _release(self, abandoned: UnwantedImage) -> None:
         """An image that this host has, and no guest of it any more, is nobody's."""

@@ -28,11 +28,12 @@ _LONGEST_PAUSE = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnwantedImage:
-    """An image that is to go."""
+    """An image that is to go; or only one snapshot of it."""
 
     user: ClusterUser
     pool: str
     image: str
+    snapshot: str | None = None
 
 
 @dataclass(slots=True)
@@ -125,8 +126,9 @@ class PurgeQueue:
                 LOG.error("%s names no image, and is left alone: %s", path, error)
 
     def _path(self, unwanted: UnwantedImage) -> Path:
+        """Snapshots come last: what is to go as well may stand on them."""
         digest = hashlib.sha256(msgspec.json.encode(unwanted)).hexdigest()[:32]
-        return self._directory / f"{digest}.json"
+        return self._directory / f"{'snapshot-' if unwanted.snapshot else ''}{digest}.json"
 
 
 def _write(part: Path, unwanted: UnwantedImage) -> None:

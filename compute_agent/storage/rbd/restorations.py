@@ -17,13 +17,10 @@ from pathlib import Path
 
 from compute_agent.errors import StorageError
 from compute_agent.instance.devices import NbdSource
-from compute_agent.storage.rbd.cluster import Cluster
-from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.notes import Note, read_note
-from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
+from compute_agent.storage.rbd.purge import UnwantedImage
+from compute_agent.storage.rbd.spare_images import SpareImages
 from compute_agent.storage.rbd.upload import discard
-from compute_agent.storage.server.exports import RbdExport
-from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.source import Place
 
 _RESTORED, _FORMER = ".restored", ".former"
@@ -33,24 +30,22 @@ _SUFFIX = ".restoring"
 class Restorations:
     """All may be repeated after a crash; nothing happens about disks that nobody began to restore."""
 
-    def __init__(self, clusters: Clusters, servers: BlockServers, unwanted: PurgeQueue) -> None:
-        self._clusters = clusters
-        self._servers = servers
-        self._unwanted = unwanted
+    def __init__(self, images: SpareImages) -> None:
+        self._images = images
 
     @contextmanager
     def making(self, place: Place) -> Iterator[NbdSource]:
         """An image beside the disk's, as large and empty, to be filled."""
         note = _note(place)
-        cluster, restored = self._clusters.get(note.user), note.image + _RESTORED
+        cluster, restored = self._images.cluster(note.user), _spare(note)[0]
         _marker(place).touch()
         self.exchange_back(place)
         self._stop_serving(place)
         for unwanted in _spare(note):
-            self._unwanted.make_room(unwanted)
-        discard(cluster, note.pool, restored)
-        cluster.create(note.pool, restored, cluster.info(note.pool, note.image).size)
-        source = self._serve(place, cluster, note.pool, restored)
+            self._images.unwanted.make_room(unwanted)
+        discard(cluster, note.pool, restored.image)
+        cluster.create(note.pool, restored.image, cluster.info(note.pool, note.image).size)
+        source = self._images.serve(place.instance_uuid, restored)
         try:
             yield source
         finally:
@@ -62,7 +57,7 @@ class Restorations:
         if not _marker(place).exists():
             return
         note = _note(place)
-        cluster, (restored, former) = self._clusters.get(note.user), _names(note)
+        cluster, (restored, former) = self._images.cluster(note.user), _names(note)
         if cluster.exists(note.pool, restored):
             if not cluster.exists(note.pool, former):
                 cluster.rename(note.pool, note.image, former)
@@ -73,7 +68,7 @@ class Restorations:
         if not _marker(place).exists():
             return
         note = _note(place)
-        cluster, (restored, former) = self._clusters.get(note.user), _names(note)
+        cluster, (restored, former) = self._images.cluster(note.user), _names(note)
         if cluster.exists(note.pool, former):
             if cluster.exists(note.pool, note.image):
                 cluster.rename(note.pool, note.image, restored)
@@ -84,7 +79,7 @@ class Restorations:
         if _marker(place).exists():
             self._stop_serving(place)
             for unwanted in _spare(_note(place)):
-                self._unwanted.add(unwanted)
+                self._images.unwanted.add(unwanted)
             _marker(place).unlink()
 
     def undo(self, place: Place) -> None:
@@ -92,23 +87,8 @@ class Restorations:
         self.exchange_back(place)
         self.finish(place)
 
-    def _serve(self, place: Place, cluster: Cluster, pool: str, image: str) -> NbdSource:
-        export = RbdExport(
-            name=_export_name(place),
-            pool=pool,
-            image=image,
-            user=cluster.user.auth_username,
-            credentials=cluster.credentials(),
-        )
-        self._servers.add(place.instance_uuid, export)
-        return self._servers.connect(place.instance_uuid, export.name)
-
     def _stop_serving(self, place: Place) -> None:
-        self._servers.remove(place.instance_uuid, _export_name(place))
-
-
-def _export_name(place: Place) -> str:
-    return f"{place.name}_restored"
+        self._images.stop_serving(place.instance_uuid, _spare(_note(place))[0])
 
 
 def _marker(place: Place) -> Path:

@@ -6,6 +6,7 @@ finds the jobs of the one before it. Their targets are called after the disks.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -20,27 +21,35 @@ from compute_agent.virt.copies import DiskCopy
 from compute_agent.virt.qemu.block_graph import content_of
 from compute_agent.virt.qemu.moments import Moments
 from compute_agent.virt.qemu.saving import Execute
+from compute_agent.virt.settings import VirtSettings
+
+LOG = logging.getLogger(__name__)
 
 _JOB, _TARGET = "copy-", "-copy"
 """What jobs begin with, and targets' nodes end with."""
 _STORAGE = "-storage"
+_PROMPT = 3.0
+"""Seconds to be cancelled in, where targets answer."""
 
 
 class CopyJobs:
     """The `compute_agent.virt.copies.DiskCopies` of one guest, over its monitor."""
 
-    def __init__(self, execute: Execute, top: Callable[[str], str], moments: Moments, seconds: float):
-        """`top` finds a disk's top node; `seconds` is how long a job may take to be cancelled."""
+    def __init__(self, execute: Execute, top: Callable[[str], str], moments: Moments, settings: VirtSettings) -> None:
+        """`top` finds a disk's top node."""
         self._execute = execute
         self._top = top
         self._moments = moments
-        self._seconds = seconds
+        self._seconds = settings.command_timeout
+        self._longest_halt = settings.copy_halt_timeout
+        self._seen = (-1, 0.0)
         self._changed = threading.Event()
 
     def begin(self, name: str, copies: Sequence[DiskCopy]) -> bool | None:
         """See the contract."""
         if self._jobs(name):
             return None
+        self._seen = (-1, 0.0)
         self.end()  # what an agent left that was killed before its jobs began
         try:
             actions = [action for copy in copies for action in self._prepare(name, copy)]
@@ -48,6 +57,10 @@ class CopyJobs:
         except MonitorError:
             self._remove_targets()
             raise
+
+    def at_one_moment(self, act: Callable[[], object]) -> bool:
+        """See the contract."""
+        return self._moments.at(act)
 
     def progress(self, name: str, seconds: float) -> int:
         """See the contract."""
@@ -63,6 +76,7 @@ class CopyJobs:
         if all(job["status"] == "concluded" for job in jobs):
             return 100
         done, all_of_it = (sum(job[f"{what}-progress"] for job in jobs) for what in ("current", "total"))
+        self._require_movement(done)
         return int(min(99, done * 100 // max(1, all_of_it)))
 
     def end(self) -> None:
@@ -71,7 +85,11 @@ class CopyJobs:
             if job["status"] != "concluded":
                 with suppress(MonitorError):  # it has just been done
                     self._execute("job-cancel", {"id": job["id"]})
-        self._await_conclusion()
+        try:
+            self._await_conclusion(min(_PROMPT, self._seconds))
+        except DeadlineExceeded:
+            self._cut_off()
+            self._await_conclusion(self._seconds)
         for job in self._jobs():
             self._execute("job-dismiss", {"id": job["id"]})
         self._remove_targets()
@@ -144,12 +162,27 @@ class CopyJobs:
         finally:
             os.close(fd)
 
-    def _await_conclusion(self) -> None:
-        due = time.monotonic() + self._seconds
+    def _require_movement(self, done: int) -> None:
+        """What the guest writes to where nothing is copied yet waits for the target, which may never answer."""
+        now = time.monotonic()
+        if done != self._seen[0]:
+            self._seen = done, now
+        elif now - self._seen[1] > self._longest_halt:
+            raise MonitorError(f"nothing has been copied for {self._longest_halt:g} s")
+
+    def _cut_off(self) -> None:
+        """End the connections to targets that are on servers: what waits for them fails."""
+        for one in self._execute("query-yank"):
+            if one["type"] == "block-node" and one["node-name"].endswith(_TARGET):
+                LOG.warning("%s does not answer, and is cut off", one["node-name"])
+                self._execute("yank", {"instances": [one]})
+
+    def _await_conclusion(self, seconds: float) -> None:
+        due = time.monotonic() + seconds
         while any(job["status"] != "concluded" for job in self._jobs()):
             left = due - time.monotonic()
             if left <= 0:
-                raise DeadlineExceeded(f"the copying of disks has not ended within {self._seconds:g} s")
+                raise DeadlineExceeded(f"the copying of disks has not ended within {seconds:g} s")
             self._changed.wait(min(left, 0.1))
             self._changed.clear()
 

@@ -74,7 +74,7 @@ class QemuGuest:
         self._disks = DiskPlugging(execute, common.settings.detach_timeout)
         freeze = partial(Freeze, self._paths.guest_agent_socket, common.settings.freeze_timeout)
         moments = Moments(execute, freeze)
-        self.copies = CopyJobs(execute, self._disks.top, moments, common.settings.command_timeout)
+        self.copies = CopyJobs(execute, self._disks.top, moments, common.settings)
         self.layers = LayerJobs(execute, self._disks.top, moments, common.settings.command_timeout)
         self._off = threading.Event()
         self._cleared_away = threading.Event()

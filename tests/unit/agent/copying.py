@@ -35,6 +35,10 @@ class FakeCopies:
         self._world.touch("begin copies", effect)
         return True
 
+    def at_one_moment(self, act: Callable[[], object]) -> bool:
+        act()
+        return True
+
     def progress(self, name: str, seconds: float) -> int:
         assert name in self._world.jobs
         self._world.touch("copy", lambda: None)
@@ -65,17 +69,24 @@ class FakeCopyStore:
         assert order.copy_id in self._world.parts
         return FileSource(path=Path("/dev/null"), format="qcow2")
 
+    def has_moment(self, order: CopyOrder) -> bool:
+        return order.copy_id in self._world.moments
+
+    def take_moment(self, order: CopyOrder) -> None:
+        self._world.touch("take moment", lambda: self._world.moments.add(order.copy_id))
+
     def note_frozen(self, order: CopyOrder) -> None:
         assert order.copy_id in self._world.parts
 
     def copy(self, order: CopyOrder, progress: Progress) -> None:
-        assert not self._world.guests
+        assert order.copy_id in self._world.moments if order.is_direct else not self._world.guests
         marks = {order.copy_id} if order.kind == "backup" else set()
         self._world.touch("copy", lambda: self._world.marks.update(marks))
 
     def keep(self, order: CopyOrder, progress: Progress) -> None:
         def effect() -> None:
             self._world.parts.discard(order.copy_id)
+            self._world.moments.discard(order.copy_id)
             self._world.copies.add(order.copy_id)
 
         self._world.touch("keep copies", effect)
@@ -90,6 +101,7 @@ class FakeCopyStore:
         self._world.copies.discard(order.copy_id)
 
     def discard(self, order: CopyOrder) -> None:
+        self._world.moments.discard(order.copy_id)
         self._world.parts.discard(order.copy_id)
 
     def tidy(self, is_at_work: Callable[[str], bool]) -> None: ...

@@ -50,6 +50,7 @@ LIVES = {
     ),
     "snapshot": ({"image_id": COPY_ID}, ["boot"], [*RUNNING, "copy"], VmState.ACTIVE),
     "snapshot stopped": ({"image_id": COPY_ID}, ["boot", "stop"], ["disk", "copy"], VmState.STOPPED),
+    "snapshot direct": ({"image_id": COPY_ID, "backend": "rbd"}, ["boot"], [*RUNNING, "copy"], VmState.ACTIVE),
     "backup": ({"backup_id": COPY_ID, "disks": None}, ["boot"], [*RUNNING, "mark", "copy"], VmState.ACTIVE),
     "backup stopped": ({"backup_id": COPY_ID}, ["boot", "stop"], ["disk", "mark", "copy"], VmState.STOPPED),
     "backup again": (
@@ -216,6 +217,9 @@ FAILURES = [
     ("snapshot", "copy", RUNNING, VmState.ACTIVE),
     ("snapshot", "keep copies", RUNNING, VmState.ACTIVE),
     ("snapshot stopped", "copy", ["disk"], VmState.STOPPED),
+    ("snapshot direct", "take moment", RUNNING, VmState.ACTIVE),
+    ("snapshot direct", "copy", RUNNING, VmState.ACTIVE),
+    ("snapshot direct", "keep copies", RUNNING, VmState.ACTIVE),
     ("backup", "copy", RUNNING, VmState.ACTIVE),
     ("restore", "prepare disks", ["disk", "mark", "copy"], VmState.STOPPED),
     ("restore", "bring", ["disk", "mark", "copy"], VmState.STOPPED),

@@ -62,6 +62,7 @@ class World:
     """Under way in the guest's process, or done and not dismissed."""
     marks: set[str] = field(default_factory=set)
     parts: set[str] = field(default_factory=set)
+    moments: set[str] = field(default_factory=set)
     """Copies that have not got their name."""
     copies: set[str] = field(default_factory=set)
     content: str = "own"
@@ -120,6 +121,7 @@ class World:
             "job": bool(self.jobs),
             "mark": bool(self.marks),
             "part": bool(self.parts),
+            "moment": bool(self.moments),
             "copy": bool(self.copies),
             "restored": self.content != "own",
             "beside": bool(self.restoring),

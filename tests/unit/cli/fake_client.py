@@ -176,8 +176,8 @@ class FakeClient:
             },
         }
 
-    def snapshot_instance(self, instance_uuid: str, image_id: str, *, request_id: str) -> Accepted:
-        return self._accept("snapshot", instance_uuid, {"image_id": image_id, "request_id": request_id})
+    def snapshot_instance(self, instance_uuid: str, image_id: str, **arguments: Any) -> Accepted:
+        return self._accept("snapshot", instance_uuid, {"image_id": image_id, **arguments})
 
     def backup_instance(self, instance_uuid: str, backup_id: str, **arguments: Any) -> Accepted:
         return self._accept("backup", instance_uuid, {"backup_id": backup_id, **arguments})

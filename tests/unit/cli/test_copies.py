@@ -11,9 +11,15 @@ COPY = "6f1c1f2e-7d57-4c77-93c5-1b0a45f5c3a4"
 
 def test_a_snapshot_says_what_it_is_called(shell: Shell) -> None:
     run = shell("snapshot", "create", "web1", "--image-id", COPY, "--request-id", REQUEST, "-f", "json")
-    sent = {"instance_uuid": WEB1, "image_id": COPY, "request_id": REQUEST}
+    sent = {"instance_uuid": WEB1, "image_id": COPY, "request_id": REQUEST, "backend": None}
     assert shell.client.requests == [("snapshot", sent)]
     assert (run.status, run.json["operation"], run.json["image_id"]) == (0, "snapshot", COPY)
+
+
+def test_a_snapshot_that_stays_in_ceph(shell: Shell) -> None:
+    shell("snapshot", "create", "web1", "--backend", "rbd")
+    assert shell.client.requests[-1][1]["backend"] == "rbd"
+    assert shell("snapshot", "create", "web1", "--backend", "raw").status == 2
 
 
 def test_a_backup_of_some_disks(shell: Shell) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compute_agent.errors import MonitorError
-from compute_agent.instance.devices import FileSource
+from compute_agent.instance.devices import FileSource, NbdSource
+from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.copies import DiskCopy
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from tests.unit.virt.conftest import UUID, MakeHypervisor, tiny_request
+from tests.unit.virt.waiting import until
 
 
 @pytest.fixture
@@ -80,3 +86,73 @@ def test_marks_outlive_the_guest_and_without_one_nothing_begins(
     guest.copies.begin("two", [a_copy(directory, "second", since="full")])
     assert guest.copies.progress("two", 10) == 100
     guest.copies.end()
+
+
+@pytest.fixture
+def server(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Exports an empty image, as large as the disk, on a unix socket."""
+    _output("qemu-img", "create", "-f", "qcow2", str(directory / "exported.qcow2"), "1M")
+    words = ("-t", "-f", "qcow2", "-k", directory / "nbd.sock", "-x", "disk0", directory / "exported.qcow2")
+    process = subprocess.Popen(["qemu-nbd", *words])
+    until((directory / "nbd.sock").exists)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def connected(directory: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(directory / "nbd.sock"))
+    return connection
+
+
+def a_copy_to(connection: socket.socket) -> DiskCopy:
+    return DiskCopy(disk="disk0", target=NbdSource(export="disk0", fd=connection.detach()), mark="full")
+
+
+def test_a_raw_disk_remembers_as_long_as_its_process(
+    hypervisor: QemuHypervisor, directory: Path, server: subprocess.Popen[bytes]
+) -> None:
+    request = tiny_request(hypervisor, directory)
+    guest = hypervisor.start(request)
+    guest.copies.begin("one", [a_copy_to(connected(directory))])
+    assert guest.copies.progress("one", 10) == 100
+    guest.copies.end()
+    assert guest.copies.marks("disk0") == {"full"}
+    guest.kill()
+    server.kill()
+    server.wait()
+    same = ("qemu-img", "compare", "-f", "qcow2", "-F", "raw", directory / "exported.qcow2", directory / "disk.raw")
+    assert "identical" in _output(*map(str, same))
+    assert hypervisor.start(request).copies.marks("disk0") == set()
+
+
+def pass_on(source: socket.socket, target: socket.socket, longest: int) -> None:
+    """Until there is a longer piece, which is held back for ever."""
+    with suppress(OSError):
+        while (piece := source.recv(1 << 20)) and len(piece) <= longest:
+            target.sendall(piece)
+
+
+def test_a_server_that_falls_silent_is_given_up(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, directory: Path, server: subprocess.Popen[bytes]
+) -> None:
+    """While the first block is written to it; nothing that the guest's process does waits for it."""
+    guest = make_hypervisor(copy_halt_timeout=0.5).start(request_)
+    theirs, ours = socket.socketpair()
+    with ours, connected(directory) as far:
+        ways = ((ours, far, 4096), (far, ours, 1 << 20))
+        threads = [threading.Thread(target=pass_on, args=way) for way in ways]
+        for thread in threads:
+            thread.start()
+        copy = a_copy_to(theirs)
+        guest.copies.begin("one", [copy])
+        assert isinstance(copy.target, NbdSource)
+        copy.target.close()
+        with pytest.raises(MonitorError, match=r"nothing has been copied for 0\.5 s"):
+            until(lambda: guest.copies.progress("one", 0.1) == 100)
+        guest.copies.end()
+        assert guest.status() is PowerState.RUNNING
+        far.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
