@@ -17,17 +17,17 @@ from pathlib import Path
 
 COMMAND_SECONDS = 30
 
-_DISK_FILES = {2: "/disk0.qcow2", 3: ".raw"}
-"""QEMU's sets of descriptors, and how the file in each is called."""
+_DISK, _IMAGE = "/dev/fdset/2", "/dev/fdset/3"
+"""What QEMU knows the disk's own file by, and the one that it stands on."""
 
 
-def arguments_of(pid: int) -> list[str]:
-    """The command line of a running guest with one disk, and the files' names in place of their descriptors."""
+def arguments_of(pid: int, image: Path) -> list[str]:
+    """The command line of a running guest with one disk on `image`, with names in place of descriptors."""
     text = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
     open_files = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    for number, ending in _DISK_FILES.items():
-        (path,) = {path for path in open_files if path.endswith(ending)}
-        text = text.replace(f'"/dev/fdset/{number}"', f'"{path}"')
+    (disk,) = {path for path in open_files if path.endswith("/disk0.qcow2")}
+    # The agent's own name for the image goes with its guest.
+    text = text.replace(f'"{_DISK}"', f'"{disk}"').replace(f'"{_IMAGE}"', f'"{image}"')
     return re.sub(r"-add-fd\0[^\0]*\0", "", text).rstrip("\0").split("\0")
 
 

@@ -37,6 +37,13 @@ def compared(name: str, pairs: Sequence[tuple[float, float]], goal: float, other
     return Comparison(name=name, ours=ours, theirs=theirs, goal=goal, other=other)
 
 
+def seconds(call: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = monotonic()
+    call()
+    return monotonic() - began
+
+
 def at_once(pool: Executor, calls: Sequence[Callable[[], object]]) -> float:
     """Seconds until all of them are through."""
     began = monotonic()

@@ -15,6 +15,7 @@ from typing import Any
 from sandbox import images
 from sandbox.ceph import Ceph
 from tests.functional.guests import until
+from tests.functional.shell import run_over
 
 _SECONDS = 30.0
 
@@ -50,6 +51,10 @@ class DiskGuestByHand:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(_SECONDS)
         self._stream.close()
+
+    def shell(self, command: str) -> str:
+        """What a command in the guest prints."""
+        return run_over(self.console, command, 120)
 
     def ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> None:
         """Return when QEMU has done it."""

@@ -1,26 +1,27 @@
-"""Disks: clones, what a guest gets out of a disk, attach and detach, against the same by hand."""
+"""Disks: clones and what a guest gets out of a disk, against the same by hand; then `plugging`."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume
-from compute_agent.instance.view import Accepted
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
+from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.node import Node
-from tests.bench.comparison import Comparison, compared
+from tests.bench import plugging
+from tests.bench.comparison import Comparison, compared, seconds
 from tests.bench.disk_guest import DiskGuestByHand
-from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import run_inside, run_over
+from tests.bench.ends import Ends
+from tests.functional.guests import Guests, an_order
+from tests.functional.shell import run_inside
 
 GIB = 1024**3
 ROUNDS = 10
@@ -40,7 +41,7 @@ _END = re.compile(r"took ([\d.]+) ([\d.]+)\r?\n")
 Run = Callable[[str], str]
 
 
-def run(node: Node, ceph: Ceph, directory: Path) -> Iterator[Comparison]:
+def run(node: Node, broker: Broker, ceph: Ceph, directory: Path) -> Iterator[Comparison]:
     """Turn by turn. The node makes disks in `ceph`."""
     directory.mkdir()
     yield _clone_in_ceph(ceph)
@@ -50,7 +51,8 @@ def run(node: Node, ceph: Ceph, directory: Path) -> Iterator[Comparison]:
     guest = guests.boot(an_order(ports=0, config_drive=False, block_devices=disks))
     with DiskGuestByHand(guests.view(guest.uuid).pid or 0, directory / "hand", ceph) as hand:
         yield from _inside(lambda command: run_inside(guests, guest.uuid, command, 120), hand)
-        yield from _plugging(guests, guest.uuid, hand, directory)
+        with closing(Ends(broker.transport_url)) as ends:
+            yield from plugging.run(guests, ends, guest.uuid, hand, directory)
     guests.terminate_all()
 
 
@@ -93,23 +95,16 @@ def _overlay(directory: Path) -> Comparison:
 
 
 def _pairs(ours: Callable[[], None], theirs: Callable[[], None]) -> list[tuple[float, float]]:
-    return [(_seconds(ours), _seconds(theirs)) for _ in range(ROUNDS)]
-
-
-def _seconds(call: Callable[[], None]) -> float:
-    began = time.monotonic()
-    call()
-    return time.monotonic() - began
+    return [(seconds(ours), seconds(theirs)) for _ in range(ROUNDS)]
 
 
 def _inside(ours: Run, hand: DiskGuestByHand) -> Iterator[Comparison]:
-    theirs = _shell_of(hand)
     for disk, where, other in (("vda", "a qcow2 disk", "QEMU by hand"), ("vdb", "a disk in Ceph", "librbd in QEMU")):
-        for run_there in (ours, theirs):
+        for run_there in (ours, hand.shell):
             run_there(f"dd if=/dev/zero of=/dev/{disk} bs=1M count={_AREA_MB} oflag=direct")
         for name, load in _LOADS.items():
             command = load.replace("{disk}", disk)
-            pairs = [(_took(ours, command), _took(theirs, command)) for _ in range(ROUNDS_INSIDE)]
+            pairs = [(_took(ours, command), _took(hand.shell, command)) for _ in range(ROUNDS_INSIDE)]
             yield compared(f"{name}, {where}", pairs, 1.0, other)
 
 
@@ -120,53 +115,3 @@ def _took(run_there: Run, command: str) -> float:
     found = _END.search(said + "\n")
     assert found, said
     return float(found[2]) - float(found[1])
-
-
-def _shell_of(hand: DiskGuestByHand) -> Run:
-    return lambda command: run_over(hand.console, command, 120)
-
-
-def _plugging(guests: Guests, instance_uuid: str, hand: DiskGuestByHand, directory: Path) -> Iterator[Comparison]:
-    theirs = _shell_of(hand)
-    attached, detached = [], []
-    for _ in range(ROUNDS):
-        device = _volume(guests.node)
-        ours = _seconds(lambda device=device: _finish(guests, guests.client.attach_volume(instance_uuid, device)))
-        by_hand = _seconds(lambda: _attach(hand, _file(directory)))
-        attached.append((ours, by_hand))
-        until(lambda: "vdc" in run_inside(guests, instance_uuid, "ls /sys/block"))
-        until(lambda: "vdc" in theirs("ls /sys/block"))
-        gone = str(device.volume_id)
-        ours = _seconds(lambda gone=gone: _finish(guests, guests.client.detach_volume(instance_uuid, gone)))
-        detached.append((ours, _seconds(lambda: _detach(hand))))
-    yield compared("attach a file", attached, 1.5, "QMP by hand")
-    yield compared("detach a file", detached, 1.5, "QMP by hand")
-
-
-def _finish(guests: Guests, accepted: Accepted) -> None:
-    guests.finish(accepted)
-
-
-def _file(directory: Path) -> Path:
-    path = directory / f"{uuid.uuid4()}.raw"
-    with path.open("wb") as file:
-        file.truncate(64 * 1024**2)
-    return path
-
-
-def _volume(node: Node) -> BlockDevice:
-    volume = FileVolume(path=str(_file(node.volumes)), format="raw", access_mode="rw")
-    connection = FileConnection(data=volume)
-    return BlockDevice(source_type="volume", volume_id=str(uuid.uuid4()), connection_info=connection)
-
-
-def _attach(hand: DiskGuestByHand, path: Path) -> None:
-    file = {"driver": "file", "filename": str(path)}
-    hand.ask("blockdev-add", {"driver": "raw", "node-name": "more", "file": file})
-    hand.ask("device_add", {"driver": "virtio-blk-pci", "id": "more", "drive": "more", "bus": "rp2"})
-
-
-def _detach(hand: DiskGuestByHand) -> None:
-    hand.ask("device_del", {"id": "more"})
-    hand.await_deleted("more")
-    hand.ask("blockdev-del", {"node-name": "more"})

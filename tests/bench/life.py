@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from queue import SimpleQueue
 
 import msgspec
 
 from compute_agent.instance.block_device import BlockDevice, Image
 from compute_agent.instance.model import Instance
-from compute_agent.instance.view import Accepted, Notification
-from compute_agent.rpc.notifications import listen
-from compute_agent.rpc.transport import connect
 from sandbox.broker import Broker
 from sandbox.images import checksum
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.bench.by_hand import GuestByHand, arguments_of
-from tests.bench.comparison import at_once, compared
+from tests.bench.comparison import at_once, compared, seconds
+from tests.bench.ends import Ends
 from tests.functional.guests import an_order
 
 ROUNDS = 10
 MANY = 30
-PATIENCE = 120.0
-"""Seconds for one operation."""
 
 Pair = tuple[float, float]
 
@@ -39,14 +32,13 @@ class ByAgent:
 
     def __init__(self, node: Node, transport_url: str) -> None:
         self._client = node.client
-        self._image = halting_image(node.image_source)
-        self._ended: defaultdict[str, SimpleQueue[str]] = defaultdict(SimpleQueue)
-        self._listener = listen(connect(transport_url), self._hear)
+        self.image_file = node.image_source / "halt.raw"
+        self._image = halting_image(self.image_file)
+        self._ends = Ends(transport_url)
 
     def close(self) -> None:
         """Stop listening."""
-        self._listener.stop()
-        self._listener.wait()
+        self._ends.close()
 
     def order(self) -> Instance:
         """What `GuestByHand` makes: one disk on an image that is in the cache, and one port."""
@@ -55,11 +47,11 @@ class ByAgent:
 
     def create(self, order: Instance) -> None:
         """On return it runs."""
-        self._finish(self._client.build_and_run_instance(order))
+        self._ends.await_end(self._client.build_and_run_instance(order))
 
     def destroy(self, order: Instance) -> None:
         """On return nothing of it is left."""
-        self._finish(self._client.terminate_instance(order.uuid))
+        self._ends.await_end(self._client.terminate_instance(order.uuid))
 
     def pid(self, order: Instance) -> int:
         """Of its QEMU."""
@@ -67,31 +59,15 @@ class ByAgent:
 
     def accept(self, order: Instance) -> Pair:
         """Seconds until a boot was accepted, and those of a call that does nothing."""
-        accepting = _seconds(lambda: self._client.build_and_run_instance(order))
+        accepting = seconds(lambda: self._client.build_and_run_instance(order))
         self.destroy(order)
-        return accepting, _seconds(lambda: self._client.list_operations(limit=1))
-
-    def _hear(self, notification: Notification) -> None:
-        phase = notification.event_type.rpartition(".")[2]
-        if phase in ("end", "error"):
-            self._ended[str(notification.payload["request_id"])].put(phase)
-
-    def _finish(self, accepted: Accepted) -> None:
-        assert self._ended[accepted.request_id].get(timeout=PATIENCE) == "end"
-        del self._ended[accepted.request_id]
+        return accepting, seconds(lambda: self._client.list_operations(limit=1))
 
 
-def halting_image(directory: Path) -> Image:
+def halting_image(path: Path) -> Image:
     """A boot sector that stops its CPU: thirty guests that boot for real would be what is measured."""
-    path = directory / "halt.raw"
     path.write_bytes(bytes.fromhex("faf4ebfc").ljust(510, b"\0") + b"\x55\xaa")  # cli; hlt; jmp to the hlt
     return Image(url=f"file://{path}", checksum=checksum(path), disk_format="raw")
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    began = time.monotonic()
-    call()
-    return time.monotonic() - began
 
 
 def run(node: Node, broker: Broker, switch: Switch, directory: Path) -> Iterator[object]:
@@ -117,7 +93,7 @@ def _model(agent: ByAgent) -> list[str]:
     """The agent's first guest: it also fills the image cache, and its arguments are what the others get by hand."""
     order = agent.order()
     agent.create(order)
-    arguments = arguments_of(agent.pid(order))
+    arguments = arguments_of(agent.pid(order), agent.image_file)
     agent.destroy(order)
     return arguments
 
@@ -126,8 +102,8 @@ def _one_at_a_time(agent: ByAgent, by_hand: Callable[[], GuestByHand]) -> tuple[
     created, destroyed = [], []
     for _ in range(ROUNDS):
         order, hand = agent.order(), by_hand()
-        ours = _seconds(lambda order=order: agent.create(order)), _seconds(lambda order=order: agent.destroy(order))
-        theirs = _seconds(hand.create), _seconds(hand.destroy)
+        ours = seconds(lambda order=order: agent.create(order)), seconds(lambda order=order: agent.destroy(order))
+        theirs = seconds(hand.create), seconds(hand.destroy)
         created.append((ours[0], theirs[0]))
         destroyed.append((ours[1], theirs[1]))
     return created, destroyed

@@ -34,7 +34,7 @@ def _in_a_sandbox(directory: Path) -> Iterator[object]:
             Ceph(directory / "ceph") as ceph,
             Node(directory / "dn", broker.transport_url, switch.connection, host="disks", ceph=ceph) as node,
         ):
-            yield from disks.run(node, ceph, directory / "disks")
+            yield from disks.run(node, broker, ceph, directory / "disks")
 
 
 if __name__ == "__main__":
