@@ -74,6 +74,16 @@ def _of_guest(node: Node, instance: Instance) -> Iterator[str]:
     yield from (f"descriptor {one} in QEMU, of no node" for one in opaque if one not in names)
     yield from (f"node {one} in QEMU, besides its successor" for one in names if f"{one}.b" in names)
     yield from (f"job {job['id']} in QEMU" for job in jobs)
+    yield from _limits(monitor, instance)
+
+
+def _limits(monitor: Path, instance: Instance) -> Iterator[str]:
+    """Those that are not the record's."""
+    for device in instance.block_devices:
+        group = {"path": f"/objects/limits-{device.device_name}", "property": "limits"}
+        (limits,) = ask(monitor, ("qom-get", group))
+        if limits["iops-total"] != (device.qos.total_iops_sec if device.qos else 0):
+            yield f"limits of {device.device_name} in QEMU: {limits}"
 
 
 def _of_servers(node: Node, running: Sequence[Instance]) -> Iterator[str]:
