@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import filecmp
+import mmap
 import re
 import socket
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Unpack
+from typing import Unpack, cast
 
 import pytest
 
 from compute_agent.errors import CopyNotFound, DiskInUse, InvalidMessage
-from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume, Image
+from compute_agent.instance.block_device import BlockDevice, Encryption, FileConnection, FileVolume, Image
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import OperationState
 from compute_agent.rpc.client import BackupChoices
+from compute_agent.storage.rbd.clusters import Clusters
+from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
+from compute_agent.storage.rbd.notes import Note, write_note
+from compute_agent.storage.rbd.purge import PurgeQueue
+from compute_agent.storage.rbd.restorations import Restorations
+from compute_agent.storage.rbd.spare_images import SpareImages
 from compute_agent.storage.server.launch import find_servers
+from compute_agent.storage.server.servers import BlockServers
+from compute_agent.storage.source import Place
 from sandbox import audit
 from sandbox.broker import Broker
 from sandbox.ceph import Ceph
@@ -62,6 +73,27 @@ def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterato
 
 IN_CEPH = BlockDevice(source_type="blank", backend="rbd", size_gb=1)
 IN_A_FILE = BlockDevice(source_type="blank", size_gb=1)
+
+
+@pytest.fixture(autouse=True)
+def key_in_sight(ceph: Ceph) -> Iterator[None]:
+    """While a test runs, the key is on no command line and in no environment."""
+    seen: list[Path] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            for path in [path / name for path in Path("/proc").glob("[0-9]*") for name in ("cmdline", "environ")]:
+                with suppress(OSError):  # it has ended
+                    if ceph.key.encode() in path.read_bytes():
+                        seen.append(path)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    yield
+    over.set()
+    watcher.join()
+    assert seen == []
 
 
 @pytest.fixture
@@ -368,6 +400,8 @@ def test_a_backup_on_an_nbd_server_and_its_way_back(
         assert refused.fault is not None and "went to the same exports" in refused.fault.message
         third = back_up(guests, guest, target=server.target)
         assert third.frozen
+        overwritten = {one.backup_id: one.overwritten_by for one in guests.client.list_backups(guest.uuid)}
+        assert overwritten == {one.backup_id: third.backup_id for one in (first, second)} | {third.backup_id: None}
     assert holds(server.files[0], in_ceph)
     refused = guests.fail(guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=server.target))
     assert refused.fault is not None and "Connection refused" in refused.fault.message
@@ -400,3 +434,65 @@ def test_targets_that_cannot_be_meant(guests: Guests, guest: Instance, tmp_path:
         wrong = f"{server.target}other-"
         refused = guests.fail(guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=wrong))
     assert refused.fault is not None and refused.fault.message.startswith("target: export web-other-disk0")
+
+
+def test_a_backup_of_an_encrypted_disk_is_as_secret(ceph: Ceph, node: Node, guests: Guests) -> None:
+    """What is copied is the container; nothing is opened for it."""
+    encryption = Encryption(secret_uuid=node.keep_secret("a long passphrase"))
+    disk = BlockDevice(source_type="blank", backend="rbd", size_gb=1, encryption=encryption)
+    guest = guests.boot(an_order(config_drive=False, block_devices=[disk]))
+    write(guests, guest, "secret-word")
+    first = back_up(guests, guest)
+    write(guests, guest, "another-word")
+    second = back_up(guests, guest, parent=first.backup_id)
+    refused = guests.fail(guests.client.snapshot_instance(guest.uuid, str(uuid.uuid4())))
+    assert refused.fault is not None and "disk0" in refused.fault.message and "is encrypted" in refused.fault.message
+    stop(guests, guest)
+    raw = exported(ceph, node, disk_in_ceph(guest))
+    assert holds(file_of(node, second), raw)
+    with raw.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        assert content.find(b"another-word") == -1
+    guests.finish(guests.client.restore_instance(guest.uuid, first.backup_id))
+    guests.finish(guests.client.start_instance(guest.uuid))
+    guests.await_console(guest.uuid, "GUEST READY", times=2)
+    assert "secret-word" in run_inside(guests, guest.uuid, f"dd if=/dev/vda bs=512 skip={FAR // 512} count=1")
+
+
+class NoServers:
+    """In place of block servers: none serves anything here."""
+
+    def remove(self, instance_uuid: str, disk: str) -> None: ...
+
+
+@pytest.mark.parametrize("way", ["on", "back"])
+def test_an_exchange_in_ceph_that_was_cut_short_goes_on_or_back(ceph: Ceph, tmp_path: Path, way: str) -> None:
+    user = ClusterUser(auth_username=ceph.user, secret_uuid=ceph.secret_uuid)
+    clusters = Clusters(CephSettings(conf_dir=ceph.conf_dir, secret_dir=ceph.secret_dir))
+    unwanted = PurgeQueue(tmp_path, clusters.remove)
+    note = Note(user=user, pool=ceph.pool, image="cut", own=True)
+    place = Place(instance_uuid=str(uuid.uuid4()), directory=tmp_path, name="disk0")
+    restorations = Restorations(
+        SpareImages(
+            own_pool=None,
+            clusters=clusters,
+            servers=cast(BlockServers, NoServers()),
+            unwanted=unwanted,
+            describe=lambda place, device: note,
+        )
+    )
+    restorations.exchange(place)
+    write_note(place, note)
+    (tmp_path / "disk0.restoring").touch()
+    for name, size in (("cut", 1), ("cut.restored", 2)):
+        ceph.rbd("create", f"{ceph.pool}/{name}", "--size", f"{size}M")
+    ceph.rbd("mv", f"{ceph.pool}/cut", f"{ceph.pool}/cut.former")
+    verb, size = (restorations.exchange, 2) if way == "on" else (restorations.exchange_back, 1)
+    for _ in range(2):
+        verb(place)
+        assert clusters.get(user).info(ceph.pool, "cut").size == size * MIB
+    for _ in range(2):
+        restorations.finish(place)
+    assert unwanted.run_due() == 0
+    assert [name for name in ceph.rbd("ls", ceph.pool).split() if name.startswith("cut")] == ["cut"]
+    ceph.rbd("rm", "--no-progress", f"{ceph.pool}/cut")
+    clusters.close()

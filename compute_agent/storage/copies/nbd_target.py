@@ -54,11 +54,16 @@ class NbdTarget:
                 raise InvalidMessage("target", order.target, reason)
 
     def make(self, order: CopyOrder, sizes: Mapping[str, int]) -> None:
-        """What goes to the exports of its parent leaves nothing of that, from now on."""
-        parent = None if order.parent is None else self._description(order.parent)
-        if parent is not None and parent.target == order.target:
-            overwritten = msgspec.structs.replace(parent, overwritten_by=order.copy_id)
-            write_description(self._places.backup(parent.backup_id) / DESCRIPTION, overwritten)
+        """Of backups that went to the same exports before there is nothing left, from now on."""
+        for directory in self._places.all_backups():
+            former = read_description(directory / DESCRIPTION, Backup)
+            if (
+                former is not None
+                and former.target == order.target
+                and sizes.keys() & {one.name for one in former.disks}
+            ):
+                overwritten = msgspec.structs.replace(former, overwritten_by=order.copy_id)
+                write_description(directory / DESCRIPTION, overwritten)
 
     def open(self, order: CopyOrder, disk: str) -> NbdSource:
         """Whoever gets the connection does not notice that it is none to a block server."""
@@ -101,11 +106,8 @@ class NbdTarget:
 
     def _disks(self, backup_id: str) -> set[str]:
         """Those that a backup on a server has."""
-        found = self._description(backup_id)
+        found = read_description(self._places.backup(backup_id) / DESCRIPTION, Backup)
         return {disk.name for disk in found.disks} if found is not None and found.is_on_nbd_server else set()
-
-    def _description(self, backup_id: str) -> Backup | None:
-        return read_description(self._places.backup(backup_id) / DESCRIPTION, Backup)
 
 
 def _server(target: str) -> _Server:

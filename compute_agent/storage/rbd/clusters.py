@@ -6,6 +6,7 @@ import threading
 
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
+from compute_agent.storage.rbd.purge import UnwantedImage
 
 
 class Clusters:
@@ -20,6 +21,23 @@ class Clusters:
         """Nothing is connected, or looked for, before it is asked for something."""
         with self._lock:
             return self._clusters.setdefault(user, Cluster(user, self._settings))
+
+    def remove(self, unwanted: UnwantedImage) -> None:
+        """Nobody wants it; as `Cluster.remove`, or `Cluster.remove_snapshot`."""
+        cluster = self.get(unwanted.user)
+        if unwanted.snapshot is None:
+            cluster.remove(unwanted.pool, unwanted.image)
+        else:
+            cluster.remove_snapshot(unwanted.pool, unwanted.image, unwanted.snapshot)
+
+    def release(self, abandoned: UnwantedImage, host: str) -> None:
+        """An image that `host` has, and no guest of it any more, is nobody's."""
+        cluster = self.get(abandoned.user)
+        if not cluster.exists(abandoned.pool, abandoned.image):
+            return
+        owner = cluster.owner(abandoned.pool, abandoned.image)
+        if owner is not None and owner.host == host:
+            cluster.release(abandoned.pool, abandoned.image, owner)
 
     def close(self) -> None:
         """End all connections that are not in use."""

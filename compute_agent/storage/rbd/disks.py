@@ -6,6 +6,7 @@ What an instance has here is noted in its directory before anything is done abou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from compute_agent.errors import InvalidMessage
@@ -21,7 +22,7 @@ from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.credentials import ClusterUser
 from compute_agent.storage.rbd.notes import Note, forget_note, read_note, write_note
 from compute_agent.storage.rbd.own_images import OwnImages, check_image_url, size_in_cluster
-from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
+from compute_agent.storage.rbd.purge import PurgeQueue
 from compute_agent.storage.rbd.restorations import Restorations
 from compute_agent.storage.rbd.space import PoolSpace
 from compute_agent.storage.rbd.spare_images import SpareImages
@@ -42,7 +43,7 @@ class RbdDisks:
         self._servers = servers
         self._clusters = Clusters(settings.rbd.ceph)
         self._own_images = OwnImages(settings, images, qemu_img)
-        self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._remove)
+        self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._clusters.remove)
         self.spare_images = SpareImages(
             own_pool=self._own_pool,
             clusters=self._clusters,
@@ -51,7 +52,8 @@ class RbdDisks:
             describe=lambda place, device: self._describe(place.name, place.instance_uuid, device),
         )
         self.restorations = Restorations(self.spare_images)
-        self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), self._release)
+        release = partial(self._clusters.release, host=settings.host)
+        self._abandoned = PurgeQueue(_made(settings.rbd.state_dir / "abandoned"), release)
         self._space = PoolSpace(self._capacity)
         queues = [self._abandoned.run_due, self._unwanted.run_due]
         self._chores = Chores([self._space.look, *queues] if self._own_pool else queues)
@@ -164,22 +166,6 @@ class RbdDisks:
     def _capacity(self) -> Mapping[str, int]:
         assert self._own_pool is not None
         return self._clusters.get(self._own_pool.user).capacity(self._own_pool.pool)
-
-    def _remove(self, unwanted: UnwantedImage) -> None:
-        cluster = self._clusters.get(unwanted.user)
-        if unwanted.snapshot is None:
-            cluster.remove(unwanted.pool, unwanted.image)
-        else:
-            cluster.remove_snapshot(unwanted.pool, unwanted.image, unwanted.snapshot)
-
-    def _release(self, abandoned: UnwantedImage) -> None:
-        """An image that this host has, and no guest of it any more, is nobody's."""
-        cluster = self._clusters.get(abandoned.user)
-        if not cluster.exists(abandoned.pool, abandoned.image):
-            return
-        owner = cluster.owner(abandoned.pool, abandoned.image)
-        if owner is not None and owner.host == self._host:
-            cluster.release(abandoned.pool, abandoned.image, owner)
 
     def _export(self, place: Place, note: Note, cluster: Cluster, *, read_only: bool) -> RbdExport:
         return RbdExport(

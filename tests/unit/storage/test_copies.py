@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from compute_agent.errors import CopyNotFound, DiskInUse, InsufficientResources, InvalidMessage
+from compute_agent.errors import CopyNotFound, DiskInUse, InsufficientResources, InvalidMessage, StorageError
 from compute_agent.instance.block_device import Encryption
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.devices import FileSource, NbdSource
@@ -59,7 +63,6 @@ def has(path: Path, pattern: int) -> bool:
 
 
 def qemu_io(path: Path, command: str) -> str:
-
     result = subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, str(path)], capture_output=True, text=True)
     return result.stdout
 
@@ -181,9 +184,14 @@ def test_what_cannot_be_copied(disks: NodeDisks, settings: StorageSettings, inst
         (an_order(instance, devices=[secret]), "disks: is encrypted"),
         (an_order(instance, parent=LATER), "parent: there is no such backup"),
         (an_order(instance, copy_id="../x"), "backup_id: is not a uuid"),
+        (an_order(instance, target="rbd"), "target: this node makes nothing in Ceph"),
+        (an_order(instance, target="nbd://host:70000/x"), "target: is not nbd://HOST:PORT/PREFIX"),
+        (an_order(instance, kind="snapshot", target="rbd"), "backend: disk0 is in a local file"),
     ):
         with pytest.raises(InvalidMessage, match=reason):
             disks.copies.prepare(order)
+    with pytest.raises(StorageError, match=r"target nbd://127\.0\.0\.1:1/x-: Connection refused"):
+        disks.copies.prepare(an_order(instance, target="nbd://127.0.0.1:1/x-"))
     with pytest.raises(InsufficientResources):
         open_disks(replace(settings, reserved_space=1 << 60)).copies.prepare(an_order(instance))
     assert everything_in(settings) == set()
@@ -199,3 +207,45 @@ def test_what_does_not_fit_is_not_restored(disks: NodeDisks, settings: StorageSe
     other = msgspec.structs.replace(instance, block_devices=[])
     with pytest.raises(InvalidMessage, match="the instance has no such disk of its own"):
         disks.copies.prepare_restore(other, COPY, ignore)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """An NBD server with an export for disk0; it has been used before."""
+    path = tmp_path / "exported.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", str(path), "1G")
+    qemu_io(path, "write -P 9 512M 64k")
+    with socket.socket() as candidate:
+        candidate.bind(("127.0.0.1", 0))
+        port = candidate.getsockname()[1]
+    words = ("-t", "-f", "qcow2", "-b", "127.0.0.1", "-p", str(port), "-x", "x-disk0", str(path))
+    process = subprocess.Popen(["qemu-nbd", "--fork", "--pid-file", str(tmp_path / "pid"), *words])
+    assert process.wait() == 0
+    yield f"nbd://127.0.0.1:{port}/x-"
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+
+
+def test_a_backup_on_an_nbd_server(
+    disks: NodeDisks, settings: StorageSettings, instance: Instance, server: str, tmp_path: Path
+) -> None:
+    write(disk_of(settings), 1)
+    make(disks, an_order(instance, target=server))
+    same = ("compare", "--force-share", str(disk_of(settings)), str(tmp_path / "exported.qcow2"))
+    assert "identical" in qemu_img(*same)
+    write(disk_of(settings), 2)
+    disks.copies.prepare_restore(instance, COPY, ignore)
+    disks.copies.exchange(instance, COPY)
+    disks.copies.finish_restore(instance)
+    assert has(disk_of(settings), 1)
+    make(disks, an_order(instance, LATER, target=server))
+    assert {one.backup_id: one.overwritten_by for one in disks.copies.list_backups()} == {COPY: LATER, LATER: None}
+    with pytest.raises(InvalidMessage, match=f"backup_id: backup {LATER} went to the same exports"):
+        disks.copies.prepare_restore(instance, COPY, ignore)
+    with pytest.raises(InvalidMessage, match="target: export y-disk0"):
+        disks.copies.prepare(an_order(instance, UUID, target=server.replace("/x-", "/y-")))
+    qemu_img("resize", "-q", str(disk_of(settings)), "2G")
+    with pytest.raises(InvalidMessage, match="target: its export x-disk0 has 1073741824 bytes, and the disk has"):
+        disks.copies.prepare(an_order(instance, UUID, target=server))
+    for one in (COPY, LATER):
+        disks.copies.delete_backup(one)
+    assert everything_in(settings) == set()

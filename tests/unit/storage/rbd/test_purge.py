@@ -45,6 +45,17 @@ def test_what_can_be_removed_is(world: World) -> None:
     assert list(world.directory.iterdir()) == []
 
 
+def test_snapshots_wait_for_what_may_stand_on_them(world: World) -> None:
+    queue = world.queue()
+    clones = [f"clone{number}" for number in range(8)]
+    for name in ("parent", *clones):
+        snapshot = "base" if name == "parent" else None
+        queue.add(UnwantedImage(user=USER, pool="volumes", image=name, snapshot=snapshot))
+    assert queue.run_due() == 0
+    assert sorted(world.attempts[:-1]) == clones
+    assert world.attempts[-1] == "parent"
+
+
 @pytest.mark.parametrize("error", [DiskInUse("open"), DeadlineExceeded("no answer"), InvalidMessage("f", "v", "gone")])
 def test_what_cannot_waits_for_the_next_agent(world: World, error: Exception) -> None:
     world.open["first"] = error
