@@ -23,7 +23,8 @@ from compute_agent.instance.state import VmState
 
 LOG = logging.getLogger(__name__)
 
-_STATES = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED})
+_STATES = frozenset({VmState.ACTIVE, VmState.STOPPED})
+"""QEMU closes no descriptor while the guest is paused, and locks on disks are theirs."""
 
 _LOOK = 1.0
 """Seconds between two looks at a commit that goes on."""

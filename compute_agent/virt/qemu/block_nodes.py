@@ -179,6 +179,8 @@ def _file_layers(disk: Disk, top: str) -> Iterator[tuple[str, FileSource, bool]]
 
 def _file(disk: Disk, name: str, opened: Mapping[str, str], *, read_only: bool) -> Properties:
     node = _node(disk, "file", name, read_only=read_only) | {"filename": opened[name], "locking": "on"}
+    # As its format node has it, also when a snapshot or a commit changes that.
+    del node["read-only"]
     return node if disk.aio == "threads" else node | {"aio": disk.aio}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -141,14 +141,14 @@ class LayerJobs:
         """
         top, nodes = self._top(disk.name), self._nodes()
         sets = {one.path: _fd_set(nodes[storage]) for one in _layers(disk) if (storage := _storage(top, one)) in nodes}
+        self._empty(sets.values())
         try:
             for path, fd_set in sets.items():
                 for mode in (os.O_RDONLY, os.O_RDWR):
                     self._add_fd(path, mode, {"fdset-id": fd_set})
             yield
         finally:
-            for fd_set in {one["fdset-id"] for one in self._fd_sets()}.intersection(sets.values()):
-                self._execute("remove-fd", {"fdset-id": fd_set})
+            self._empty(sets.values())
 
     def _add_fd(self, path: Path, flags: int, where: Mapping[str, object]) -> int:
         try:
@@ -163,16 +163,17 @@ class LayerJobs:
     def _close(self, node: str) -> None:
         if node in self._nodes():
             self._execute("blockdev-del", {"node-name": node})
-        for one in self._fd_sets():
-            if any(fd.get("opaque") == storage_name(node) for fd in one["fds"]):
-                self._execute("remove-fd", {"fdset-id": one["fdset-id"]})
+        sets = self._execute("query-fdsets")
+        self._empty(one["fdset-id"] for one in sets if any(fd.get("opaque") == storage_name(node) for fd in one["fds"]))
+
+    def _empty(self, fd_sets: Iterable[int]) -> None:
+        """QEMU keeps what it has opened from them."""
+        for number in {one["fdset-id"] for one in self._execute("query-fdsets") if one["fds"]}.intersection(fd_sets):
+            self._execute("remove-fd", {"fdset-id": number})
 
     def _nodes(self) -> dict[str, dict[str, Any]]:
         # Not query-block: it waits for storage that does not answer.
         return {node["node-name"]: node for node in self._execute("query-named-block-nodes", {"flat": True})}
-
-    def _fd_sets(self) -> list[dict[str, Any]]:
-        return list(self._execute("query-fdsets"))
 
 
 def _layers(disk: Disk) -> Iterator[FileSource]:
