@@ -20,6 +20,7 @@ _DEVICES = "/machine/peripheral"
 _UNDER_WAY = "in the process of unplug"
 """QEMU's words where the guest has been asked before and has not answered."""
 _NO_DEVICE = " not found"
+"""The same where there is none."""
 _DELETED, _REFUSED, _ENDED = "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "the process has ended"
 
 
