@@ -22,6 +22,7 @@
      │    └── StorageError             a download, a disk or its directory
      │         └── DiskInUse           somebody else writes to it, or stands on it: the message says who
      ├── GuestError
+     │    ├── BadGuestAddress          what a guest points its devices to is not its memory
      │    ├── GuestGone                no process runs this guest any more
      │    ├── DetachRefused            the guest has not let go of a device, which is as it was
      │    ├── GuestStartFailed         the hypervisor ended or refused while starting; no process is left
@@ -163,6 +164,10 @@ class DiskInUse(StorageError):
 
 class GuestError(ComputeAgentError):
     """Something about one guest's process."""
+
+
+class BadGuestAddress(GuestError):
+    """A guest's driver, or who loads the guest, means memory that the guest does not have. Nothing was touched."""
 
 
 class GuestGone(GuestError):

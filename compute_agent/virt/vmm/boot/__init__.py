@@ -1,0 +1,1 @@
+"""What a guest finds in its memory before its first instruction."""
