@@ -88,7 +88,7 @@ def _verb(verb: str, message: Schema, answer: Schema) -> str:
 
 
 def _section(name: str, component: Schema) -> str:
-    paragraphs = [f"### {name}", component.get("description", "").strip(), "\n".join(_fields(component))]
+    paragraphs = [f"### {name}", inspect.cleandoc(component.get("description", "")), "\n".join(_fields(component))]
     if "enum" in component:
         paragraphs.append(f"One of {_type(component)}")
     return "\n\n".join(filter(None, paragraphs)) + "\n"

@@ -17,7 +17,7 @@ from typing import Unpack, cast
 
 import pytest
 
-from compute_agent.errors import CopyNotFound, DiskInUse, InvalidMessage
+from compute_agent.errors import CopyNotFound, DiskInUse
 from compute_agent.instance.block_device import BlockDevice, Encryption, FileConnection, FileVolume, Image
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Instance
@@ -107,7 +107,7 @@ def write(guests: Guests, guest: Instance, word: str, disk: str = "vda", at: int
     run_inside(guests, guest.uuid, f"echo {word} | dd of=/dev/{disk} bs=512 seek={at // 512} conv=sync,fsync,notrunc")
 
 
-def fill(guests: Guests, guest: Instance, disk: str = "vda", mib: int = 48) -> None:
+def fill(guests: Guests, guest: Instance, disk: str = "vda", mib: int = 24) -> None:
     run_inside(guests, guest.uuid, f"dd if=/dev/urandom of=/dev/{disk} bs=1M count={mib} conv=fsync,notrunc")
 
 
@@ -161,7 +161,7 @@ def test_backups_of_a_running_guest_with_disks_of_both_kinds(
     assert counted[1] <= counted[0] <= counted[1] + 1, "one moment"
     third = back_up(guests, guest, parent=second.backup_id)
     assert holds(file_of(node, third), exported(ceph, node, disk_in_ceph(guest)))
-    assert first.disks[0].size > 48 * MIB > 10 * third.disks[0].size
+    assert first.disks[0].size > 24 * MIB > 10 * third.disks[0].size
     write(guests, guest, "before the end")
     stop(guests, guest)
     guests.finish(guests.client.start_instance(guest.uuid))
@@ -195,7 +195,7 @@ def test_what_is_in_ceph_is_copied_and_put_back_while_nothing_runs(
     assert "second" in run_inside(guests, guest.uuid, f"dd if=/dev/vda bs=512 skip={FAR // 512} count=1")
 
 
-@pytest.mark.parametrize("moment", [0.1, 0.4, 0.8, 1.2])
+@pytest.mark.parametrize("moment", [0.3, 1.0])
 def test_an_agent_that_dies_while_it_restores(ceph: Ceph, node: Node, guests: Guests, moment: float) -> None:
     guest = guests.boot(an_order(config_drive=False, block_devices=[IN_CEPH]))
     fill(guests, guest)
@@ -268,15 +268,12 @@ def test_a_guest_agent_freezes_the_file_system_for_a_snapshot_in_ceph(
     guests.client.delete_snapshot(snapshot.image_id)
 
 
-@pytest.mark.parametrize("moment", [0.05, 0.3])
-def test_an_agent_that_dies_while_it_takes_a_snapshot(
-    ceph: Ceph, node: Node, guests: Guests, guest: Instance, moment: float
-) -> None:
+def test_an_agent_that_dies_while_it_takes_a_snapshot(ceph: Ceph, node: Node, guests: Guests, guest: Instance) -> None:
     fill(guests, guest)
     image_id = str(uuid.uuid4())
     accepted = guests.client.snapshot_instance(guest.uuid, image_id, backend="rbd")
     with pytest.raises(AssertionError):
-        until(lambda: False, moment)  # any will do
+        until(lambda: False, 0.2)  # any will do
     node.kill()
     node.start()
     operation = guests.client.wait(accepted.request_id, 60)
@@ -286,13 +283,6 @@ def test_an_agent_that_dies_while_it_takes_a_snapshot(
     assert filecmp.cmp(image, exported(ceph, node, disk_in_ceph(guest)), shallow=False)
     guests.client.delete_snapshot(image_id)
     until(lambda: ceph.rbd("ls", ceph.pool).split() == [disk_in_ceph(guest)], 60)
-
-
-def test_only_what_is_in_ceph_has_its_snapshot_there(guests: Guests) -> None:
-    guest = guests.boot(an_order(config_drive=False, block_devices=[IN_A_FILE]))
-    refused = guests.fail(guests.client.snapshot_instance(guest.uuid, str(uuid.uuid4()), backend="rbd"))
-    assert refused.fault is not None
-    assert refused.fault.message.startswith("backend: disk0 is in a local file")
 
 
 def test_a_backup_in_ceph_and_its_way_back(ceph: Ceph, node: Node, guests: Guests, guest: Instance) -> None:
@@ -323,15 +313,12 @@ def test_a_backup_in_ceph_and_its_way_back(ceph: Ceph, node: Node, guests: Guest
     until(lambda: ceph.rbd("ls", ceph.pool).split() == [disk_in_ceph(guest)], 60)
 
 
-@pytest.mark.parametrize("moment", [0.2])
-def test_an_agent_that_dies_while_it_backs_up_to_ceph(
-    ceph: Ceph, node: Node, guests: Guests, guest: Instance, moment: float
-) -> None:
+def test_an_agent_that_dies_while_it_backs_up_to_ceph(ceph: Ceph, node: Node, guests: Guests, guest: Instance) -> None:
     fill(guests, guest)
     backup_id = str(uuid.uuid4())
     accepted = guests.client.backup_instance(guest.uuid, backup_id, disks=["disk0"], target="rbd")
     with pytest.raises(AssertionError):
-        until(lambda: False, moment)  # any will do
+        until(lambda: False, 0.2)  # any will do
     node.kill()
     node.start()
     operation = guests.client.wait(accepted.request_id, 60)
@@ -412,28 +399,18 @@ def test_a_backup_on_an_nbd_server_and_its_way_back(
 def test_an_nbd_server_that_dies_fails_the_backup_and_not_the_guest(
     node: Node, guests: Guests, guest: Instance, tmp_path: Path
 ) -> None:
-    fill(guests, guest, mib=96)
+    fill(guests, guest, mib=64)
     writing = "while :; do dd if=/dev/zero of=/dev/vda bs=64k count=1 seek=$((RANDOM % 6000)) conv=fsync,notrunc"
     run_inside(guests, guest.uuid, f"({writing}; echo x >>/tmp/x; done) >/dev/null 2>&1 & sleep 1")
     with NbdServer(tmp_path) as server:
         accepted = guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=server.target)
-        until(lambda: server.files[0].stat().st_size > 16 * MIB)
+        until(lambda: server.files[0].stat().st_size > 8 * MIB)
         server.process.kill()
         failed = guests.fail(accepted)
     assert failed.fault is not None and "could not be copied: Input/output error" in failed.fault.message
     assert guests.view(guest.uuid).vm_state is VmState.ACTIVE
     before = run_inside(guests, guest.uuid, "wc -l </tmp/x")
     assert int(run_inside(guests, guest.uuid, "sleep 2; wc -l </tmp/x")) > int(before)
-
-
-def test_targets_that_cannot_be_meant(guests: Guests, guest: Instance, tmp_path: Path) -> None:
-    for target in ("nbd://host", "rbd://x", "nbd://host:1/x y"):
-        with pytest.raises(InvalidMessage, match="target"):
-            guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=target)
-    with NbdServer(tmp_path) as server:
-        wrong = f"{server.target}other-"
-        refused = guests.fail(guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), target=wrong))
-    assert refused.fault is not None and refused.fault.message.startswith("target: export web-other-disk0")
 
 
 def test_a_backup_of_an_encrypted_disk_is_as_secret(ceph: Ceph, node: Node, guests: Guests) -> None:
@@ -477,6 +454,7 @@ def test_an_exchange_in_ceph_that_was_cut_short_goes_on_or_back(ceph: Ceph, tmp_
             clusters=clusters,
             servers=cast(BlockServers, NoServers()),
             unwanted=unwanted,
+            wake=lambda: None,
             describe=lambda place, device: note,
         )
     )

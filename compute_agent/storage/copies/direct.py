@@ -101,7 +101,7 @@ class DirectSnapshots:
         if kept is not None:
             image = kept.image
             self._images.cluster(image.user).remove_snapshot(image.pool, image.image, SNAPSHOT)
-            self._images.unwanted.add(image)
+            self._images.remove_later([image])
             path.unlink()
 
     def _image(self, order: CopyOrder) -> UnwantedImage:

@@ -49,6 +49,7 @@ class RbdDisks:
             clusters=self._clusters,
             servers=servers,
             unwanted=self._unwanted,
+            wake=self._wake,
             describe=lambda place, device: self._describe(place.name, place.instance_uuid, device),
         )
         self.restorations = Restorations(self.spare_images)
@@ -162,6 +163,9 @@ class RbdDisks:
         else:
             self._abandoned.purge(note.as_unwanted())
         forget_note(place)
+
+    def _wake(self) -> None:
+        self._chores.wake()
 
     def _capacity(self) -> Mapping[str, int]:
         assert self._own_pool is not None

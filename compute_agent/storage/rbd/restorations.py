@@ -78,8 +78,7 @@ class Restorations:
         """Only the disk stays; the others are removed when the cluster lets us."""
         if _marker(place).exists():
             self._stop_serving(place)
-            for unwanted in _spare(_note(place)):
-                self._images.unwanted.add(unwanted)
+            self._images.remove_later(_spare(_note(place)))
             _marker(place).unlink()
 
     def undo(self, place: Place) -> None:

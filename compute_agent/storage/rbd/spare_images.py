@@ -40,6 +40,8 @@ class SpareImages:
     clusters: Clusters
     servers: BlockServers
     unwanted: PurgeQueue
+    wake: Callable[[], None]
+    """Has what is unwanted looked at now."""
     describe: Callable[[Place, BlockDevice], Note]
     """The image that a disk in Ceph is."""
 
@@ -67,8 +69,13 @@ class SpareImages:
 
     def remove(self, directory: Path) -> None:
         """Have all that is noted there removed, when the clusters let us."""
-        for image in self.noted(directory):
+        self.remove_later(self.noted(directory))
+
+    def remove_later(self, images: Sequence[UnwantedImage]) -> None:
+        """On return they cannot be forgotten any more."""
+        for image in images:
             self.unwanted.add(image)
+        self.wake()
 
     def serve(self, instance_uuid: str, image: UnwantedImage, *, read_only: bool = False) -> NbdSource:
         """A connection to an image, over the instance's block server; the caller closes it."""

@@ -102,3 +102,10 @@ def test_long_values_are_not_repeated() -> None:
     assert error.field == "instance.user_data"
     assert error.value == "text of 180000 characters"
     assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("target", ["nbd://host", "nbd:///x", "rbd://x", "nbd://host:1/x y", "file:///x", ""])
+def test_a_backup_goes_to_what_can_be_meant(target: str) -> None:
+    refused = refusal("backup_instance", stop(backup_id=UUID, target=target))
+    assert (refused.field, refused.value) == ("target", target)
+    decode("backup_instance", stop(backup_id=UUID, target="nbd://[::1]:10809/web1-"))

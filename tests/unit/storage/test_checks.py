@@ -46,6 +46,7 @@ def test_sound_orders(instance: Instance) -> None:
     ("field", "instance"),
     [
         ("block_devices[0].image", make_instance(BlockDevice(source_type="image", size_gb=1))),
+        ("block_devices[0].image.checksum", make_instance(image_disk("http://images/debian", ""))),
         ("block_devices[1].image", make_instance(DISK, BlockDevice(source_type="blank", image=DISK.image, size_gb=1))),
         ("block_devices[1].size_gb", make_instance(DISK, blank())),
         ("block_devices[2].boot_index", make_instance(DISK, *[blank(size_gb=1, boot_index=3)] * 2)),
