@@ -1,4 +1,4 @@
-"""image inspect, image put: what needs no agent, but the disk's file on this machine."""
+"""image inspect, image put: they need the disk's file on this machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import getpass
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,17 @@ from compute_agent.cli.arguments import readable_file, seconds
 from compute_agent.cli.columns import Nested, Perhaps, Size
 from compute_agent.cli.commands.base import ComputeCommand
 from compute_agent.cli.failure import ExitStatus, Failure
-from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidConfiguration
+from compute_agent.conf import DEFAULT_CONFIG_FILE
+from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidConfiguration, InvalidMessage
+from compute_agent.instance.state import VmState
 
 
 class _DiskCommand(ComputeCommand):
     """About one file that holds a disk."""
 
-    synopsis = "FILE --disk-format FORMAT"
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """With FILE, --disk-format, --work-dir and --timeout."""
+        """With --work-dir and --timeout."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("file", metavar="FILE", type=Path, help="a disk that no guest writes to")
-        parser.add_argument("--disk-format", choices=["qcow2", "raw"], required=True, help="it is never guessed")
         parser.add_argument(
             "--work-dir",
             metavar="DIRECTORY",
@@ -48,20 +47,59 @@ class _DiskCommand(ComputeCommand):
 class ImageInspect(_DiskCommand, ShowOne):
     """Look into a disk: operating system, partitions, file systems.
 
-    It works on a copy, in a confined virtual machine without a network, as root on the machine that has the file.
+    It works on a copy, in a confined virtual machine without a network, as root on the machine that has the file. The
+    disk of an instance that is stopped is found with the configuration of this machine's agent, which has to run.
     """
 
-    examples = "  computectl image inspect debian-12.qcow2 --disk-format qcow2 -f json"
+    synopsis = "(FILE --disk-format FORMAT | --instance INSTANCE [--disk DISK])"
+    examples = (
+        "  computectl image inspect debian-12.qcow2 --disk-format qcow2 -f json\n"
+        "  computectl image inspect --instance web1 --disk disk1"
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """With a file or an instance."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="a disk that no guest writes to")
+        parser.add_argument("--disk-format", choices=["qcow2", "raw"], help="it is never guessed")
+        parser.add_argument("--instance", help="one of this machine that is stopped: its uuid or name")
+        parser.add_argument("--disk", default="disk0", help="of the instance (default: disk0)")
+        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[object]]:
         """Look into it."""
         # It brings oslo.utils, 0.1 s that help does without.
         from compute_agent.storage.offline.report import inspect_disk  # noqa: PLC0415
 
-        with _explained():
-            report = inspect_disk(parsed_args.file, parsed_args.disk_format, parsed_args.work_dir, parsed_args.timeout)
+        if (parsed_args.file is None) is (parsed_args.instance is None):
+            raise Failure("either a FILE or an --instance is needed", "computectl help image inspect", ExitStatus.USAGE)
+        if parsed_args.file is not None and parsed_args.disk_format is None:
+            raise Failure("--disk-format is needed with a FILE", "computectl help image inspect", ExitStatus.USAGE)
+        with ExitStack() as stack:
+            file, disk_format = parsed_args.file, parsed_args.disk_format
+            if parsed_args.instance is not None:
+                file, disk_format = stack.enter_context(self._disk_of_instance(parsed_args)), "qcow2"
+            with _explained():
+                report = inspect_disk(file, disk_format, parsed_args.work_dir, parsed_args.timeout)
         plain = msgspec.to_builtins(report)
         return self.dict2columns({name: _cell(name, value) for name, value in plain.items()})
+
+    @contextmanager
+    def _disk_of_instance(self, parsed_args: argparse.Namespace) -> Iterator[Path]:
+        from compute_agent.conf.examining import examine  # noqa: PLC0415
+        from compute_agent.storage.offline.instances import disk_of, flattened  # noqa: PLC0415
+
+        view = self.client.get_instance(self.instance_uuid(parsed_args))
+        if view.vm_state is not VmState.STOPPED or view.task is not None:
+            doing = f" ({view.task})" if view.task else ""
+            reason = f"instance {view.instance.uuid} is {view.vm_state}{doing}: only a stopped one is looked into"
+            raise Failure(reason, f"computectl stop {parsed_args.instance}")
+        settings = examine(Path(self.app.options.config_file or DEFAULT_CONFIG_FILE)).configuration.storage
+        deadline = time.monotonic() + parsed_args.timeout
+        with _explained():
+            source = disk_of(view.instance, parsed_args.disk, settings)
+            with flattened(source, parsed_args.work_dir, deadline) as flat:
+                yield flat
 
 
 class ImagePut(_DiskCommand):
@@ -79,6 +117,8 @@ class ImagePut(_DiskCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """With what is to be put."""
         parser = super().get_parser(prog_name)
+        parser.add_argument("file", metavar="FILE", type=Path, help="a disk that nobody uses")
+        parser.add_argument("--disk-format", choices=["qcow2", "raw"], required=True, help="it is never guessed")
         parser.add_argument("--copy", metavar="LOCAL:REMOTE", type=_copy, action="append", default=[])
         parser.add_argument("--ssh-key", metavar="USER:KEYFILE", type=_key, action="append", default=[])
         parser.add_argument("--password", metavar="USER", help="the password is read, never an argument")
@@ -104,7 +144,7 @@ def _explained() -> Iterator[None]:
     """No agent is asked: its advice would not help."""
     try:
         yield
-    except InvalidConfiguration as error:
+    except (InvalidConfiguration, InvalidMessage) as error:
         raise Failure(str(error), "nothing was changed; correct it", ExitStatus.USAGE) from error
     except DeadlineExceeded as error:
         raise Failure(str(error), "nothing was changed; give it longer with --timeout") from error

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from compute_agent.errors import DeadlineExceeded, StorageError
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.state import VmState
 from compute_agent.storage.offline import changes, report
 from compute_agent.storage.offline.changes import Changes
 from compute_agent.storage.offline.report import DiskReport, FileSystem, OperatingSystem, Partition
 
-from .conftest import Shell
+from .conftest import WEB1, Shell
+from .fake_client import an_instance
 
 REPORT = DiskReport(
     virtual_size=2**30,
@@ -93,3 +98,46 @@ def test_put_what_cannot_be(
 ) -> None:
     run = shell("image", "put", *DISK, *words)
     assert (run.status, reason in run.stderr + capsys.readouterr().err) == (2, True)
+
+
+def stopped(shell: Shell, **changes: Any) -> None:
+    view = an_instance(WEB1, "web1", block_devices=[BlockDevice(source_type="blank", size_gb=1)])
+    shell.client.instances = [msgspec.structs.replace(view, **{"vm_state": VmState.STOPPED} | changes)]
+
+
+def test_inspect_disk_of_instance(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stopped(shell)
+    disk = tmp_path / "state/disks" / WEB1 / "disk0.qcow2"
+    disk.parent.mkdir(parents=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1M"], check=True, timeout=20)
+    config = tmp_path / "agent.conf"
+    config.write_text(f"[DEFAULT]\ntransport_url = rabbit://b:1/\n[agent]\nstate_dir = {tmp_path}/state\n")
+    seen: list[tuple[str, bool]] = []
+
+    def look(file: Path, disk_format: str, *more: object) -> DiskReport:
+        seen.append((disk_format, file.exists()))
+        return REPORT
+
+    monkeypatch.setattr(report, "inspect_disk", look)
+    options = ("--config-file", str(config), "--host", "node1")
+    words = ("image", "inspect", "--instance", "web1", "--work-dir", str(tmp_path))
+    assert shell(*words, "-f", "json", options=options).json["virtual_size"] == 2**30
+    assert seen == [("qcow2", True)]
+    refused = shell(*words, "--disk", "disk1", options=options)
+    assert (refused.status, "the instance has no such disk" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"vm_state": VmState.ACTIVE}, "is active: only a stopped one"), ({"task": "start"}, "is stopped (start)")],
+)
+def test_inspect_disk_of_instance_that_runs(shell: Shell, changes: dict[str, Any], reason: str) -> None:
+    stopped(shell, **changes)
+    run = shell("image", "inspect", "--instance", "web1")
+    assert (run.status, reason in run.stderr, run.advice.endswith(" stop web1")) == (1, True, True)
+
+
+@pytest.mark.parametrize("words", [(), (*DISK, "--instance", "web1"), ("disk.raw",)])
+def test_inspect_what_is_not_said(shell: Shell, words: tuple[str, ...]) -> None:
+    run = shell("image", "inspect", *words)
+    assert (run.status, "needed" in run.stderr) == (2, True)
