@@ -7,18 +7,18 @@ before the guest writes to it, and forgets one when the disk is the same without
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
-import msgspec
 
 from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations.layer_records import (
+    device_of,
+    forget_layer,
+    layer_of,
+    open_disk,
+    replace_layers,
+    require_layer,
+)
 from compute_agent.agent.work import Work
 from compute_agent.errors import DeadlineExceeded, HostError, InvalidMessage
-from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.device_names import find_device
-from compute_agent.instance.devices import Disk
-from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _LOOK = 1.0
 
 def check_new_layer(work: Work) -> None:
     """The disk can have it. Nothing is undone where it cannot: the layer may be one that it has."""
-    device, layer = _device(work), _layer(work)
+    device, layer = device_of(work), layer_of(work)
     if layer in device.layers:
         raise InvalidMessage("snapshot_id", layer, "the disk has such a snapshot already")
     work.node.storage.layers.check(work.instance, device)
@@ -40,7 +40,7 @@ def check_new_layer(work: Work) -> None:
 
 def forget_marks(work: Work) -> None:
     """The next backup has no parent: the file that remembers what was written since then is not written to any more."""
-    guest, device = work.node.find_guest(work.uuid), _device(work)
+    guest, device = work.node.find_guest(work.uuid), device_of(work)
     if guest is not None:
         guest.copies.forget_marks(str(device.device_name), ())
     else:
@@ -49,51 +49,51 @@ def forget_marks(work: Work) -> None:
 
 def make_layer(work: Work) -> None:
     """Its file is there, and empty."""
-    work.node.storage.layers.make(work.instance, _device(work), _layer(work))
+    work.node.storage.layers.make(work.instance, device_of(work), layer_of(work))
 
 
 def take_layer_back(work: Work) -> None:
     """The disk is as it was, unless the guest writes to the layer: then it stays, to be deleted as any other."""
-    guest, device = work.node.find_guest(work.uuid), _device(work)
-    if guest is not None and guest.layers.writes_to(str(device.device_name), _layer(work)):
+    guest, device = work.node.find_guest(work.uuid), device_of(work)
+    if guest is not None and guest.layers.writes_to(str(device.device_name), layer_of(work)):
         LOG.warning("The guest writes to the new layer, so it stays")
         return
-    if guest is None and _layer(work) in device.layers:
+    if guest is None and layer_of(work) in device.layers:
         # It may have written before it ended.
-        work.node.storage.layers.commit(work.instance, device, _layer(work))
-    _forget(work)
+        work.node.storage.layers.commit(work.instance, device, layer_of(work))
+    forget_layer(work)
     delete_layer(work)
 
 
 def note_layer(work: Work) -> None:
     """The record has it: a guest that starts from now on writes to it."""
-    device = _device(work)
-    if _layer(work) not in device.layers:
-        _replace_layers(work, [*device.layers, _layer(work)])
+    device = device_of(work)
+    if layer_of(work) not in device.layers:
+        replace_layers(work, [*device.layers, layer_of(work)])
 
 
 def write_to_layer(work: Work) -> None:
     """This is the moment, for a guest that runs."""
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
-        with _disk(work) as disk:
+        with open_disk(work) as disk:
             guest.layers.add(disk)
 
 
 def commit_layer(work: Work) -> None:
     """What it holds is in what it stands on; the record has forgotten it while the disk is the same either way."""
-    device, layer = _device(work), _layer(work)
+    device, layer = device_of(work), layer_of(work)
     if layer not in device.layers:
         return  # of an agent that died in this step
     if work.node.find_guest(work.uuid) is None:
         work.node.storage.layers.commit(work.instance, device, layer)
     else:
         _commit_running(work, layer)
-    _forget(work)
+    forget_layer(work)
 
 
 def _commit_running(work: Work, layer: str) -> None:
-    with _disk(work) as disk:
+    with open_disk(work) as disk:
         work.guest.layers.begin_commit(work.request.request_id, disk, layer)
     while (percent := work.guest.layers.progress(work.request.request_id, _LOOK)) < 100:
         work.report(percent)
@@ -103,20 +103,20 @@ def _commit_running(work: Work, layer: str) -> None:
 
 def abandon_commit(work: Work) -> None:
     """The disk keeps its layer."""
-    guest, device, layer = work.node.find_guest(work.uuid), _device(work), _layer(work)
+    guest, device, layer = work.node.find_guest(work.uuid), device_of(work), layer_of(work)
     if guest is not None:
-        with _disk(work) as disk:
+        with open_disk(work) as disk:
             guest.layers.abandon(work.request.request_id, disk)
         if layer not in device.layers and guest.layers.writes_to(str(device.device_name), layer):
-            _replace_layers(work, [*device.layers, layer])
+            replace_layers(work, [*device.layers, layer])
 
 
 def let_go_of_layer(work: Work) -> None:
     """A guest that runs does without it. There is no way back: as long as it does not answer, it is asked again."""
     while (guest := work.node.find_guest(work.uuid)) is not None:
         try:
-            with _disk(work) as disk:
-                guest.layers.finish(work.request.request_id, disk, _layer(work))
+            with open_disk(work) as disk:
+                guest.layers.finish(work.request.request_id, disk, layer_of(work))
         except DeadlineExceeded:
             if work.hurried:
                 raise
@@ -127,15 +127,15 @@ def let_go_of_layer(work: Work) -> None:
 
 def delete_layer(work: Work) -> None:
     """Its file is gone; and where nothing runs and no layer is left, so is all that kept others away."""
-    device = _device(work)
-    work.node.storage.layers.delete(work.instance, device, _layer(work))
+    device = device_of(work)
+    work.node.storage.layers.delete(work.instance, device, layer_of(work))
     if work.node.find_guest(work.uuid) is None:
         work.node.storage.disconnect_disk(work.uuid, device)
 
 
 def empty_layer(work: Work) -> None:
     """The disk is what it was when its newest snapshot was made."""
-    device, layer = _device(work), _layer(work)
+    device, layer = device_of(work), layer_of(work)
     if layer != device.layers[-1]:
         raise InvalidMessage("snapshot_id", layer, f"later snapshots stand on it: delete {device.layers[-1]} first")
     work.node.storage.layers.empty(work.instance, device)
@@ -149,59 +149,9 @@ def fold_layers(work: Work) -> None:
             work.node.storage.layers.fold(work.instance, device)
 
 
-def refuse_layers(device: BlockDevice, field: str, verb: str) -> None:
-    """:raises InvalidMessage: the disk has layers, with which the verb does not work."""
-    if device.layers:
-        reason = f"the disk has snapshots, such as {device.layers[-1]}: delete them before {verb}"
-        raise InvalidMessage(field, device.device_name, reason)
-
-
-def require_layer(instance: Instance, arguments: Mapping[str, object]) -> None:
-    """:raises InvalidMessage: the disk that a request is about has no such layer."""
-    if arguments["snapshot_id"] not in _find(instance, arguments).layers:
-        raise InvalidMessage("snapshot_id", arguments["snapshot_id"], "the disk has no such snapshot")
-
-
 def check_layer(work: Work) -> None:
     """The disk has it."""
     require_layer(work.instance, work.request.arguments)
-
-
-@contextmanager
-def _disk(work: Work) -> Iterator[Disk]:
-    """As the record has it."""
-    disk = work.node.storage.connect_disk(work.instance, _device(work))
-    try:
-        yield disk
-    finally:
-        disk.close()
-
-
-def _device(work: Work) -> BlockDevice:
-    return _find(work.instance, work.request.arguments)
-
-
-def _find(instance: Instance, arguments: Mapping[str, object]) -> BlockDevice:
-    reference = str(arguments["disk"])
-    device = find_device(instance, reference)
-    if device is None:
-        raise InvalidMessage("disk", reference, "the instance has no such disk")
-    return device
-
-
-def _layer(work: Work) -> str:
-    return str(work.request.arguments["snapshot_id"])
-
-
-def _forget(work: Work) -> None:
-    _replace_layers(work, [layer for layer in _device(work).layers if layer != _layer(work)])
-
-
-def _replace_layers(work: Work, layers: Sequence[str]) -> None:
-    old = _device(work)
-    new = msgspec.structs.replace(old, layers=tuple(layers))
-    devices = [new if device == old else device for device in work.instance.block_devices]
-    work.change_instance(msgspec.structs.replace(work.instance, block_devices=devices), work.record.machine)
 
 
 _CHECK = Step("check_layer", check_layer)

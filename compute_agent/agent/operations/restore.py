@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compute_agent.agent.operation import Operation, Step
-from compute_agent.agent.operations.layers import refuse_layers
+from compute_agent.agent.operations.layer_records import refuse_layers
 from compute_agent.agent.work import Work
 from compute_agent.instance.device_names import find_device
 from compute_agent.instance.state import VmState

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from compute_agent.agent.operation import Operation, Step
-from compute_agent.agent.operations.layers import refuse_layers, require_layer
+from compute_agent.agent.operations.layer_records import refuse_layers, require_layer
 from compute_agent.agent.request import Request
 from compute_agent.agent.work import Work
 from compute_agent.errors import InvalidMessage
