@@ -78,6 +78,7 @@ class Scene:
             change = self.client.attach_volume if attached else self.client.detach_volume
             self.guests.finish(change(self.guest.uuid, self.volume if attached else str(self.volume.volume_id)))
             if attached and self.volume.source_type == "blank":
+                until(lambda: "vdb" in self.run("ls /sys/block"))  # the guest looks when it has the time
                 self.mark("vdb", VOLUME_MARK)
 
     def boot_other(self, *devices: BlockDevice) -> None:
