@@ -179,6 +179,19 @@ class FakeClient:
     def snapshot_instance(self, instance_uuid: str, image_id: str, **arguments: Any) -> Accepted:
         return self._accept("snapshot", instance_uuid, {"image_id": image_id, **arguments})
 
+    def volume_snapshot_create(self, instance_uuid: str, disk: str, snapshot_id: str, *, request_id: str) -> Accepted:
+        return self._accept_layer("create", instance_uuid, disk, snapshot_id, request_id)
+
+    def volume_snapshot_delete(self, instance_uuid: str, disk: str, snapshot_id: str, *, request_id: str) -> Accepted:
+        return self._accept_layer("delete", instance_uuid, disk, snapshot_id, request_id)
+
+    def volume_snapshot_revert(self, instance_uuid: str, disk: str, snapshot_id: str, *, request_id: str) -> Accepted:
+        return self._accept_layer("revert", instance_uuid, disk, snapshot_id, request_id)
+
+    def _accept_layer(self, what: str, instance_uuid: str, disk: str, snapshot_id: str, request_id: str) -> Accepted:
+        arguments = {"disk": disk, "snapshot_id": snapshot_id, "request_id": request_id}
+        return self._accept(f"volume_snapshot_{what}", instance_uuid, arguments)
+
     def backup_instance(self, instance_uuid: str, backup_id: str, **arguments: Any) -> Accepted:
         return self._accept("backup", instance_uuid, {"backup_id": backup_id, **arguments})
 
