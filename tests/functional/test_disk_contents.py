@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from compute_agent.host.processes import ProcessEntry, find_processes
+from compute_agent.instance.block_device import BlockDevice, Image
 from sandbox import images
 from sandbox.commands import run
 from sandbox.images.linux import CLOUD, kernel_tree
+from sandbox.node import Node
+from tests.functional.guests import Guests, an_order
 
 COMPUTECTL = Path(sys.executable).with_name("computectl")
 SECONDS = 600
@@ -48,12 +51,15 @@ class Workshop:
 
     def runs(self, verb: str, *words: str, status: int = 0, stdin: str = "") -> str:
         """What ``computectl image VERB DISK`` says."""
+        return self.says("image", verb, str(self.disk), "--disk-format", "qcow2", *words, status=status, stdin=stdin)
+
+    def says(self, *words: str, status: int = 0, stdin: str = "") -> str:
+        """What ``computectl`` says that works here."""
         tree = kernel_tree(CLOUD)
         (modules,) = (tree / "root/lib/modules").iterdir()
-        options = ["--disk-format", "qcow2", "--work-dir", str(self.room)]
         shell = ["unshare", "--mount", "sh", "-c", _WITH_MODULES, "sh", str(self._mount_point)]
         done = subprocess.run(
-            [*shell, str(COMPUTECTL), "image", verb, str(self.disk), *options, *words],
+            [*shell, str(COMPUTECTL), *words, "--work-dir", str(self.room)],
             env=os.environ | {"SUPERMIN_KERNEL": str(tree / "vmlinuz"), "SUPERMIN_MODULES": str(modules)},
             input=stdin,
             capture_output=True,
@@ -100,6 +106,21 @@ def test_what_is_in_a_debian(workshop: Workshop) -> None:
     assert [one["type"] for one in report["file_systems"]] == ["vfat", "ext4"]
     assert [one["start"] for one in report["partitions"]] == [1 << 20, 64 << 20]
     assert report["virtual_size"] == 1 << 30
+
+
+def test_disk_of_an_instance_that_is_stopped(workshop: Workshop, node: Node, guests: Guests) -> None:
+    path = images.debian_image()
+    image = Image(url=f"file://{path}", checksum=images.checksum(path), disk_format="qcow2")
+    disk = BlockDevice(source_type="image", image=image, size_gb=2)
+    guest = guests.boot(an_order(config_drive=False, block_devices=[disk]))
+    words = ("--config-file", str(node.config_file), "image", "inspect", "--instance", guest.uuid, "-f", "json")
+    assert "is active: only a stopped one" in workshop.says(*words, status=1)
+    guests.finish(guests.client.stop_instance(guest.uuid, timeout=0))
+    report = json.loads(workshop.says(*words))
+    (system,) = report["operating_systems"]
+    assert (system["distribution"], report["virtual_size"]) == ("debian", 2 << 30)
+    guests.finish(guests.client.start_instance(guest.uuid))
+    guests.await_console(guest.uuid, "GUEST READY", times=2)
 
 
 def test_files_keys_and_a_password(workshop: Workshop) -> None:

@@ -20,6 +20,7 @@ from compute_agent.cli.arguments import readable_file, seconds
 from compute_agent.cli.columns import Nested, Perhaps, Size
 from compute_agent.cli.commands.base import ComputeCommand
 from compute_agent.cli.failure import ExitStatus, Failure
+from compute_agent.cli.threads import forbid_eventlet
 from compute_agent.conf import DEFAULT_CONFIG_FILE
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidConfiguration, InvalidMessage
 from compute_agent.instance.state import VmState
@@ -86,6 +87,8 @@ class ImageInspect(_DiskCommand, ShowOne):
 
     @contextmanager
     def _disk_of_instance(self, parsed_args: argparse.Namespace) -> Iterator[Path]:
+        forbid_eventlet()
+        # It brings oslo.messaging.
         from compute_agent.conf.examining import examine  # noqa: PLC0415
         from compute_agent.storage.offline.instances import disk_of, flattened  # noqa: PLC0415
 
