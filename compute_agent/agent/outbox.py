@@ -50,8 +50,16 @@ class Outbox:
                 self._wake.wait()
             except ComputeAgentError as error:
                 LOG.warning("Notifications wait, the broker did not take one: %s", error)
-                pause = min(pause * 2, LONGEST_PAUSE)
-                self._closed.wait(pause)
+                pause = self._rest(pause)
+            except Exception:  # the thread's edge: a defect of ours must not keep the next ones from being delivered
+                LOG.exception("Notifications wait, and nobody foresaw why")
+                pause = self._rest(pause)
+
+    def _rest(self, pause: float) -> float:
+        """How long the next rest is."""
+        pause = min(pause * 2, LONGEST_PAUSE)
+        self._closed.wait(pause)
+        return pause
 
     def _deliver(self) -> None:
         while batch := self._journal.waiting_notifications(BATCH):

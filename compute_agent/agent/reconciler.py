@@ -51,6 +51,8 @@ class Reconciler:
                 self._node.journal.forget_operations_beyond(self._node.settings.operation_history)
             except ComputeAgentError as error:
                 LOG.warning("This look at the node was cut short: %s", error)
+            except Exception:  # the thread's edge: the next look may go well
+                LOG.exception("This look at the node was cut short, and nobody foresaw why")
             self._closed.wait(self._interval)
 
     def look(self) -> None:

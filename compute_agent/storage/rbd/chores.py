@@ -42,4 +42,6 @@ class Chores:
                     chore()
                 except ComputeAgentError as error:
                     LOG.warning("Something about Ceph has to wait: %s", error)
+                except Exception:  # the thread's edge: the other chores are to be done all the same
+                    LOG.exception("Something about Ceph has to wait, and nobody foresaw why")
             self._wanted.wait(_INTERVAL)
