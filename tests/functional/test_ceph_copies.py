@@ -22,7 +22,7 @@ from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import OperationState
-from compute_agent.rpc.client import BackupChoices
+from compute_agent.rpc.copy_verbs import BackupChoices
 from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
 from compute_agent.storage.rbd.notes import Note, write_note

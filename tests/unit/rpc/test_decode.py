@@ -9,7 +9,7 @@ import pytest
 
 from compute_agent.errors import InvalidMessage
 from compute_agent.rpc.decode import MAX_SIZE, decode
-from compute_agent.rpc.messages import BuildAndRunInstance, StopInstance
+from compute_agent.rpc.messages.instances import BuildAndRunInstance, StopInstance
 
 UUID = "11111111-2222-4333-8444-555555555555"
 

@@ -1,0 +1,44 @@
+"""The host, and what goes on on it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from compute_agent.instance.wire import Uuid
+from compute_agent.rpc.messages.base import Message
+
+
+class GetHost(Message, frozen=True):
+    """What this host is, has and can do."""
+
+
+class ListImages(Message, frozen=True):
+    """What the image cache of this host holds."""
+
+
+class PruneImages(Message, frozen=True):
+    """Remove from the image cache of this host what nobody uses; it is fetched again when it is needed."""
+
+
+class GetOperation(Message, frozen=True):
+    """One operation, by its request id."""
+
+    request_id: Uuid
+
+
+class ListOperations(Message, frozen=True):
+    """The latest operations, newest first; of one instance, where it is given."""
+
+    instance_uuid: Uuid | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    GetHost,
+    ListImages,
+    PruneImages,
+    GetOperation,
+    ListOperations,
+)
