@@ -22,7 +22,10 @@
      │    └── StorageError             a download, a disk or its directory
      │         └── DiskInUse           somebody else writes to it, or stands on it: the message says who
      ├── GuestError
-     │    ├── BadGuestAddress          what a guest points its devices to is not its memory
+     │    ├── MachineError             one of a machine of our own (vmm)
+     │    │    ├── BadGuestAddress     what a guest points its devices to is not its memory
+     │    │    ├── AddressInUse        two devices cannot answer at the same address
+     │    │    └── DeviceError         who serves a device refuses, or is not there any more
      │    ├── GuestGone                no process runs this guest any more
      │    ├── DetachRefused            the guest has not let go of a device, which is as it was
      │    ├── GuestStartFailed         the hypervisor ended or refused while starting; no process is left
@@ -166,8 +169,26 @@ class GuestError(ComputeAgentError):
     """Something about one guest's process."""
 
 
-class BadGuestAddress(GuestError):
+class MachineError(GuestError):
+    """Something inside a machine of our own."""
+
+
+class BadGuestAddress(MachineError):
     """A guest's driver, or who loads the guest, means memory that the guest does not have. Nothing was touched."""
+
+
+class AddressInUse(MachineError):
+    """Two devices would answer at the same address; nothing was changed."""
+
+    def __init__(self, wanted: str, there: str) -> None:
+        super().__init__(wanted, there)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} is taken by what is at {self.args[1]}"
+
+
+class DeviceError(MachineError):
+    """Who serves a guest's device, in the kernel or in another process, refuses something or is not there any more."""
 
 
 class GuestGone(GuestError):

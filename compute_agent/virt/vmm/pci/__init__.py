@@ -1,0 +1,1 @@
+"""PCI, as a guest finds its devices: one bus, no interrupt pins (MSI-X only)."""
