@@ -125,8 +125,8 @@ class Guest(Protocol):
         :raises DetachRefused: the guest has not let go of it; the disk is as it was, and this may be repeated.
         """
 
-    def resize_disk(self, name: str, size: int) -> None:
-        """Tell the guest that a disk has `size` bytes now; a local file is grown."""
+    def resize_disk(self, name: str, size: int | None) -> None:
+        """Tell the guest that a disk has `size` bytes now; a local file is grown. None: as many as its server gives."""
 
     def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
         """Limit a disk anew; None: not at all."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compute_agent.instance.block_device import BlockDevice, Encryption, Image
+from compute_agent.instance.block_device import BlockDevice, Encryption, Image, RbdConnection, RbdVolume
 from compute_agent.instance.model import Instance
 from compute_agent.storage.server.launch import find_servers
 from sandbox import audit, images
@@ -144,3 +144,33 @@ def test_an_agent_that_dies_while_a_container_is_made_makes_it_anew(
     until(lambda: f"{order.uuid}_disk0" not in ceph.rbd("ls", ceph.pool), 90)
     guest = with_disk(guests, disk)
     assert sector(guests, guest, 32767) == "legible tail"
+
+
+def a_volume(ceph: Ceph, encryption: Encryption, path: Path) -> BlockDevice:
+    """As Cinder makes an encrypted one: 64 MiB of content, and a header before it."""
+    (path.parent / "key").write_text(PASSPHRASE)
+    secret, options = f"secret,id=key,file={path.parent / 'key'}", "key-secret=key,iter-time=10"
+    run("qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o", options, path, "64M")
+    name = f"{ceph.pool}/volume-{uuid.uuid4()}"
+    ceph.rbd("import", "--no-progress", str(path), name)
+    data = RbdVolume(name=name, auth_username=ceph.user, secret_uuid=ceph.secret_uuid)
+    connection = RbdConnection(data=data)
+    volume_id = name.rpartition("volume-")[2]
+    return BlockDevice(source_type="volume", volume_id=volume_id, connection_info=connection, encryption=encryption)
+
+
+def test_a_volume_that_its_owner_has_grown_shows_its_content_to_the_end(
+    ceph: Ceph, guests: Guests, encryption: Encryption, tmp_path: Path
+) -> None:
+    guest = guests.boot(an_order(config_drive=False, block_devices=[]))
+    volume = a_volume(ceph, encryption, tmp_path / "volume")
+    header = (tmp_path / "volume").stat().st_size - 64 * MIB
+    guests.finish(guests.client.attach_volume(guest.uuid, volume))
+    assert run_inside(guests, guest.uuid, "cat /sys/block/vda/size") == str(64 * MIB // 512)
+    ceph.rbd("resize", "--no-progress", "--size", "1G", f"{ceph.pool}/volume-{volume.volume_id}")
+    guests.finish(guests.client.extend_volume(guest.uuid, str(volume.volume_id), 1))
+    sectors = SECTORS_OF_A_GIB - header // 512
+    assert run_inside(guests, guest.uuid, "cat /sys/block/vda/size") == str(sectors)
+    write(guests, guest, "legible", sectors - 1)
+    assert sector(guests, guest, sectors - 1) == "legible"
+    guests.finish(guests.client.detach_volume(guest.uuid, str(volume.volume_id)))

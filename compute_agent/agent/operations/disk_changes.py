@@ -28,7 +28,8 @@ def grow_disk(work: Work) -> None:
         finally:
             fresh.close()
     if guest is not None:
-        guest.resize_disk(str(device.device_name), _size(work))
+        # A server gives a container of a volume's owner, of which the guest sees only the content.
+        guest.resize_disk(str(device.device_name), _size(work) if fresh is None else None)
 
 
 def note_size(work: Work) -> None:

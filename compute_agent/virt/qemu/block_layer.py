@@ -68,15 +68,15 @@ class BlockLayer:
         nodes = self._execute("query-named-block-nodes", {"flat": True})
         return next(int(node["image"]["virtual-size"]) for node in nodes if node["node-name"] == top)
 
-    def resize(self, top: str, size: int) -> None:
-        """Give the disk `size` bytes and tell the guest.
+    def resize(self, top: str, size: int | None) -> None:
+        """Give the disk `size` bytes (None: what it has) and tell the guest.
 
         :raises MonitorError: it has more already, which would be lost.
         """
         present = self.size(top)
-        if present > size:
+        if size is not None and present > size:
             raise MonitorError(f"{top} has {present} bytes, and is not cut off at {size}")
-        self._execute("block_resize", {"node-name": top, "size": size})
+        self._execute("block_resize", {"node-name": top, "size": present if size is None else size})
 
     def limit(self, disk: str, top: str, qos: DiskQos | None) -> None:
         """Put a disk under these limits, and all that shares them."""

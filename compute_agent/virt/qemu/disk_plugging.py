@@ -53,7 +53,7 @@ class DiskPlugging:
         self._unplug(name)
         self._nodes.remove(name)
 
-    def resize(self, name: str, size: int) -> None:
+    def resize(self, name: str, size: int | None) -> None:
         """See the contract."""
         self._nodes.resize(self.top(name), size)
 

@@ -133,7 +133,7 @@ class QemuGuest:
     def detach_disk(self, name: str) -> None:
         self._disks.detach(name)
 
-    def resize_disk(self, name: str, size: int) -> None:
+    def resize_disk(self, name: str, size: int | None) -> None:
         self._disks.resize(name, size)
 
     def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:

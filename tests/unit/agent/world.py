@@ -57,7 +57,7 @@ class World:
     """Instances that have a disk from outside."""
     plugged: dict[str, DiskQos | None] = field(default_factory=dict)
     """Disks that a guest has got while it ran, and their limits."""
-    sizes: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int | None] = field(default_factory=dict)
     jobs: set[str] = field(default_factory=set)
     """Under way in the guest's process, or done and not dismissed."""
     marks: set[str] = field(default_factory=set)
@@ -187,7 +187,7 @@ class FakeGuest:
     def detach_disk(self, name: str) -> None:
         self._world.touch("detach", lambda: self._world.plugged.pop(name, None) and None)
 
-    def resize_disk(self, name: str, size: int) -> None:
+    def resize_disk(self, name: str, size: int | None) -> None:
         self._world.touch("resize", lambda: self._world.sizes.update({name: size}))
 
     def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
