@@ -1,0 +1,78 @@
+"""The byte code in which ACPI's DSDT describes devices; as much of it as ours needs.
+
+Source: ACPI 6.4, 20.2 (AML grammar); 19.3.4 and 6.1.5 (names of EISA devices).
+"""
+
+from __future__ import annotations
+
+import struct
+
+_ZERO, _ONE, _NAME, _BYTE, _WORD, _DWORD, _STRING, _QWORD = 0x00, 0x01, 0x08, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E
+_SCOPE, _BUFFER, _PACKAGE = b"\x10", b"\x11", b"\x12"
+_DEVICE = b"\x5b\x82"
+_MULTIPLE_NAMES, _TWO_NAMES = 0x2F, 0x2E
+
+Data = int | str | bytes | list[int]
+"""What a name can stand for: a number, a text, a buffer, a package of numbers."""
+
+
+class EisaId(int):
+    """A device's name, such as ``PNP0501``, as the number that AML has for it."""
+
+    def __new__(cls, name: str) -> EisaId:
+        first, second, third = (ord(letter) - 0x40 for letter in name[:3])
+        packed = struct.pack(">HH", first << 10 | second << 5 | third, int(name[3:], 16))
+        return super().__new__(cls, int.from_bytes(packed, "little"))
+
+
+def integer(value: int) -> bytes:
+    """The shortest form of it."""
+    if value in (_ZERO, _ONE):
+        return bytes([value])
+    for prefix, layout in ((_BYTE, "<B"), (_WORD, "<H"), (_DWORD, "<I")):
+        if value < 1 << 8 * struct.calcsize(layout):
+            return bytes([prefix]) + struct.pack(layout, value)
+    return bytes([_QWORD]) + struct.pack("<Q", value)
+
+
+def data(value: Data) -> bytes:
+    """A constant."""
+    if isinstance(value, int):
+        return integer(value)
+    if isinstance(value, str):
+        return bytes([_STRING]) + value.encode("ascii") + b"\0"
+    if isinstance(value, bytes):
+        return _BUFFER + _with_length(integer(len(value)) + value)
+    return _PACKAGE + _with_length(bytes([len(value)]) + b"".join(map(integer, value)))
+
+
+def path(text: str) -> bytes:
+    r"""A name such as ``_HID``, ``\_SB`` or ``\_SB.PCI0``."""
+    root, relative = (b"\\", text[1:]) if text.startswith("\\") else (b"", text)
+    segments = [segment.ljust(4, "_").encode("ascii") for segment in relative.split(".")]
+    prefix = {1: b"", 2: bytes([_TWO_NAMES])}.get(len(segments), bytes([_MULTIPLE_NAMES, len(segments)]))
+    return root + prefix + b"".join(segments)
+
+
+def name(text: str, value: Data) -> bytes:
+    """``Name (text, value)``"""
+    return bytes([_NAME]) + path(text) + data(value)
+
+
+def scope(text: str, *terms: bytes) -> bytes:
+    """``Scope (text) {terms}``"""
+    return _SCOPE + _with_length(path(text) + b"".join(terms))
+
+
+def device(text: str, *terms: bytes) -> bytes:
+    """``Device (text) {terms}``"""
+    return _DEVICE + _with_length(path(text) + b"".join(terms))
+
+
+def _with_length(content: bytes) -> bytes:
+    """PkgLength counts itself: one byte up to 63, else 4 bits and one to three bytes."""
+    if len(content) + 1 < 1 << 6:
+        return bytes([len(content) + 1]) + content
+    more = next(more for more in (1, 2, 3) if len(content) + 1 + more < 1 << 4 + 8 * more)
+    length = len(content) + 1 + more
+    return bytes([more << 6 | length & 0xF]) + (length >> 4).to_bytes(more, "little") + content

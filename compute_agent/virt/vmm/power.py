@@ -1,0 +1,110 @@
+"""ACPI's fixed hardware: power off, the power button, and the power management timer.
+
+Source: ACPI 6.4, 4.8.3.1 (PM1 event registers), 4.8.3.2 (PM1 control register) and 4.8.3.3 (timer).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import IntEnum
+
+import msgspec
+
+from compute_agent.virt.vmm.interrupts import Line
+
+PORTS = range(0x600, 0x610)
+SCI_GSI = 9
+"""The interrupt of all this; a level."""
+SLEEP_TYPE_OFF = 5
+"""What ``_S5`` says in the DSDT."""
+_TIMER_HZ, _SECOND = 3_579_545, 1_000_000_000
+_POWER_BUTTON = 0x0100
+_SCI_ENABLED = 0x0001
+_SLEEP = 0x2000
+_CONTROL_KEPT = 0x1C02
+
+
+class Register(IntEnum):
+    """Offsets from the first port."""
+
+    STATUS = 0
+    ENABLE = 2
+    CONTROL = 4
+    TIMER = 8
+    END = 12
+
+
+class PowerState(msgspec.Struct, frozen=True):
+    """What survives a suspension; the timer in ticks."""
+
+    status: int
+    enabled: int
+    control: int
+    timer: int
+
+
+class Power:
+    """The block of registers. It is always in ACPI mode: there is no firmware to hand over from."""
+
+    def __init__(self, interrupt: Line, power_off: Callable[[], None]) -> None:
+        """:param power_off: called on the thread of the vCPU that asked."""
+        self._interrupt = interrupt
+        self._power_off = power_off
+        self._status = self._enabled = self._control = 0
+        self._timer_start = 0
+
+    def press_button(self) -> None:
+        """What a guest makes of it is its own affair; most shut down."""
+        self._status |= _POWER_BUTTON
+        self._update_interrupt()
+
+    def read(self, offset: int, size: int) -> int:
+        registers = (
+            self._status
+            | self._enabled << 8 * Register.ENABLE
+            | (self._control | _SCI_ENABLED) << 8 * Register.CONTROL
+            | self._ticks() << 8 * Register.TIMER
+        )
+        return registers >> 8 * offset
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        for place, byte in enumerate(value.to_bytes(size, "little"), offset):
+            self._write_byte(place, byte)
+        self._update_interrupt()
+
+    def reset(self) -> None:
+        """The timer runs on."""
+        self._status = self._enabled = self._control = 0
+        self._update_interrupt()
+
+    def state(self) -> PowerState:
+        return PowerState(self._status, self._enabled, self._control, self._ticks())
+
+    def restore(self, state: PowerState) -> None:
+        self._status, self._enabled, self._control = state.status, state.enabled, state.control
+        self._timer_start = 0
+        self._timer_start = self._ticks() - state.timer
+        self._update_interrupt()
+
+    def _write_byte(self, place: int, byte: int) -> None:
+        if place < Register.ENABLE:
+            self._status &= ~(byte << 8 * place)
+        elif place < Register.CONTROL:
+            self._enabled = _with_byte(self._enabled, place - Register.ENABLE, byte)
+        elif place < Register.CONTROL + 2:
+            written = _with_byte(0, place - Register.CONTROL, byte)
+            self._control = _with_byte(self._control, place - Register.CONTROL, byte) & _CONTROL_KEPT
+            if written & _SLEEP and written >> 10 & 7 == SLEEP_TYPE_OFF:
+                self._power_off()
+
+    def _ticks(self) -> int:
+        return (time.monotonic_ns() * _TIMER_HZ // _SECOND - self._timer_start) & 0xFFFFFFFF
+
+    def _update_interrupt(self) -> None:
+        self._interrupt.set(bool(self._status & self._enabled))
+
+
+def _with_byte(value: int, place: int, byte: int) -> int:
+    shift = 8 * place
+    return value & ~(0xFF << shift) | byte << shift

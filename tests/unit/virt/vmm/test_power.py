@@ -1,0 +1,96 @@
+"""What a kernel does with ACPI's fixed hardware."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compute_agent.virt.vmm.interrupts import Interrupts
+from compute_agent.virt.vmm.power import PORTS, Power, Register
+from tests.unit.virt.vmm.parts import KvmRecord
+
+SCI, BUTTON, SCI_ENABLED, SLEEP = 9, 0x100, 1, 1 << 13
+
+
+class Machine:
+    def __init__(self) -> None:
+        self.kvm, self.offs = KvmRecord(), 0
+        self.power = Power(Interrupts(self.kvm).line(SCI), self._off)
+
+    def _off(self) -> None:
+        self.offs += 1
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def test_the_button_interrupts_until_it_is_seen(machine: Machine) -> None:
+    machine.power.press_button()
+    assert not machine.kvm.high
+    machine.power.write(Register.ENABLE, 2, BUTTON)
+    assert machine.kvm.high == {SCI}
+    assert machine.power.read(Register.STATUS, 2) & 0xFFFF == BUTTON
+    machine.power.write(Register.STATUS, 2, 0x00FF)
+    assert machine.kvm.high == {SCI}
+    machine.power.write(Register.STATUS, 2, BUTTON)
+    assert not machine.kvm.high
+    assert machine.power.read(Register.STATUS, 2) & 0xFFFF == 0
+
+
+def test_status_and_enable_at_once_and_in_bytes(machine: Machine) -> None:
+    machine.power.write(Register.ENABLE + 1, 1, BUTTON >> 8)
+    assert machine.power.read(Register.STATUS, 4) & 0xFFFFFFFF == BUTTON << 16
+    machine.power.press_button()
+    assert machine.power.read(Register.STATUS + 1, 1) & 0xFF == BUTTON >> 8
+    machine.power.write(Register.STATUS, 4, BUTTON << 16 | BUTTON)
+    assert not machine.kvm.high
+
+
+@pytest.mark.parametrize(("value", "offs"), [(5 << 10 | SLEEP, 1), (5 << 10, 0), (3 << 10 | SLEEP, 0), (SCI_ENABLED, 0)])
+def test_power_off(machine: Machine, value: int, offs: int) -> None:
+    machine.power.write(Register.CONTROL, 2, value)
+    assert machine.offs == offs
+    assert machine.power.read(Register.CONTROL, 2) & (SCI_ENABLED | SLEEP) == SCI_ENABLED
+
+
+def test_the_timer_counts_at_its_rate(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0]
+    monkeypatch.setattr("compute_agent.virt.vmm.power.time.monotonic_ns", lambda: clock[0])
+    first = machine.power.read(Register.TIMER, 4) & 0xFFFFFFFF
+    clock[0] += 2_000_000_000
+    assert (machine.power.read(Register.TIMER, 4) & 0xFFFFFFFF) - first == 2 * 3_579_545
+
+
+def test_a_suspended_machine_goes_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compute_agent.virt.vmm.power.time.monotonic_ns", lambda: 10**12)
+    machine.power.write(Register.ENABLE, 2, BUTTON)
+    machine.power.press_button()
+    state = machine.power.state()
+    monkeypatch.setattr("compute_agent.virt.vmm.power.time.monotonic_ns", lambda: 5)
+    other = Machine()
+    other.power.restore(state)
+    assert other.kvm.high == {SCI}
+    assert other.power.state() == state
+
+
+def test_reset_forgets_the_button(machine: Machine) -> None:
+    machine.power.write(Register.ENABLE, 2, BUTTON)
+    machine.power.press_button()
+    machine.power.reset()
+    assert not machine.kvm.high
+
+
+_ACCESS = st.tuples(st.integers(0, len(PORTS) - 1), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**64 - 1))
+
+
+@given(st.lists(_ACCESS, max_size=30))
+def test_nothing_that_a_guest_writes_to_it_hurts(accesses: list[tuple[int, int, int]]) -> None:
+    machine = Machine()
+    for offset, size, value in accesses:
+        machine.power.write(offset, size, value & (1 << 8 * size) - 1)
+        assert machine.power.read(offset, size) >= 0
