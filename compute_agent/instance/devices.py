@@ -35,6 +35,10 @@ class NbdSource:
     """A connected stream socket on which nothing has been said yet."""
     _closed: bool = field(default=False, repr=False)
 
+    def twin(self) -> NbdSource:
+        """The same connection, for somebody who closes it himself."""
+        return NbdSource(export=self.export, fd=os.dup(self.fd))
+
     def cut(self) -> None:
         """End the connection for all who have it, also those who wait for something on it."""
         with socket.socket(fileno=os.dup(self.fd)) as connection, suppress(OSError):  # it may have ended

@@ -16,7 +16,7 @@ from typing import Any
 
 from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
 from compute_agent.host.processes import Process
-from compute_agent.instance.devices import FileSource
+from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.virt.copies import DiskCopy
 from compute_agent.virt.qemu.block_graph import content_of
 from compute_agent.virt.qemu.moments import Moments
@@ -43,6 +43,8 @@ class CopyJobs:
         self._seconds = settings.command_timeout
         self._longest_halt = settings.copy_halt_timeout
         self._seen = (-1, 0.0)
+        self._connections: list[NbdSource] = []
+        """To targets; this agent's own ends of them, if it has begun the copies."""
         self._changed = threading.Event()
 
     def begin(self, name: str, copies: Sequence[DiskCopy]) -> bool | None:
@@ -53,6 +55,7 @@ class CopyJobs:
         self.end()  # what an agent left that was killed before its jobs began
         try:
             actions = [action for copy in copies for action in self._prepare(name, copy)]
+            self._connections = [copy.target.twin() for copy in copies if isinstance(copy.target, NbdSource)]
             return self._moments.have(actions)
         except MonitorError:
             self._remove_targets()
@@ -63,7 +66,19 @@ class CopyJobs:
         return self._moments.at(act)
 
     def progress(self, name: str, seconds: float) -> int:
-        """See the contract."""
+        """See the contract.
+
+        A guest that begins to use a disk anew (a reboot does) waits for what is under way to a target, and all of its
+        process with it: its monitor could not have it cut off.
+        """
+        try:
+            return self._look(name, seconds)
+        except DeadlineExceeded:
+            for connection in self._connections:
+                connection.cut()
+            raise
+
+    def _look(self, name: str, seconds: float) -> int:
         self._changed.clear()
         jobs = self._jobs(name)
         if any(job["status"] != "concluded" for job in jobs) and self._changed.wait(seconds):
@@ -187,6 +202,8 @@ class CopyJobs:
             self._changed.clear()
 
     def _remove_targets(self) -> None:
+        while self._connections:
+            self._connections.pop().close()
         for node in self._nodes():
             if node.endswith(_TARGET):
                 self._execute("blockdev-del", {"node-name": node})

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from compute_agent.errors import MonitorError
+from compute_agent.errors import DeadlineExceeded, MonitorError
 from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.copies import DiskCopy
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from tests.unit.virt.conftest import UUID, MakeHypervisor, tiny_request
-from tests.unit.virt.waiting import until
+from tests.unit.virt.waiting import until, until_said
 
 
 @pytest.fixture
@@ -134,11 +134,9 @@ def pass_on(source: socket.socket, target: socket.socket, longest: int) -> None:
             target.sendall(piece)
 
 
-def test_a_server_that_falls_silent_is_given_up(
-    make_hypervisor: MakeHypervisor, request_: StartRequest, directory: Path, server: subprocess.Popen[bytes]
-) -> None:
-    """While the first block is written to it; nothing that the guest's process does waits for it."""
-    guest = make_hypervisor(copy_halt_timeout=0.5).start(request_)
+@pytest.fixture
+def silent(directory: Path, server: subprocess.Popen[bytes]) -> Iterator[DiskCopy]:
+    """A copy to a server that falls silent while the first block is written to it."""
     theirs, ours = socket.socketpair()
     with ours, connected(directory) as far:
         ways = ((ours, far, 4096), (far, ours, 1 << 20))
@@ -146,13 +144,42 @@ def test_a_server_that_falls_silent_is_given_up(
         for thread in threads:
             thread.start()
         copy = a_copy_to(theirs)
-        guest.copies.begin("one", [copy])
+        yield copy
         assert isinstance(copy.target, NbdSource)
         copy.target.close()
-        with pytest.raises(MonitorError, match=r"nothing has been copied for 0\.5 s"):
-            until(lambda: guest.copies.progress("one", 0.1) == 100)
-        guest.copies.end()
-        assert guest.status() is PowerState.RUNNING
-        far.shutdown(socket.SHUT_RDWR)
+        for end in (ours, far):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join()
+
+
+def test_a_server_that_falls_silent_is_given_up(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, silent: DiskCopy
+) -> None:
+    """Nothing that the guest's process does waits for it."""
+    hypervisor = make_hypervisor(copy_halt_timeout=0.5)
+    guest = hypervisor.start(request_)
+    until_said(hypervisor, UUID, b">")
+    guest.copies.begin("one", [silent])
+    with pytest.raises(MonitorError, match=r"nothing has been copied for 0\.5 s"):
+        until(lambda: guest.copies.progress("one", 0.1) == 100)
+    guest.copies.end()
+    assert guest.status() is PowerState.RUNNING
+
+
+def test_a_guest_that_is_reset_meanwhile_is_freed(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, silent: DiskCopy
+) -> None:
+    """QEMU waits for the server before it resets a disk, and answers nobody until then."""
+    hypervisor = make_hypervisor(command_timeout=1.0)
+    guest = hypervisor.start(request_)
+    until_said(hypervisor, UUID, b">")
+    guest.copies.begin("one", [silent])
+    with suppress(DeadlineExceeded):
+        guest.reset()
+    with pytest.raises(DeadlineExceeded):
+        until(lambda: guest.copies.progress("one", 0.1) == 100)
+    until(lambda: guest.status() is PowerState.RUNNING)
+    guest.copies.end()
+    assert guest.copies.marks("disk0") == {"full"}
