@@ -35,6 +35,10 @@ class VirtioDevice:
         """Whoever serves the queue waits for its eventfd; else `notified` is called."""
         return True
 
+    def accepts(self, features: int) -> bool:
+        """Some features make no sense without others; `features` are among its own."""
+        return True
+
     def configuration(self) -> bytes:
         """The type's own fields, which the driver reads."""
         return b""
@@ -52,6 +56,9 @@ class VirtioDevice:
         :raises DeviceError: who served them does not say where; they do not serve any more.
         """
         raise NotImplementedError
+
+    def was_reset(self) -> None:
+        """By the driver or with the machine, and stopped before."""
 
     def notified(self, queue: Queue) -> None:
         """The driver has made buffers available.

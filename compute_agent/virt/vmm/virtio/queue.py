@@ -66,6 +66,12 @@ class Queue:
         if self.call != NO_CALL:
             os.eventfd_write(self.call, 1)
 
+    def wake(self) -> None:
+        """Somebody begins to serve it, perhaps amid its work: what was told to who served it before is told again."""
+        assert self.kick is not None
+        os.eventfd_write(self.kick, 1)
+        self.interrupt()
+
     def reset(self) -> None:
         self.restore(QueueState(self.largest, 0, 0, 0, False, NO_VECTOR, 0))
         self.call = NO_CALL

@@ -127,6 +127,7 @@ class Agreement:
         self.status = self.features = 0
         for queue in self.queues:
             queue.reset()
+        self.device.was_reset()
 
     def state(self) -> AgreementState:
         """While it is paused."""
@@ -149,7 +150,9 @@ class Agreement:
             queue.close()
 
     def _are_features_good(self) -> bool:
-        return not self.features & ~self.device.features and bool(self.features & VERSION_1)
+        if self.features & ~self.device.features or not self.features & VERSION_1:
+            return False
+        return self.device.accepts(self.features)
 
     def _stop(self) -> None:
         try:

@@ -88,7 +88,7 @@ class VhostUserBlock(VirtioDevice):
         for queue in self._started:
             give_queue(self._server, queue.number, queue)
             self._server.enable(queue.number)
-            queue.interrupt()  # what was finished while it was being stopped interrupted nobody
+            queue.wake()
 
     def stop(self, queues: Sequence[Queue]) -> None:
         started, self._started = self._started, []
