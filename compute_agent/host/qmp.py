@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakMethod
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError, Runstate
 
 from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
 from compute_agent.host.processes import Process
@@ -25,6 +25,10 @@ from compute_agent.host.processes import Process
 T = TypeVar("T")
 OnEvent = Callable[[Mapping[str, Any]], None]
 
+_ATTEMPTS, _PAUSE = 4, 0.1
+"""To agree with a monitor, and seconds between two of them: one that has not noticed yet that its last client died
+takes the next for it.
+"""
 _END_SEEN_WITHIN = 1.0
 """Seconds from a dying process's closed socket to its pidfd telling of it."""
 
@@ -187,6 +191,10 @@ class Monitor:
     async def _open(self, former: asyncio.Task[_Connection] | None) -> _Connection:
         if former is not None and not _has_failed(former):
             await former.result().close()
+        for _ in range(_ATTEMPTS - 1):
+            with contextlib.suppress(ConnectError):
+                return await _Connection.open(self._path, self._on_event)
+            await asyncio.sleep(_PAUSE)
         return await _Connection.open(self._path, self._on_event)
 
     async def _close(self) -> None:
