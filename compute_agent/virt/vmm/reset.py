@@ -13,7 +13,6 @@ from compute_agent.virt.vmm.address_space import AddressSpace
 KEYBOARD_PORT, SYSTEM_CONTROL_PORT = 0x64, 0x92
 _PULSE_RESET_LINE = 0xFE
 _RESET_PROCESSOR = 0x04
-_HARD_RESET = 0x02
 _FAST_RESET, _A20 = 0x01, 0x02
 
 
@@ -22,13 +21,11 @@ class ResetControl:
 
     def __init__(self, reset: Callable[[], None]) -> None:
         self._reset = reset
-        self._value = 0
 
     def read(self, offset: int, size: int) -> int:
-        return self._value
+        return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
-        self._value = value & _HARD_RESET
         if value & _RESET_PROCESSOR:
             self._reset()
 

@@ -50,6 +50,8 @@ class RtcState(msgspec.Struct, frozen=True):
 
     offset: float
     memory: bytes
+    selected: int
+    being_set: dict[int, int] | None
 
 
 class Rtc:
@@ -79,11 +81,13 @@ class Rtc:
             self._write_register(value & 0xFF)
 
     def state(self) -> RtcState:
-        return RtcState(self._offset.total_seconds(), bytes(self._memory))
+        being_set = dict(self._setting) if self._setting is not None else None
+        return RtcState(self._offset.total_seconds(), bytes(self._memory), self._index, being_set)
 
     def restore(self, state: RtcState) -> None:
         self._offset = timedelta(seconds=state.offset)
         self._memory[:] = state.memory[:_SIZE].ljust(_SIZE, b"\0")
+        self._index, self._setting = state.selected % _SIZE, state.being_set
 
     @property
     def _is_stopped(self) -> bool:

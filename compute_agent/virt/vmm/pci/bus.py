@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from compute_agent.errors import InsufficientResources
 from compute_agent.virt.vmm.address_space import AddressSpace, Region
 from compute_agent.virt.vmm.pci.configuration import Identity
@@ -25,6 +27,13 @@ _OF_A_FUNCTION = 4096
 _HOST_BRIDGE = Identity(0x8086, 0x1237, 0x060000, 2, 0x1AF4, 0x1100)
 """An Intel 440FX; the subsystem tells SeaBIOS that it is in a virtual machine."""
 _PAM, _PAM_COUNT = 0x59, 7
+
+
+class BusState(msgspec.Struct, frozen=True):
+    """What survives a suspension, beside the devices: which register is selected, and the bridge."""
+
+    selected: int
+    bridge: PciState
 
 
 class Bus:
@@ -68,12 +77,20 @@ class Bus:
         """Slots that are in use, and what is there."""
         return iter(sorted(self._devices.items()))
 
-    def state(self) -> PciState:
-        """The bridge's; each device has its own."""
-        return self._bridge.pci_state()
+    def reset(self) -> None:
+        """And all devices; what was shadowed of the firmware is not any more."""
+        self.ports.address = 0
+        self._bridge.configuration.set(_PAM, _PAM_COUNT, 0)
+        for device in self._devices.values():
+            device.reset()
 
-    def restore(self, state: PciState) -> None:
-        self._bridge.restore_pci(state)
+    def state(self) -> BusState:
+        """Each device has its own."""
+        return BusState(self.ports.address, self._bridge.pci_state())
+
+    def restore(self, state: BusState) -> None:
+        self.ports.address = state.selected
+        self._bridge.restore_pci(state.bridge)
 
 
 class ConfigurationPorts:

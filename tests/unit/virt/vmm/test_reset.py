@@ -17,4 +17,4 @@ def test_reset(parts: Parts, port: int, value: int) -> None:
 def test_no_reset(parts: Parts, port: int, value: int) -> None:
     parts.ports.write(port, 1, value)
     assert not parts.resets
-    assert parts.ports.read(port, 1) == (0 if port == 0x64 else 2)
+    assert parts.ports.read(port, 1) == (2 if port == 0x92 else 0)

@@ -88,12 +88,22 @@ def test_a_suspended_clock_is_not_late() -> None:
     rtc = Rtc(clock)
     put(rtc, Register.HOURS, 0x07)
     put(rtc, 0x40, 7)
-    state = rtc.state()
     again = Rtc(clock)
-    again.restore(state)
+    again.restore(rtc.state())
+    assert again.read(1, 1) == 7
     clock.now += timedelta(seconds=1)
     assert shown(again) == ["00", "59", "07", "29", "12", "31"]
     assert get(again, 0x40) == 7
+
+
+def test_suspended_while_it_is_being_set() -> None:
+    rtc = Rtc(Clock())
+    put(rtc, Register.B, 0x82)
+    put(rtc, Register.HOURS, 0x07)
+    again = Rtc(Clock())
+    again.restore(rtc.state())
+    put(again, Register.B, 0x02)
+    assert shown(again)[2] == "07"
 
 
 @pytest.mark.parametrize("clock", [lambda: NOW, lambda: datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)])

@@ -127,6 +127,7 @@ def test_a_suspended_machine_has_it_where_it_was(parts: Parts, card: Card) -> No
         again.bus.restore(parts.bus.state())
         other.restore_pci(card.pci_state())
         again.memory.write(0xC0300000, 1, 1)
+        assert again.ports.read(0xCF8, 4) == parts.ports.read(0xCF8, 4) != 0
     assert other.large.written == [(0, 1, 1)]
 
 
@@ -135,6 +136,16 @@ def test_bios_shadowing_registers_of_the_bridge(parts: Parts) -> None:
     assert bridge.read(0x59, 1) == 0
     bridge.write(0x59, 1, 0x30)
     assert bridge.read(0x59, 1) == 0x30
+    parts.bus.reset()
+    assert bridge.read(0x59, 1) == 0
+
+
+def test_after_a_reset_devices_are_off(parts: Parts, card: Card) -> None:
+    Function(parts, 1).enable()
+    parts.bus.reset()
+    assert parts.ports.read(0xCF8, 4) == 0
+    assert card.moves[-1] is None
+    assert Function(parts, 1).read(Header.COMMAND, 2) == 0
 
 
 _ACCESS = st.tuples(st.integers(0, 0xFFFF), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**64 - 1))
