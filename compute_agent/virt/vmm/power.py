@@ -1,6 +1,7 @@
-"""ACPI's fixed hardware: power off, the power button, and the power management timer.
+"""ACPI's fixed hardware: power off, the power button, the power management timer, and word of other events.
 
-Source: ACPI 6.4, 4.8.3.1 (PM1 event registers), 4.8.3.2 (PM1 control register) and 4.8.3.3 (timer).
+Source: ACPI 6.4, 4.8.3.1 (PM1 event registers), 4.8.3.2 (PM1 control register), 4.8.3.3 (timer) and 4.8.4.1 (general
+purpose events).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ SCI_GSI = 9
 """The interrupt of all this; a level."""
 SLEEP_TYPE_OFF = 5
 """What ``_S5`` says in the DSDT."""
+HOT_PLUG_EVENT = 1
+"""The general purpose event that says: look at the bus."""
 _TIMER_HZ, _SECOND = 3_579_545, 1_000_000_000
 _POWER_BUTTON = 0x0100
 _SCI_ENABLED = 0x0001
@@ -32,7 +35,8 @@ class Register(IntEnum):
     ENABLE = 2
     CONTROL = 4
     TIMER = 8
-    END = 12
+    GENERAL_STATUS = 12
+    GENERAL_ENABLE = 13
 
 
 class PowerState(msgspec.Struct, frozen=True):
@@ -40,6 +44,8 @@ class PowerState(msgspec.Struct, frozen=True):
 
     status: int
     enabled: int
+    general_status: int
+    general_enabled: int
     control: int
     timer: int
 
@@ -52,11 +58,17 @@ class Power:
         self._interrupt = interrupt
         self._power_off = power_off
         self._status = self._enabled = self._control = 0
+        self._general_status = self._general_enabled = 0
         self._timer_start = 0
 
     def press_button(self) -> None:
         """What a guest makes of it is its own affair; most shut down."""
         self._status |= _POWER_BUTTON
+        self._update_interrupt()
+
+    def tell_of_hot_plug(self) -> None:
+        """Let the guest look at the bus."""
+        self._general_status |= 1 << HOT_PLUG_EVENT
         self._update_interrupt()
 
     def read(self, offset: int, size: int) -> int:
@@ -65,6 +77,8 @@ class Power:
             | self._enabled << 8 * Register.ENABLE
             | (self._control | _SCI_ENABLED) << 8 * Register.CONTROL
             | self._ticks() << 8 * Register.TIMER
+            | self._general_status << 8 * Register.GENERAL_STATUS
+            | self._general_enabled << 8 * Register.GENERAL_ENABLE
         )
         return registers >> 8 * offset
 
@@ -76,13 +90,16 @@ class Power:
     def reset(self) -> None:
         """The timer runs on."""
         self._status = self._enabled = self._control = 0
+        self._general_status = self._general_enabled = 0
         self._update_interrupt()
 
     def state(self) -> PowerState:
-        return PowerState(self._status, self._enabled, self._control, self._ticks())
+        general = (self._general_status, self._general_enabled)
+        return PowerState(self._status, self._enabled, *general, self._control, self._ticks())
 
     def restore(self, state: PowerState) -> None:
         self._status, self._enabled, self._control = state.status, state.enabled, state.control
+        self._general_status, self._general_enabled = state.general_status, state.general_enabled
         self._timer_start = 0
         self._timer_start = self._ticks() - state.timer
         self._update_interrupt()
@@ -97,12 +114,17 @@ class Power:
             self._control = _with_byte(self._control, place - Register.CONTROL, byte) & _CONTROL_KEPT
             if written & _SLEEP and written >> 10 & 7 == SLEEP_TYPE_OFF:
                 self._power_off()
+        elif place == Register.GENERAL_STATUS:
+            self._general_status &= ~byte
+        elif place == Register.GENERAL_ENABLE:
+            self._general_enabled = byte
 
     def _ticks(self) -> int:
         return (time.monotonic_ns() * _TIMER_HZ // _SECOND - self._timer_start) & 0xFFFFFFFF
 
     def _update_interrupt(self) -> None:
-        self._interrupt.set(bool(self._status & self._enabled))
+        fixed, general = self._status & self._enabled, self._general_status & self._general_enabled
+        self._interrupt.set(bool(fixed | general))
 
 
 def _with_byte(value: int, place: int, byte: int) -> int:

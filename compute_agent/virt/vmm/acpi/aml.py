@@ -1,6 +1,6 @@
 """The byte code in which ACPI's DSDT describes devices; as much of it as ours needs.
 
-Source: ACPI 6.4, 20.2 (AML grammar); 19.3.4 and 6.1.5 (names of EISA devices).
+Source: ACPI 6.4, 20.2 (AML grammar); 19.3.4 and 6.1.5 (names of EISA devices). Docstrings say it in ASL.
 """
 
 from __future__ import annotations
@@ -8,8 +8,14 @@ from __future__ import annotations
 import struct
 
 _ZERO, _ONE, _NAME, _BYTE, _WORD, _DWORD, _STRING, _QWORD = 0x00, 0x01, 0x08, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E
-_SCOPE, _BUFFER, _PACKAGE = b"\x10", b"\x11", b"\x12"
-_DEVICE = b"\x5b\x82"
+_SCOPE, _BUFFER, _PACKAGE, _METHOD = b"\x10", b"\x11", b"\x12", b"\x14"
+_STORE, _AND, _NOTIFY, _IF = b"\x70", b"\x7b", b"\x86", b"\xa0"
+_OPERATION_REGION, _FIELD, _DEVICE = b"\x5b\x80", b"\x5b\x81", b"\x5b\x82"
+_PORT_SPACE = b"\x01"
+_WHOLE_DWORDS = b"\x43"
+"""Of a field: accessed four bytes at a time; what is not written in them is zero."""
+_SERIALIZED = 0x08
+_NOWHERE = b"\x00"
 _MULTIPLE_NAMES, _TWO_NAMES = 0x2F, 0x2E
 
 Data = int | str | bytes | list[int]
@@ -67,6 +73,43 @@ def scope(text: str, *terms: bytes) -> bytes:
 def device(text: str, *terms: bytes) -> bytes:
     """``Device (text) {terms}``"""
     return _DEVICE + _with_length(path(text) + b"".join(terms))
+
+
+def argument(number: int) -> bytes:
+    """``Arg0`` to ``Arg6``"""
+    return bytes([0x68 + number])
+
+
+def method(text: str, arguments: int, *terms: bytes) -> bytes:
+    """``Method (text, arguments, Serialized) {terms}``"""
+    return _METHOD + _with_length(path(text) + bytes([arguments | _SERIALIZED]) + b"".join(terms))
+
+
+def ports(text: str, addresses: range, *fields: str) -> bytes:
+    """``OperationRegion`` and ``Field``: names for 32 bits each, one after the other."""
+    region = _OPERATION_REGION + path(text) + _PORT_SPACE + integer(addresses.start) + integer(len(addresses))
+    names = b"".join(path(field) + bytes([32]) for field in fields)
+    return region + _FIELD + _with_length(path(text) + _WHOLE_DWORDS + names)
+
+
+def store(value: bytes, target: str) -> bytes:
+    """``target = value``"""
+    return _STORE + value + path(target)
+
+
+def if_bit(value: bytes, bit: int, *terms: bytes) -> bytes:
+    """``If (value & (1 << bit)) {terms}``"""
+    return _IF + _with_length(_AND + value + integer(1 << bit) + _NOWHERE + b"".join(terms))
+
+
+def notify(target: str, value: bytes) -> bytes:
+    """``Notify (target, value)``"""
+    return _NOTIFY + path(target) + value
+
+
+def call(text: str, *arguments: bytes) -> bytes:
+    """``text (arguments)``"""
+    return path(text) + b"".join(arguments)
 
 
 def _with_length(content: bytes) -> bytes:

@@ -24,7 +24,7 @@ def resources(*descriptors: bytes) -> bytes:
     return aml.name("_CRS", b"".join(descriptors) + _END)
 
 
-def ports(addresses: range) -> bytes:
+def own_ports(addresses: range) -> bytes:
     """The device's own."""
     return struct.pack("<BBHHBB", _PORTS, _DECODES_16_BITS, addresses.start, addresses.start, 1, len(addresses))
 

@@ -84,17 +84,22 @@ def _rsdp(xsdt: int) -> Blob:
 
 def _fadt(facs: int, code: int) -> bytes:
     table = bytearray(_FADT_SIZE)
-    event, control, timer = (
+    event, control, timer, general = (
         power.PORTS.start + register
-        for register in (power.Register.STATUS, power.Register.CONTROL, power.Register.TIMER)
+        for register in (
+            power.Register.STATUS,
+            power.Register.CONTROL,
+            power.Register.TIMER,
+            power.Register.GENERAL_STATUS,
+        )
     )
     fields: dict[int, tuple[str, tuple[int, ...]]] = {
         _FACS_AT: ("<II", (facs, code)),
         46: ("<H", (power.SCI_GSI,)),
         56: ("<I", (event,)),
         64: ("<I", (control,)),
-        76: ("<I", (timer,)),
-        88: ("<BBBB", (4, 2, 0, 4)),
+        76: ("<II", (timer, general)),
+        88: ("<BBBBB", (4, 2, 0, 4, 2)),
         96: ("<HH", (_NEVER, _NEVER)),
         108: ("<BH", (rtc.CENTURY, _LEGACY_DEVICES | _NO_VGA)),
         112: ("<I", (_FLAGS,)),
@@ -104,6 +109,7 @@ def _fadt(facs: int, code: int) -> bytes:
         148: ("<BBBBQ", _register(event, 4)),
         172: ("<BBBBQ", _register(control, 2)),
         208: ("<BBBBQ", _register(timer, 4)),
+        220: ("<BBBBQ", _register(general, 2)),
     }
     for offset, (layout, values) in fields.items():
         struct.pack_into(layout, table, offset, *values)

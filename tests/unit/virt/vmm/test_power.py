@@ -78,6 +78,15 @@ def test_a_suspended_machine_goes_on(machine: Machine, monkeypatch: pytest.Monke
     assert other.power.state() == state
 
 
+def test_other_events_interrupt_too(machine: Machine) -> None:
+    machine.power.write(Register.GENERAL_ENABLE, 1, 2)
+    machine.power.tell_of_hot_plug()
+    assert machine.kvm.high == {SCI}
+    assert machine.power.read(Register.GENERAL_STATUS, 2) & 0xFFFF == 0x0202
+    machine.power.write(Register.GENERAL_STATUS, 1, 2)
+    assert not machine.kvm.high
+
+
 def test_reset_forgets_the_button(machine: Machine) -> None:
     machine.power.write(Register.ENABLE, 2, BUTTON)
     machine.power.press_button()

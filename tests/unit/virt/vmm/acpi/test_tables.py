@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -43,12 +44,17 @@ def table_at(ram: GuestRam, place: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def disassembled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """By iasl, each under its signature."""
-    directory = tmp_path_factory.mktemp("acpi")
+def tables() -> dict[str, bytes]:
+    """Each under its signature."""
     with GuestRam(2 * MIB) as ram:
         write_tables(ram, ACPI.start, PROCESSORS)
-        tables = tables_in(ram, ACPI.start)
+        return tables_in(ram, ACPI.start)
+
+
+@pytest.fixture(scope="module")
+def disassembled(tables: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """By iasl, each under its signature."""
+    directory = tmp_path_factory.mktemp("acpi")
     return {signature: disassemble(directory, signature, table) for signature, table in tables.items()}
 
 
@@ -74,6 +80,8 @@ def test_all_are_there(disassembled: dict[str, str]) -> None:
         "PM1A Event Block Address : 00000600",
         "PM1A Control Block Address : 00000604",
         "PM Timer Block Address : 00000608",
+        "GPE0 Block Address : 0000060C",
+        "GPE0 Block Length : 02",
         "Hardware Reduced (V5) : 0",
         "Control Method Power Button (V1) : 0",
         "32-bit PM Timer (V1) : 1",
@@ -110,6 +118,20 @@ def test_devices_compile_again(disassembled: dict[str, str], tmp_path: Path) -> 
     (tmp_path / "dsdt.dsl").write_text(text)
     ran = subprocess.run(["iasl", "dsdt.dsl"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert "0 Errors, 0 Warnings" in ran.stdout, ran.stdout
+
+
+@pytest.mark.parametrize("value", [1, 3])
+def test_slots_are_notified(tables: dict[str, bytes], tmp_path: Path, value: int) -> None:
+    """By ACPI's own interpreter, which has memory where our ports are."""
+    (tmp_path / "dsdt.aml").write_bytes(tables["DSDT"])
+    methods = [f"\\_SB.PCI0.TELL {1 << 2 | 1 << 31} {value}", "\\_SB.PCI0.S03._EJ0 1", "\\_GPE._E01"]
+    commands = ";".join(f"execute {method}" for method in methods)
+    run = ["acpiexec", "-b", commands, "dsdt.aml"]
+    said = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=30).stdout
+    notified = re.findall(r"Notify on \[(\w+)\] \S+ Value (\S+)", said)
+    assert sorted(notified) == [(slot, f"0x{value:02X}") for slot in ("S02_", "S1F_")]
+    assert said.count("No object was returned from evaluation") == len(methods)
+    assert "AE_" not in said
 
 
 def test_they_are_the_same_wherever_they_lie() -> None:
