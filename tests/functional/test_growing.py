@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,17 @@ from compute_agent.instance.block_device import BlockDevice, Encryption, FileCon
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.settings import StorageSettings
-
-from .making import GIB, UUID, ignore, local_disk, make_instance, open_disks, qemu_img
+from tests.unit.storage.making import (
+    GIB,
+    UUID,
+    ignore,
+    local_disk,
+    make_instance,
+    make_qcow2,
+    no_ceph,
+    open_disks,
+    qemu_img,
+)
 
 MIB = 1024**2
 ENCRYPTION = Encryption(secret_uuid=UUID)
@@ -33,11 +41,25 @@ def secret(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def disks(settings: StorageSettings, secret: Path, tmp_path: Path) -> Iterator[NodeDisks]:
-    ceph = replace(settings.rbd.ceph, secret_dir=secret.parent)
-    volumes = tmp_path / "volumes"
-    volumes.mkdir()
-    yield open_disks(replace(settings, volume_dirs=(volumes,), rbd=replace(settings.rbd, ceph=ceph)))
+def settings(secret: Path, tmp_path: Path) -> StorageSettings:
+    for name in ("sources", "volumes"):
+        (tmp_path / name).mkdir()
+    rbd = no_ceph(tmp_path)
+    return StorageSettings(
+        disk_dir=tmp_path / "disks",
+        image_dir=tmp_path / "images",
+        snapshot_dir=tmp_path / "snapshots",
+        backup_dir=tmp_path / "backups",
+        rbd=replace(rbd, ceph=replace(rbd.ceph, secret_dir=secret.parent)),
+        image_sources=(tmp_path / "sources",),
+        volume_dirs=(tmp_path / "volumes",),
+        reserved_space=0,
+    )
+
+
+@pytest.fixture
+def disks(settings: StorageSettings) -> NodeDisks:
+    return open_disks(settings)
 
 
 def a_volume(path: Path, format: str) -> BlockDevice:
@@ -69,10 +91,8 @@ def make_encrypted(path: Path, format: str, secret: Path, *more: str) -> Path:
     return path
 
 
-def test_an_overlay(
-    disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, secret: Path
-) -> None:
-    plain = local_disk(sources, qcow2_content)
+def test_an_overlay(disks: NodeDisks, settings: StorageSettings, tmp_path: Path, secret: Path) -> None:
+    plain = local_disk(tmp_path / "sources", make_qcow2(tmp_path / "good.qcow2"))
     disks.create(make_instance(plain), ignore)
     path = settings.disk_dir / UUID / "disk0.qcow2"
     base = qemu_img("info", "-U", str(path)).partition("backing file: ")[2].split()[0]
