@@ -17,8 +17,8 @@ from compute_agent.virt.vmm.interrupts import Line
 PORTS = range(0x600, 0x610)
 SCI_GSI = 9
 """The interrupt of all this; a level."""
-SLEEP_TYPE_OFF = 5
-"""What ``_S5`` says in the DSDT."""
+SLEEP_TYPE_OFF = 0
+"""What ``_S5`` says in the DSDT; the same as on QEMU's machines."""
 HOT_PLUG_EVENT = 1
 """The general purpose event that says: look at the bus."""
 _TIMER_HZ, _SECOND = 3_579_545, 1_000_000_000
