@@ -1,11 +1,13 @@
 """Serving a virtqueue here, for devices that have little to do.
 
-Source: virtio 1.2, 2.7.5 (descriptors), 2.7.6 (available ring), 2.7.8 (used ring); without indirect descriptors.
+Source: virtio 1.2, 2.7.5 (descriptors, also indirect ones), 2.7.6 (available ring), 2.7.8 (used ring) and 2.7.10
+(which notifications the device wants).
 """
 
 from __future__ import annotations
 
 import struct
+import threading
 from dataclasses import dataclass, field
 
 from compute_agent.errors import DeviceError
@@ -17,6 +19,8 @@ _DESCRIPTOR = struct.Struct("<QIHH")
 _USED = struct.Struct("<II")
 _RING = 4
 """Where entries begin in either ring; the counter is two bytes before."""
+_fence = threading.Lock()
+"""What a processor does before somebody takes a lock, others see before what it does afterwards."""
 
 
 @dataclass
@@ -42,6 +46,9 @@ class Ring:
         :raises BadGuestAddress: it points to what is not memory.
         """
         queue = self._queue
+        self._write_16(queue.used + _RING + _USED.size * queue.size, queue.next)  # tell us of the next one
+        with _fence:
+            pass
         waiting = self._read_16(queue.available + 2) - queue.next & 0xFFFF
         if waiting > queue.size:
             raise DeviceError(f"queue {queue.number} has {waiting} buffers, and room for {queue.size}")
@@ -59,7 +66,7 @@ class Ring:
         queue = self._queue
         count = self._read_16(queue.used + 2)
         self._ram.write(queue.used + _RING + _USED.size * (count % queue.size), _USED.pack(chain.head, written))
-        self._ram.write(queue.used + 2, (count + 1 & 0xFFFF).to_bytes(2, "little"))
+        self._write_16(queue.used + 2, count + 1 & 0xFFFF)
 
     def read(self, chain: Chain, most: int) -> bytes:
         """What the driver sent, `most` bytes of it at most."""
@@ -79,13 +86,15 @@ class Ring:
 
     def _follow(self, head: int) -> Chain:
         chain, place = Chain(head), head
-        for _ in range(self._queue.size):
-            if place >= self._queue.size:
+        table, count = self._queue.descriptors, self._queue.size
+        for _ in range(self._queue.size + 1):
+            if place >= count:
                 break
-            at = self._queue.descriptors + _DESCRIPTOR.size * place
+            at = table + _DESCRIPTOR.size * place
             address, length, flags, place = _DESCRIPTOR.unpack(self._ram.read(at, _DESCRIPTOR.size))
             if flags & _INDIRECT:
-                break
+                table, count, place = address, length // _DESCRIPTOR.size, 0
+                continue
             (chain.writable if flags & _WRITABLE else chain.readable).append((address, length))
             if not flags & _NEXT:
                 return chain
@@ -93,3 +102,6 @@ class Ring:
 
     def _read_16(self, address: int) -> int:
         return int.from_bytes(self._ram.read(address, 2), "little")
+
+    def _write_16(self, address: int, value: int) -> None:
+        self._ram.write(address, value.to_bytes(2, "little"))

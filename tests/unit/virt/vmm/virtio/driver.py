@@ -12,7 +12,7 @@ from compute_agent.virt.vmm.virtio.pci import VirtioPci
 from tests.unit.virt.vmm.parts import Function, Parts
 
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET = 1, 2, 4, 8, 64
-NEXT, WRITABLE = 1, 2
+NEXT, WRITABLE, INDIRECT = 1, 2, 4
 COMMON, NOTIFY, ISR, DEVICE, WINDOW = 1, 2, 3, 4, 5
 MESSAGES = 0xFEE00000
 DEADLINE_SECONDS = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from compute_agent.virt.vmm.virtio.common import Register
 from compute_agent.virt.vmm.virtio.pci import VirtioPci
 from compute_agent.virt.vmm.virtio.rng import Rng
 from tests.unit.virt.vmm.parts import MIB, Parts
-from tests.unit.virt.vmm.virtio.driver import NEEDS_RESET, NEXT, WRITABLE, Driver, DriverQueue
+from tests.unit.virt.vmm.virtio.driver import INDIRECT, NEEDS_RESET, NEXT, WRITABLE, Driver, DriverQueue
 
 
 @pytest.fixture
@@ -60,6 +61,31 @@ def test_what_is_sent_before_the_driver_is_ready_is_served_then(driver: Driver) 
     assert not queue.finished()
     driver.go()
     assert queue.finished() == [(0, 8)]
+
+
+def test_a_buffer_whose_pieces_are_listed_elsewhere(parts: Parts, queue: DriverQueue) -> None:
+    pieces = [(0x200000, 8, NEXT | WRITABLE, 1), (0x210000, 8, WRITABLE, 0)]
+    parts.ram.write(0x220000, b"".join(struct.pack("<QIHH", *piece) for piece in pieces))
+    queue.describe(3, 0x220000, 32, INDIRECT, 0)
+    queue.offer(3)
+    queue.kick()
+    assert queue.finished() == [(3, 16)]
+    assert any(parts.ram.read(0x210000, 8))
+
+
+def test_a_list_that_lists_itself_asks_for_a_reset(parts: Parts, driver: Driver, queue: DriverQueue) -> None:
+    parts.ram.write(0x220000, struct.pack("<QIHH", 0x220000, 16, INDIRECT, 0))
+    queue.describe(0, 0x220000, 16, INDIRECT, 0)
+    queue.offer(0)
+    queue.kick()
+    assert driver.read(Register.STATUS, 1) & NEEDS_RESET
+
+
+def test_the_driver_is_asked_to_tell_of_the_next_one(parts: Parts, queue: DriverQueue) -> None:
+    for count in range(1, 4):
+        queue.add(8)
+        queue.kick()
+        assert parts.ram.read(queue.used + 4 + 8 * queue.size, 2) == count.to_bytes(2, "little")
 
 
 def test_a_greedy_driver_has_to_ask_again(queue: DriverQueue) -> None:
