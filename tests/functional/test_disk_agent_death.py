@@ -36,7 +36,7 @@ from tests.functional.deaths import END, ROOT_MARK, VOLUME_MARK, Case, Scene, su
 from tests.functional.guests import Guests
 
 ALL = os.environ.get("AGENT_DEATHS") == "all"
-STRIDE = 1 if ALL else 20
+STRIDE = 1 if ALL else 40
 TODAY = int(time.time() // 86400) % STRIDE
 NUMBER = 7
 """The sector of a root disk that says which backup it is."""
