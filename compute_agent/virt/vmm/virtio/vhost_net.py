@@ -76,7 +76,7 @@ class VhostNet(VirtioDevice):
     type = DeviceType.NETWORK
 
     def __init__(self, taps: Sequence[int], vhosts: Sequence[int], mac: bytes, mtu: int, ram: GuestRam) -> None:
-        """It owns the descriptors: for each pair a queue of the tap and an open /dev/vhost-net.
+        """It owns the descriptors once it is made: for each pair a queue of the tap and an open /dev/vhost-net.
 
         :param mac: 6 bytes.
         """

@@ -17,7 +17,7 @@ from compute_agent.virt.vmm.virtio.queue import Queue
 from compute_agent.virt.vmm.virtio.vhost import give_queue, under_way
 from compute_agent.virt.vmm.virtio.vhost_user import VhostUserServer
 
-DRAIN_SECONDS = 30
+DRAIN_SECONDS = 10
 """For requests that are under way when a guest stops."""
 _QUEUE_SIZE = 256
 _CONFIGURATION_SIZE = 60
@@ -46,7 +46,7 @@ class VhostUserBlock(VirtioDevice):
     type = DeviceType.BLOCK
 
     def __init__(self, connection: socket.socket, ram: GuestRam) -> None:
-        """It owns the socket, which is connected."""
+        """It owns the socket, which is connected; closed if this raises."""
         self._ram = ram
         self._server = VhostUserServer(connection)
         self._started: list[Queue] = []
