@@ -18,7 +18,7 @@ from sandbox import disk_audit
 from sandbox.fate import Fate
 from sandbox.node import Node
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import run_inside
+from tests.functional.shell import attach, run_inside
 
 ROOT_MARK, VOLUME_MARK = 5, 9
 """Sectors."""
@@ -75,10 +75,11 @@ class Scene:
 
     def have_volume(self, attached: bool) -> None:
         if attached is (self.present_volume() is None):
-            change = self.client.attach_volume if attached else self.client.detach_volume
-            self.guests.finish(change(self.guest.uuid, self.volume if attached else str(self.volume.volume_id)))
-            if attached and self.volume.source_type == "blank":
-                until(lambda: "vdb" in self.run("ls /sys/block"))  # the guest looks when it has the time
+            if not attached:
+                self.guests.finish(self.client.detach_volume(self.guest.uuid, str(self.volume.volume_id)))
+                return
+            attach(self.guests, self.guest.uuid, self.volume)
+            if self.volume.source_type == "blank":
                 self.mark("vdb", VOLUME_MARK)
 
     def boot_other(self, *devices: BlockDevice) -> None:

@@ -6,9 +6,24 @@ import re
 import socket
 from pathlib import Path
 
-from tests.functional.guests import Guests
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.state import VmState
+from tests.functional.guests import Guests, until
 
 _END = re.compile(r"\r?\nend (\d+)\r?\n")
+
+
+def attach(guests: Guests, instance_uuid: str, device: BlockDevice) -> None:
+    """Returns when a guest that runs has found the disk, which is some time after the operation's end."""
+
+    def disks() -> str:
+        return run_inside(guests, instance_uuid, "ls /sys/block")
+
+    is_running = guests.view(instance_uuid).vm_state is VmState.ACTIVE
+    before = disks() if is_running else ""
+    guests.finish(guests.client.attach_volume(instance_uuid, device))
+    if is_running:
+        until(lambda: disks() != before)
 
 
 def run_inside(guests: Guests, instance_uuid: str, command: str, seconds: float = 30.0) -> str:

@@ -22,7 +22,7 @@ from sandbox.node import Node
 from tests.functional.contents import is_same, needs_recovery, word_at
 from tests.functional.guest_agent import STAND_IN
 from tests.functional.guests import Guests, an_order, source, until
-from tests.functional.shell import run_inside
+from tests.functional.shell import attach, run_inside
 
 MIB = 1024**2
 FAR = 700 * MIB
@@ -216,7 +216,7 @@ def with_guest_agent(node: Node, guests: Guests, guest: Instance, *, answers_aft
     run("mkfs.ext4", "-q", path)
     volume = FileVolume(path=str(path), format="raw")
     device = BlockDevice(source_type="volume", volume_id=volume_id, connection_info=FileConnection(data=volume))
-    guests.finish(guests.client.attach_volume(guest.uuid, device))
+    attach(guests, guest.uuid, device)
     run_inside(guests, guest.uuid, "mkdir /mnt; mount -t ext4 /dev/vdb /mnt; echo kept >/mnt/file")
     run_inside(guests, guest.uuid, f"{STAND_IN} setsid sh /tmp/agent {answers_after} & sleep 1")
 

@@ -24,7 +24,7 @@ from sandbox.commands import run
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import run_inside
+from tests.functional.shell import attach, run_inside
 
 MIB = 1024**2
 
@@ -132,7 +132,7 @@ def test_a_volume_comes_grows_and_goes_and_has_one_writer(
     ceph: Ceph, guests: Guests, node: Node, volume: BlockDevice, directory: Path
 ) -> None:
     first, second = a_guest(guests), a_guest(guests)
-    guests.finish(guests.client.attach_volume(first.uuid, volume))
+    attach(guests, first.uuid, volume)
     write(guests, first.uuid, "vdb", "first", at=3)
     refused = guests.fail(guests.client.attach_volume(second.uuid, volume))
     assert refused.fault is not None and refused.fault.type == "DiskInUse"
@@ -141,7 +141,7 @@ def test_a_volume_comes_grows_and_goes_and_has_one_writer(
     assert run_inside(guests, first.uuid, "cat /sys/block/vdb/size") == str(2 * MIB)
     write(guests, first.uuid, "vdb", "behind", at=MIB)
     guests.finish(guests.client.detach_volume(first.uuid, str(volume.volume_id)))
-    guests.finish(guests.client.attach_volume(second.uuid, volume))
+    attach(guests, second.uuid, volume)
     assert "behind" in run_inside(guests, second.uuid, f"dd if=/dev/vdb bs=512 skip={MIB} count=1")
     guests.finish(guests.client.terminate_instance(second.uuid))
     assert content(ceph, f"volume-{volume.volume_id}", 3, directory) == "first"

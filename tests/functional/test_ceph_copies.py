@@ -40,7 +40,7 @@ from sandbox.switch import Switch
 from tests.functional.contents import is_same, needs_recovery, word_at
 from tests.functional.guest_agent import STAND_IN
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import run_inside
+from tests.functional.shell import attach, run_inside
 
 MIB = 1024**2
 RAW = ("raw", "raw")
@@ -255,7 +255,7 @@ def test_a_guest_agent_freezes_the_file_system_for_a_snapshot_in_ceph(
     run("mkfs.ext4", "-q", path)
     volume = FileConnection(data=FileVolume(path=str(path), format="raw"))
     device = BlockDevice(source_type="volume", volume_id=str(uuid.uuid4()), connection_info=volume)
-    guests.finish(guests.client.attach_volume(guest.uuid, device))
+    attach(guests, guest.uuid, device)
     run_inside(guests, guest.uuid, "dd if=/dev/vdc of=/dev/vda bs=1M conv=fsync,notrunc")
     run_inside(guests, guest.uuid, "mkdir /mnt; mount -t ext4 /dev/vda /mnt; echo kept >/mnt/file")
     run_inside(guests, guest.uuid, f"{STAND_IN} setsid sh /tmp/agent 0 & sleep 1")

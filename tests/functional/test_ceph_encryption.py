@@ -20,7 +20,7 @@ from sandbox.commands import run
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import run_inside
+from tests.functional.shell import attach, run_inside
 
 MIB = 1024**2
 SECTORS_OF_A_GIB = 2 * MIB
@@ -165,7 +165,7 @@ def test_a_volume_that_its_owner_has_grown_shows_its_content_to_the_end(
     guest = guests.boot(an_order(config_drive=False, block_devices=[]))
     volume = a_volume(ceph, encryption, tmp_path / "volume")
     header = (tmp_path / "volume").stat().st_size - 64 * MIB
-    guests.finish(guests.client.attach_volume(guest.uuid, volume))
+    attach(guests, guest.uuid, volume)
     assert run_inside(guests, guest.uuid, "cat /sys/block/vda/size") == str(64 * MIB // 512)
     ceph.rbd("resize", "--no-progress", "--size", "1G", f"{ceph.pool}/volume-{volume.volume_id}")
     guests.finish(guests.client.extend_volume(guest.uuid, str(volume.volume_id), 1))

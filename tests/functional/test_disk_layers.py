@@ -23,7 +23,7 @@ from sandbox.commands import run
 from sandbox.node import Node
 from tests.functional.contents import word_at
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import run_inside
+from tests.functional.shell import attach, run_inside
 
 MIB = 1024**2
 
@@ -179,7 +179,7 @@ def test_a_stopped_instance_takes_reverts_and_deletes_snapshots(node: Node, gues
 def test_a_volume_keeps_what_was_written_to_its_layers(node: Node, guests: Guests, guest: Instance) -> None:
     device = a_volume(node)
     path, volume_id = path_of(device), str(device.volume_id)
-    guests.finish(guests.client.attach_volume(guest.uuid, device))
+    attach(guests, guest.uuid, device)
     write(guests, guest, "first", 0, "vdb")
     one, _ = take(guests, guest, volume_id), take(guests, guest, "disk1")
     write(guests, guest, "second", 0, "vdb")
@@ -197,7 +197,7 @@ def test_a_volume_keeps_what_was_written_to_its_layers(node: Node, guests: Guest
     guests.finish(guests.client.terminate_instance(guest.uuid))
     assert (text_at(path, 0), text_at(path, MIB)) == ("second", "third")
     assert [entry.name for entry in path.parent.glob(f"{path.name}*")] == [path.name]
-    guests.finish(guests.client.attach_volume(other.uuid, device))
+    attach(guests, other.uuid, device)
     until(lambda: word(guests, other, 0, "vdb") == "second")
 
 

@@ -18,6 +18,7 @@ from compute_agent.instance.state import VmState
 from compute_agent.instance.wire import CacheMode
 from sandbox.commands import run
 from sandbox.node import Node
+from tests.functional import shell
 from tests.functional.guests import Guests, an_order, until
 from tests.functional.shell import run_inside
 
@@ -48,7 +49,7 @@ def path_of(device: BlockDevice) -> Path:
 
 def attach(guests: Guests, instance_uuid: str, device: BlockDevice) -> str:
     """The disk's name in the instance."""
-    guests.finish(guests.client.attach_volume(instance_uuid, device))
+    shell.attach(guests, instance_uuid, device)
     devices = guests.view(instance_uuid).instance.block_devices
     return next(str(one.device_name) for one in devices if one.volume_id == device.volume_id)
 
