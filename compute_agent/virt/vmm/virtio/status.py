@@ -46,6 +46,7 @@ class Agreement:
         self.generation = 0
         """Counts the changes of the device's configuration."""
         self._is_running = False
+        self._loudness = logging.WARNING
 
     @property
     def is_alive(self) -> bool:
@@ -116,7 +117,7 @@ class Agreement:
 
     def fail(self, reason: Exception) -> None:
         """The device serves no more: the driver is to reset it."""
-        LOG.warning("a %s device needs a reset: %s", self.device.type.name.lower(), reason)
+        self._complain("needs a reset", reason)
         self._stop()
         self.status |= NEEDS_RESET
         self._tell()
@@ -158,4 +159,9 @@ class Agreement:
         try:
             self.pause()
         except MachineError as error:
-            LOG.warning("a %s device was stopped at an unknown place: %s", self.device.type.name.lower(), error)
+            self._complain("was stopped at an unknown place", error)
+
+    def _complain(self, what: str, why: Exception) -> None:
+        """Aloud only once: a guest could go on and on."""
+        LOG.log(self._loudness, "a %s device %s: %s", self.device.type.name.lower(), what, why)
+        self._loudness = logging.DEBUG

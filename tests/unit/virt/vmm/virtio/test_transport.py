@@ -151,10 +151,11 @@ def test_a_queue_that_is_not_in_memory_is_not_served(driver: Driver, served: Ser
 
 def test_who_cannot_serve_says_so(driver: Driver, served: Served, caplog: pytest.LogCaptureFixture) -> None:
     served.is_broken = True
-    driver.agree()
-    driver.set_queue(0, 0x100000)
-    assert driver.go() & NEEDS_RESET
-    assert "a block device needs a reset: nobody serves it" in caplog.text
+    for _ in range(3):
+        driver.agree()
+        driver.set_queue(0, 0x100000)
+        assert driver.go() & NEEDS_RESET
+    assert caplog.messages == ["a block device needs a reset: nobody serves it"]
 
 
 def test_each_queue_interrupts_by_its_vector(driver: Driver, served: Served) -> None:
