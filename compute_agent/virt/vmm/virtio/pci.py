@@ -121,9 +121,12 @@ class VirtioPci(PciDevice):
         return VirtioPciState(self.pci_state(), self._msix.state(), self.agreement.state(), self._common.state())
 
     def restore(self, state: VirtioPciState) -> None:
-        """Of a device made the same way; it is paused."""
-        self.restore_pci(state.pci)
+        """It is paused.
+
+        :raises DeviceError: it was another kind of device; nothing was restored.
+        """
         self.agreement.restore(state.agreement)
+        self.restore_pci(state.pci)
         self._common.restore(state.common)
         self._msix.restore(state.msix)
 

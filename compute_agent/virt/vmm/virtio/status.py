@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from compute_agent.errors import MachineError
+from compute_agent.errors import DeviceError, MachineError
 from compute_agent.virt.vmm.memory import GuestRam
 from compute_agent.virt.vmm.virtio.device import VERSION_1, VirtioDevice
 from compute_agent.virt.vmm.virtio.queue import NO_CALL, Queue, QueueState
@@ -136,7 +136,12 @@ class Agreement:
         return AgreementState(self.status, self.features, self.generation, queues, self.device.state())
 
     def restore(self, state: AgreementState) -> None:
-        """Of a device made the same way; it is paused."""
+        """It is paused.
+
+        :raises DeviceError: it was another kind of device; nothing was restored.
+        """
+        if state.features & ~self.device.features or len(state.queues) != len(self.queues):
+            raise DeviceError(f"this {self.device.type.name.lower()} device can do less than the one before")
         self.status, self.features, self.generation = state.status, state.features, state.generation
         for queue, queue_state in zip(self.queues, state.queues, strict=True):
             queue.restore(queue_state)

@@ -246,6 +246,23 @@ def test_a_suspended_device_goes_on_where_it_was(driver: Driver, served: Served)
         again.device.close()
 
 
+@pytest.mark.parametrize("lesser", [{"features": VERSION_1}, {"queue_sizes": (128,)}])
+def test_a_device_that_can_do_less_does_not_go_on(
+    driver: Driver, served: Served, monkeypatch: pytest.MonkeyPatch, lesser: dict[str, object]
+) -> None:
+    driver.set_up(VERSION_1 | FEATURE, queues=2)
+    driver.device.agreement.pause()
+    state = driver.device.state()
+    for name, value in lesser.items():
+        monkeypatch.setattr(Served, name, value)
+    with GuestRam(4 * MIB) as ram:
+        there = Parts(ram)
+        again = VirtioPci(Served(), ram, there.interrupts, there.kvm)
+        with pytest.raises(DeviceError, match="this block device can do less"):
+            again.restore(state)
+        again.close()
+
+
 def test_after_a_reset_of_the_machine_nothing_is_left(parts: Parts, driver: Driver, served: Served) -> None:
     driver.set_up(queues=2)
     driver.device.reset()
