@@ -107,7 +107,9 @@ def test_boot_order() -> None:
 
 
 _ACCESS = st.tuples(
-    st.integers(0, len(PORTS) - 1), st.sampled_from([1, 2, 4]), st.one_of(st.integers(0, 0x40), st.integers(0, 2**32 - 1))
+    st.integers(0, len(PORTS) - 1),
+    st.sampled_from([1, 2, 4]),
+    st.one_of(st.integers(0, 0x40), st.integers(0, 2**32 - 1)),
 )
 
 

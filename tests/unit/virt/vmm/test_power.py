@@ -49,9 +49,7 @@ def test_status_and_enable_at_once_and_in_bytes(machine: Machine) -> None:
     assert not machine.kvm.high
 
 
-@pytest.mark.parametrize(
-    ("value", "offs"), [(SLEEP, 1), (0, 0), (3 << 10 | SLEEP, 0), (SCI_ENABLED, 0)]
-)
+@pytest.mark.parametrize(("value", "offs"), [(SLEEP, 1), (0, 0), (3 << 10 | SLEEP, 0), (SCI_ENABLED, 0)])
 def test_power_off(machine: Machine, value: int, offs: int) -> None:
     machine.power.write(Register.CONTROL, 2, value)
     assert machine.offs == offs
