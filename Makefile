@@ -4,6 +4,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 SANDBOX := devstack/sandbox/enter
 PYTEST  := $(BIN)/python -m pytest
+BINDING := compute_agent/virt/kvm/builder.py $(wildcard compute_agent/virt/kvm/native/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test unit functional host lint bench clean generate packages
@@ -39,19 +40,19 @@ lint: packages $(VENV)/ready  ## ruff, mypy --strict and shellcheck
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run
 
-generate: $(VENV)/ready  ## write docs/rpc.md, etc/compute-agent.conf and the bindings to KVM and Ceph anew from the code
+generate: $(VENV)/ready  ## write docs/rpc.md, etc/compute-agent.conf and the binding to Ceph anew from the code
 	$(BIN)/python -m compute_agent.rpc.reference > docs/rpc.md
 	$(BIN)/oslo-config-generator --config-file etc/config-generator.conf
-	$(BIN)/python -m compute_agent.virt.kvm.definitions
 	$(BIN)/python -m compute_agent.storage.rbd.definitions
 
 packages: $(VENV)/ready
 	tools/install-packages $(BIN)/bindep
 
-$(VENV)/ready: setup.cfg pyproject.toml test-requirements.txt upper-constraints.txt
+$(VENV)/ready: setup.cfg setup.py pyproject.toml test-requirements.txt upper-constraints.txt $(BINDING)
 	tools/make-venv $(PYTHON) $(VENV)
 	@touch $@
 
 clean:  ## remove what was built: the environment and the cached guest images
 	rm -rf $(VENV) .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f compute_agent/virt/kvm/_binding*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

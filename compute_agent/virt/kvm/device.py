@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from compute_agent.errors import KvmError
-from compute_agent.virt.kvm.abi import ffi
-from compute_agent.virt.kvm.handle import CData, KvmHandle, Request
+from compute_agent.virt.kvm._binding import ffi
+from compute_agent.virt.kvm.handle import CData, KvmHandle
+from compute_agent.virt.kvm.requests import Request
 from compute_agent.virt.kvm.vm import Vm
 
 KVM_DEVICE = Path("/dev/kvm")
@@ -15,7 +16,8 @@ API_VERSION = 12
 """The only one since Linux 2.6.22; the kernel promises to keep it."""
 
 _CPUID_ENTRIES = 256
-"""Most that the kernel has ever reported."""
+_MSRS = 1024
+"""More than the kernel has ever reported."""
 
 
 class Device(KvmHandle):
@@ -43,6 +45,12 @@ class Device(KvmHandle):
         table = ffi.new("struct kvm_cpuid2 *", {"nent": _CPUID_ENTRIES, "entries": _CPUID_ENTRIES})
         self.ask(Request.KVM_GET_SUPPORTED_CPUID, table)
         return table
+
+    def msr_indices(self) -> list[int]:
+        """The model-specific registers that are part of a vCPU's state."""
+        found = ffi.new("struct kvm_msr_list *", {"nmsrs": _MSRS, "indices": _MSRS})
+        self.ask(Request.KVM_GET_MSR_INDEX_LIST, found)
+        return list(found.indices[0 : found.nmsrs])
 
     def create_vm(self) -> Vm:
         """A machine without memory and vCPUs."""

@@ -6,7 +6,7 @@ import mmap
 from types import TracebackType
 from typing import Self
 
-from compute_agent.virt.kvm.abi import ffi
+from compute_agent.virt.kvm._binding import ffi
 
 
 class GuestMemory:

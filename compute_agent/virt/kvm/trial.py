@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from compute_agent.errors import KvmError
-from compute_agent.virt.kvm.abi import ffi
+from compute_agent.virt.kvm._binding import ffi
 from compute_agent.virt.kvm.device import Device
 from compute_agent.virt.kvm.exits import ExitReason, describe_exit
 from compute_agent.virt.kvm.long_mode import enter_long_mode, identity_map

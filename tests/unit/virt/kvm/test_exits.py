@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from compute_agent.virt.kvm.abi import ffi
+from compute_agent.virt.kvm._binding import ffi
 from compute_agent.virt.kvm.exits import describe_exit
 
 

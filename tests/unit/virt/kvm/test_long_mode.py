@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from compute_agent.virt.kvm.abi import ffi
+from compute_agent.virt.kvm._binding import ffi
 from compute_agent.virt.kvm.long_mode import enter_long_mode, identity_map
 
 TABLES = 0x7000
