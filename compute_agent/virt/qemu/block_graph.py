@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compute_agent.virt.qemu.saving import Execute
+from compute_agent.virt.process.saving import Execute
 
 
 def child_of(execute: Execute, node: str) -> str:

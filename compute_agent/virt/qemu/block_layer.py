@@ -13,6 +13,7 @@ from typing import Any
 from compute_agent.errors import MonitorError
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk, NbdSource
+from compute_agent.virt.process.saving import Execute
 from compute_agent.virt.qemu.block_graph import child_of
 from compute_agent.virt.qemu.block_nodes import (
     connection_name,
@@ -25,7 +26,6 @@ from compute_agent.virt.qemu.block_nodes import (
     throttle_group,
     top_names,
 )
-from compute_agent.virt.qemu.saving import Execute
 
 _THERE_ALREADY = "duplicate property"
 """QEMU's words for an object that has been made before."""

@@ -18,9 +18,9 @@ from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
 from compute_agent.host.processes import Process
 from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.virt.copies import DiskCopy
+from compute_agent.virt.process.saving import Execute
 from compute_agent.virt.qemu.block_graph import content_of
 from compute_agent.virt.qemu.moments import Moments
-from compute_agent.virt.qemu.saving import Execute
 from compute_agent.virt.settings import VirtSettings
 
 LOG = logging.getLogger(__name__)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from compute_agent.errors import GuestGone
-from compute_agent.host.process_usage import resident_bytes, thread_cpu_times, uptime
+from compute_agent.virt.process.diagnostics import process_diagnostics
+from compute_agent.virt.process.saving import Execute
 
 _DISK_COUNTERS = {
     "rd_bytes": "read_bytes",
@@ -20,28 +20,18 @@ _DISK_COUNTERS = {
 """QEMU's names and ours."""
 
 
-def diagnostics(execute: Callable[[str], Any], pid: int) -> Mapping[str, object]:
+def diagnostics(execute: Execute, pid: int) -> Mapping[str, object]:
     """Ask a running QEMU, and the kernel about its process.
 
     :raises GuestGone: the process has ended.
     """
-    try:
-        times = thread_cpu_times(pid)
-        return {
-            "driver": "qemu",
-            "kvm": execute("query-kvm")["enabled"],
-            "state": execute("query-status")["status"],
-            "uptime": round(uptime(pid), 1),
-            "cpus": [_cpu(cpu, times) for cpu in execute("query-cpus-fast")],
-            "memory": {"balloon": execute("query-balloon")["actual"], "resident": resident_bytes(pid)},
-            "disks": {_device(disk["qdev"]): _disk(disk["stats"]) for disk in _disks(execute)},
-        }
-    except ProcessLookupError as error:
-        raise GuestGone(str(error)) from error
-
-
-def _cpu(cpu: Mapping[str, Any], times: Mapping[int, float]) -> dict[str, object]:
-    return {"id": cpu["cpu-index"], "time": times[cpu["thread-id"]]}
+    found: dict[str, Any] = process_diagnostics(execute, pid)
+    return found | {
+        "driver": "qemu",
+        "kvm": execute("query-kvm")["enabled"],
+        "memory": found["memory"] | {"balloon": execute("query-balloon")["actual"]},
+        "disks": {_device(disk["qdev"]): _disk(disk["stats"]) for disk in _disks(execute)},
+    }
 
 
 def _device(device: str) -> str:
@@ -49,7 +39,7 @@ def _device(device: str) -> str:
     return device.removeprefix("/machine/peripheral/").partition("/")[0]
 
 
-def _disks(execute: Callable[[str], Any]) -> list[dict[str, Any]]:
+def _disks(execute: Execute) -> list[dict[str, Any]]:
     # Not query-block: it waits for storage that does not answer.
     return [disk for disk in execute("query-blockstats") if disk.get("qdev")]
 

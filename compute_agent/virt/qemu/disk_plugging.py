@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from compute_agent.errors import DetachRefused, GuestGone, MonitorError
+from compute_agent.errors import MonitorError
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import Machine
+from compute_agent.virt.process.saving import Execute
+from compute_agent.virt.process.unplugging import Unplugging
 from compute_agent.virt.qemu.block_layer import BlockLayer
 from compute_agent.virt.qemu.block_nodes import top_names
 from compute_agent.virt.qemu.disks import SCSI_CONTROLLER, disk_device, scsi_controller
-from compute_agent.virt.qemu.saving import Execute
 
 _DEVICES = "/machine/peripheral"
-_UNDER_WAY = "in the process of unplug"
-"""QEMU's words where the guest has been asked before and has not answered."""
-_NO_DEVICE = " not found"
-"""The same where there is none."""
-_DELETED, _REFUSED, _ENDED = "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "the process has ended"
 
 
 class DiskPlugging:
@@ -30,9 +25,8 @@ class DiskPlugging:
     def __init__(self, execute: Execute, detach_timeout: float) -> None:
         self._execute = execute
         self._nodes = BlockLayer(execute)
-        self._detach_timeout = detach_timeout
-        self._awaited: dict[str, queue.SimpleQueue[str]] = {}
-        """By device: what happens to it."""
+        self._has = partial(_has_device, execute)
+        self._unplugging = Unplugging(execute, self._has, detach_timeout)
 
     def attach(self, disk: Disk, machine: Machine) -> None:
         """See the contract."""
@@ -50,7 +44,7 @@ class DiskPlugging:
 
     def detach(self, name: str) -> None:
         """See the contract."""
-        self._unplug(name)
+        self._unplugging.unplug(name)
         self._nodes.remove(name)
 
     def resize(self, name: str, size: int | None) -> None:
@@ -81,20 +75,11 @@ class DiskPlugging:
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """An event of the monitor."""
-        if event["event"] in (_DELETED, _REFUSED):
-            self._tell(event["data"].get("device", ""), event["event"])
+        self._unplugging.heard(event)
 
     def ended(self) -> None:
         """Nothing will happen any more."""
-        for name in list(self._awaited):
-            self._tell(name, _ENDED)
-
-    def _tell(self, name: str, what: str) -> None:
-        if (awaited := self._awaited.get(name)) is not None:
-            awaited.put(what)
-
-    def _has(self, device: str) -> bool:
-        return any(child["name"] == device for child in self._execute("qom-list", {"path": _DEVICES}))
+        self._unplugging.ended()
 
     def top(self, disk: str) -> str:
         """The top node of a disk."""
@@ -111,40 +96,6 @@ class DiskPlugging:
     def _iothreads(self) -> list[str]:
         return [str(thread["id"]) for thread in self._execute("query-iothreads")]
 
-    def _unplug(self, name: str) -> None:
-        happens: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._awaited[name] = happens
-        try:
-            if self._ask_to_let_go(name):
-                self._await_unplugged(name, happens)
-        finally:
-            del self._awaited[name]
-
-    def _ask_to_let_go(self, name: str) -> bool:
-        """False: the guest does not have it."""
-        try:
-            self._execute("device_del", {"id": name})
-        except MonitorError as error:
-            if _NO_DEVICE in str(error):
-                return False
-            if _UNDER_WAY not in str(error):
-                raise
-        return True
-
-    def _await_unplugged(self, name: str, happens: queue.SimpleQueue[str]) -> None:
-        try:
-            what = happens.get(timeout=self._detach_timeout)
-        except queue.Empty:
-            # The event is lost where the connection was lost meanwhile.
-            if self._has(name):
-                text = f"{name}: the guest has not let go of it within {self._detach_timeout:g} s"
-                raise DetachRefused(text) from None
-            return
-        if what == _ENDED:
-            raise GuestGone(f"{name}: the guest's process has ended")
-        if what == _REFUSED:
-            raise DetachRefused(f"{name}: the guest does not let go of it")
-
     def _change_over(self, device: str, top: str) -> None:
         """A device that its guest drives is served by an iothread, any other by the main one: nodes have to follow."""
         for thread in (*self._iothreads, None):
@@ -156,3 +107,7 @@ class DiskPlugging:
                 self._execute("x-blockdev-set-iothread", {"node-name": top, "iothread": thread})
             else:
                 return
+
+
+def _has_device(execute: Execute, device: str) -> bool:
+    return any(child["name"] == device for child in execute("qom-list", {"path": _DEVICES}))

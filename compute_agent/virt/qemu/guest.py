@@ -1,130 +1,40 @@
-"""One guest: its process, monitor and console, and what the agent may do with them."""
+"""A guest that runs in a QEMU process: its disks, their copies and snapshots."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
-from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
-from compute_agent.host.qmp import Monitor, MonitorLoop
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.state import PowerState
-from compute_agent.virt.contract import GuestExit, OnDiskFailure, OnGuestExit
-from compute_agent.virt.qemu.block_nodes import check_aio
-from compute_agent.virt.qemu.console import Console
+from compute_agent.virt.process.console import Console
+from compute_agent.virt.process.guest import Common, ProcessGuest
+from compute_agent.virt.qemu.block_nodes import check_aio, disk_of
 from compute_agent.virt.qemu.copy_jobs import CopyJobs
 from compute_agent.virt.qemu.diagnostics import diagnostics
-from compute_agent.virt.qemu.disk_failures import DiskFailures
 from compute_agent.virt.qemu.disk_plugging import DiskPlugging
 from compute_agent.virt.qemu.freezing import Freeze
 from compute_agent.virt.qemu.layers import LayerJobs
 from compute_agent.virt.qemu.moments import Moments
-from compute_agent.virt.qemu.paths import GuestPaths
-from compute_agent.virt.qemu.saving import save_memory
-from compute_agent.virt.settings import VirtSettings
-
-_POWER_STATES = {
-    "running": PowerState.RUNNING,
-    "shutdown": PowerState.SHUTDOWN,
-    "internal-error": PowerState.CRASHED,
-    "guest-panicked": PowerState.CRASHED,
-}
-"""Those of QEMU's run states that do not mean "paused"."""
-
-_NEEDS_RESET = ("shutdown", "internal-error", "guest-panicked")
 
 _ANSWERS_WITHIN = 1.0
 """Seconds for a guest that is about to be ended."""
-_LOOK_AGAIN = 0.005
-"""Seconds between two looks at something that is about to happen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
-    """What all guests share."""
-
-    settings: VirtSettings
-    loop: MonitorLoop
-    announce: OnGuestExit
-    announce_failure: OnDiskFailure
-
-
-class QemuGuest:
-    """A guest that runs in a QEMU process. Safe to be used from several threads."""
+class QemuGuest(ProcessGuest):
+    """Keeps `compute_agent.virt.contract.Guest`. Safe to be used from several threads."""
 
     def __init__(self, instance_uuid: str, process: Process, console: Console | None, common: Common) -> None:
-        self.instance_uuid = instance_uuid
-        self.process = process
-        self.console = console
-        self._settings = common.settings
-        self._announce = common.announce
-        self._failures = DiskFailures(instance_uuid, common.announce_failure)
-        self._paths = GuestPaths.of(common.settings, instance_uuid)
-        self._monitor = Monitor(common.loop, self._paths.monitor_socket, process, self._on_event)
-        execute = partial(self._monitor.execute, deadline=common.settings.command_timeout)
-        self._disks = DiskPlugging(execute, common.settings.detach_timeout)
+        super().__init__(instance_uuid, process, console, common, disk_of)
+        self._disks = DiskPlugging(self._execute, common.settings.detach_timeout)
         freeze = partial(Freeze, self._paths.guest_agent_socket, common.settings.freeze_timeout)
-        moments = Moments(execute, freeze)
-        self.copies = CopyJobs(execute, self._disks.top, moments, common.settings)
-        self.layers = LayerJobs(execute, self._disks.top, moments, common.settings.command_timeout)
-        self._off = threading.Event()
-        self._cleared_away = threading.Event()
-        self._may_end = True
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def status(self, seconds: float | None = None) -> PowerState:
-        if self.process.has_ended():
-            return PowerState.SHUTDOWN
-        if self._monitor.is_silent:
-            return PowerState.UNRESPONSIVE
-        try:
-            return _POWER_STATES.get(self._run_state(seconds), PowerState.PAUSED)
-        except GuestGone:
-            return PowerState.SHUTDOWN
-        except (DeadlineExceeded, MonitorError):
-            return PowerState.UNRESPONSIVE
-
-    def pause(self) -> None:
-        self._execute("stop")
-
-    def resume(self) -> None:
-        self._execute("cont")
-
-    def press_power_button(self) -> None:
-        self._execute("system_powerdown")
-
-    def wait_for_shutdown(self, seconds: float) -> bool:
-        # The look at the status also connects a guest that has only just been adopted: its event will be heard.
-        return self.status() is PowerState.SHUTDOWN or self._off.wait(seconds)
-
-    def reset(self) -> None:
-        self._off.clear()
-        self._execute("system_reset")
-        self._wait_while(_NEEDS_RESET, self._settings.command_timeout)
-        self._execute("cont")
-
-    def save(self, path: Path) -> None:
-        save_memory(self._execute, path, self._settings.save_timeout)
-
-    def kill(self) -> None:
-        self._may_end = True
-        if self.status(_ANSWERS_WITHIN) is not PowerState.UNRESPONSIVE:
-            self.copies.store_marks(self.process)
-        self.process.kill()
-        if not self._cleared_away.wait(self._settings.kill_timeout):
-            raise DeadlineExceeded(f"{self.process} has not died of SIGKILL")
+        moments = Moments(self._execute, freeze)
+        self.copies = CopyJobs(self._execute, self._disks.top, moments, common.settings)
+        self.layers = LayerJobs(self._execute, self._disks.top, moments, common.settings.command_timeout)
 
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
         check_aio(disk, confined=self._settings.confine_guests)
@@ -145,69 +55,16 @@ class QemuGuest:
     def diagnostics(self) -> Mapping[str, object]:
         return diagnostics(self._execute, self.pid)
 
-    def wait_until_made(self) -> None:
-        """Wait until QEMU has made the machine and opened all it needs; the vCPUs do not run yet.
-
-        :raises GuestGone: it ended instead.
-        """
-        self._monitor.execute("query-status", deadline=self._settings.start_timeout)
-        if self.console is not None:
-            self.console.let_write()
-
-    def begin(self, *, from_saved_state: bool) -> None:
-        """Let the vCPUs of a new machine run, or wait until it has loaded its memory. May be repeated."""
-        if from_saved_state:
-            self._wait_while(("inmigrate",), self._settings.save_timeout)
-        else:
-            self._monitor.execute("cont", deadline=self._settings.start_timeout)
-
-    def watch_over(self) -> None:
-        """From now on its end is news, and its events are heard."""
-        self._may_end = False
-        self._monitor.connect_soon()
-
     def ended(self) -> None:
-        """The process is gone and the driver has cleared away what belonged to it."""
-        is_news = not (self._may_end or self._off.is_set())
-        self._off.set()
         self._disks.ended()
-        self._monitor.close()
-        self._cleared_away.set()
-        if is_news:
-            how = f"{self.process} {self.process.exit_reason()}"
-            self._tell("crashed", f"{how}: {last_lines(self._paths.qemu_log)}")
+        super().ended()
 
-    def let_go(self) -> None:
-        """Hang up; the guest goes on."""
-        self._monitor.close()
-
-    def _execute(self, command: str, arguments: Mapping[str, object] | None = None, fd: int | None = None) -> Any:
-        return self._monitor.execute(command, arguments, deadline=self._settings.command_timeout, fd=fd)
-
-    def _run_state(self, seconds: float | None = None) -> str:
-        deadline = self._settings.command_timeout if seconds is None else seconds
-        return str(self._monitor.execute("query-status", deadline=deadline)["status"])
-
-    def _wait_while(self, run_states: Sequence[str], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (state := self._run_state()) in run_states:
-            if time.monotonic() > end:
-                raise DeadlineExceeded(f"the guest is still {state} after {seconds:g} s")
-            time.sleep(_LOOK_AGAIN)
+    def _prepare_end(self) -> None:
+        if self.status(_ANSWERS_WITHIN) is not PowerState.UNRESPONSIVE:
+            self.copies.store_marks(self.process)
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         self._disks.heard(event)
-        self._failures.heard(event)
         self.copies.heard(event)
         self.layers.heard(event)
-        if event["event"] == "SHUTDOWN" and event["data"]["guest"]:
-            self._powered_off(event["data"]["reason"])
-
-    def _powered_off(self, reason: str) -> None:
-        # A vCPU that asks again before it has been stopped makes a second event: it is no news.
-        if not self._off.is_set():
-            self._off.set()
-            self._tell("powered_off", f"the guest powered itself off ({reason})")
-
-    def _tell(self, reason: Literal["powered_off", "crashed"], detail: str) -> None:
-        self._announce(GuestExit(instance_uuid=self.instance_uuid, reason=reason, detail=detail))
+        super()._on_event(event)

@@ -17,10 +17,10 @@ from typing import Any
 
 from compute_agent.errors import DeadlineExceeded, MonitorError
 from compute_agent.instance.devices import Disk, FileSource
+from compute_agent.virt.process.saving import Execute
 from compute_agent.virt.qemu.block_graph import content_of
 from compute_agent.virt.qemu.block_nodes import layer_name, overlay_node, storage_name
 from compute_agent.virt.qemu.moments import Moments
-from compute_agent.virt.qemu.saving import Execute
 
 _JOB = "commit-"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from compute_agent.virt.process.saving import Execute
 from compute_agent.virt.qemu.freezing import Freeze
-from compute_agent.virt.qemu.saving import Execute
 
 LOG = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from compute_agent.host.processes import Process
-from compute_agent.virt.qemu.console import Console
-from compute_agent.virt.qemu.console_log import ConsoleLog
-from compute_agent.virt.qemu.console_ring import RING_SIZE, ConsoleRing
+from compute_agent.virt.process.console import Console
+from compute_agent.virt.process.console_log import ConsoleLog
+from compute_agent.virt.process.console_ring import RING_SIZE, ConsoleRing
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from compute_agent.virt.contract import DiskFailure
-from compute_agent.virt.qemu.disk_failures import DiskFailures
+from compute_agent.virt.process.disk_failures import DiskFailures
+from compute_agent.virt.qemu.block_nodes import disk_of
 
 STOP: dict[str, Any] = {"event": "STOP"}
 RESUME: dict[str, Any] = {"event": "RESUME"}
@@ -18,7 +19,7 @@ def error(node: str, *, nospace: bool, action: str = "stop") -> dict[str, Any]:
 
 def news_of(*events: dict[str, Any]) -> list[DiskFailure]:
     told: list[DiskFailure] = []
-    failures = DiskFailures("an instance", told.append)
+    failures = DiskFailures("an instance", told.append, disk_of)
     for event in events:
         failures.heard(event)
     return told

@@ -13,7 +13,8 @@ from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.virt.contract import StartRequest
-from compute_agent.virt.qemu.limits import check_quota, io_limits, limits_of
+from compute_agent.virt.process.limits import check_quota, io_limits
+from compute_agent.virt.qemu.limits import limits_of
 
 ALL = frozenset(CONTROLLERS)
 IO_QUOTA = {"quota:disk_read_bytes_sec": "1048576", "quota:disk_write_iops_sec": "100"}
@@ -47,7 +48,7 @@ def test_cpu_quota_has_its_period() -> None:
 
 def test_io_is_limited_on_the_disk_that_holds_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "disk").touch()
-    monkeypatch.setattr("compute_agent.virt.qemu.limits._whole_disk", lambda path: "253:0")
+    monkeypatch.setattr("compute_agent.virt.process.limits._whole_disk", lambda path: "253:0")
     limits = limits_of(a_request(IO_QUOTA, disk=tmp_path / "disk"))
     assert limits[-1] == ("io.max", "253:0 rbps=1048576 wiops=100")
 
@@ -80,7 +81,7 @@ def test_limits_without_a_controller_are_left_out(tmp_path: Path) -> None:
 
 
 def test_disk_that_comes_later_is_limited_like_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compute_agent.virt.qemu.limits._whole_disk", lambda path: "253:16")
+    monkeypatch.setattr("compute_agent.virt.process.limits._whole_disk", lambda path: "253:16")
     request = a_request(IO_QUOTA, disk=tmp_path / "disk")
     assert list(io_limits(request.instance, request.disks)) == [("io.max", "253:16 rbps=1048576 wiops=100")]
     read_only = [replace(disk, read_only=True) for disk in request.disks]

@@ -15,7 +15,7 @@ from pathlib import Path
 from compute_agent.host.confinement.users import choose_user, owners_in
 from compute_agent.host.processes import Process, ProcessEntry, find_processes
 from compute_agent.instance.wire import UUID_PATTERN
-from compute_agent.virt.qemu.paths import GuestPaths
+from compute_agent.virt.process.paths import GuestPaths
 from compute_agent.virt.settings import GUEST_UIDS, VirtSettings
 
 _VARIABLE = "COMPUTE_AGENT_GUEST"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from compute_agent.virt.qemu.console_log import ConsoleLog
-from compute_agent.virt.qemu.console_ring import ConsoleRing
+from compute_agent.virt.process.console_log import ConsoleLog
+from compute_agent.virt.process.console_ring import ConsoleRing
 
 LOG = logging.getLogger(__name__)
 

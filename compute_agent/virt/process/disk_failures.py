@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from compute_agent.virt.contract import DiskFailure, OnDiskFailure
-from compute_agent.virt.qemu.block_nodes import disk_of
 
 
 class DiskFailures:
     """Follows one guest's events."""
 
-    def __init__(self, instance_uuid: str, announce: OnDiskFailure) -> None:
+    def __init__(self, instance_uuid: str, announce: OnDiskFailure, disk_of: Callable[[str], str]) -> None:
+        """`disk_of` tells the disk by the name of the node that failed."""
         self._instance_uuid = instance_uuid
         self._announce = announce
+        self._disk_of = disk_of
         self._first: DiskFailure | None = None
 
     def heard(self, event: Mapping[str, Any]) -> None:
@@ -32,7 +33,7 @@ class DiskFailures:
     def _failure(self, data: Mapping[str, Any]) -> DiskFailure:
         return DiskFailure(
             instance_uuid=self._instance_uuid,
-            disk=disk_of(data["node-name"]),
+            disk=self._disk_of(data["node-name"]),
             reason="no_space" if data.get("nospace") else "io_error",
             detail=f"{data['operation']}: {data['reason']}",
         )

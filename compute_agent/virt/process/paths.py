@@ -27,8 +27,8 @@ class GuestPaths:
         return cls(settings.state_dir / instance_uuid, settings.run_dir / instance_uuid)
 
     @property
-    def qemu_log(self) -> Path:
-        return self.state / "qemu.log"
+    def process_log(self) -> Path:
+        return self.state / "process.log"
 
     @property
     def console_log(self) -> Path:

@@ -7,35 +7,44 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from compute_agent.host.process_watch import ProcessWatch
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
 from compute_agent.virt.contract import DiskFailure, GuestExit, OnDiskFailure, OnGuestExit
-from compute_agent.virt.qemu.console import Console, ConsoleDrain
-from compute_agent.virt.qemu.console_log import ConsoleLog
-from compute_agent.virt.qemu.console_ring import ConsoleRing
-from compute_agent.virt.qemu.guest import Common, QemuGuest
-from compute_agent.virt.qemu.identity import find_guests
-from compute_agent.virt.qemu.paths import GuestPaths
+from compute_agent.virt.process.console import Console, ConsoleDrain
+from compute_agent.virt.process.console_log import ConsoleLog
+from compute_agent.virt.process.console_ring import ConsoleRing
+from compute_agent.virt.process.guest import Common, ProcessGuest
+from compute_agent.virt.process.identity import find_guests
+from compute_agent.virt.process.paths import GuestPaths
 from compute_agent.virt.settings import VirtSettings
 
+G = TypeVar("G", bound=ProcessGuest)
+MakeGuest = Callable[[str, Process, Console | None, Common], G]
 News = TypeVar("News", GuestExit, DiskFailure)
 
 LOG = logging.getLogger(__name__)
 
 
-class GuestKeeper:
+class GuestKeeper(Generic[G]):
     """Knows each guest by its instance's uuid, as long as its process lives.
 
     Only this agent starts guests, so /proc is searched once, for those of its predecessor.
     """
 
-    def __init__(self, settings: VirtSettings, on_exit: OnGuestExit, on_disk_failure: OnDiskFailure) -> None:
+    def __init__(
+        self,
+        settings: VirtSettings,
+        make_guest: MakeGuest[G],
+        on_exit: OnGuestExit,
+        on_disk_failure: OnDiskFailure,
+    ) -> None:
         self._settings = settings
+        self._make_guest = make_guest
         self._lock = threading.Lock()
-        self._guests: dict[str, QemuGuest] = {}
+        self._guests: dict[str, G] = {}
         self._left_behind: dict[str, Process] | None = None
         self._loop = MonitorLoop()
         self._common = Common(
@@ -50,7 +59,7 @@ class GuestKeeper:
         with self._lock:
             return {*self._guests, *self._predecessors()}
 
-    def get(self, instance_uuid: str) -> QemuGuest | None:
+    def get(self, instance_uuid: str) -> G | None:
         """The guest of that instance; one that a predecessor started is adopted."""
         with self._lock:
             process = self._predecessors().pop(instance_uuid, None)
@@ -58,7 +67,7 @@ class GuestKeeper:
                 self._adopt(instance_uuid, process)
             return self._guests.get(instance_uuid)
 
-    def add(self, instance_uuid: str, process: Process, ring: ConsoleRing) -> QemuGuest:
+    def add(self, instance_uuid: str, process: Process, ring: ConsoleRing) -> G:
         """Look after a guest that is being started."""
         with self._lock:
             return self._keep(instance_uuid, process, ring)
@@ -85,9 +94,9 @@ class GuestKeeper:
             ring = None
         self._keep(instance_uuid, process, ring).watch_over()
 
-    def _keep(self, instance_uuid: str, process: Process, ring: ConsoleRing | None) -> QemuGuest:
+    def _keep(self, instance_uuid: str, process: Process, ring: ConsoleRing | None) -> G:
         console = self._open_console(instance_uuid, ring) if ring else None
-        guest = QemuGuest(instance_uuid, process, console, self._common)
+        guest = self._make_guest(instance_uuid, process, console, self._common)
         self._guests[instance_uuid] = guest
         self._watch.watch(process, partial(self._clear_away, guest))
         return guest
@@ -98,7 +107,7 @@ class GuestKeeper:
         self._drain.add(console)
         return console
 
-    def _clear_away(self, guest: QemuGuest) -> None:
+    def _clear_away(self, guest: G) -> None:
         if guest.console is not None:
             self._drain.remove(guest.console)
         with self._lock:
