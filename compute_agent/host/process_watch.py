@@ -14,7 +14,10 @@ LOG = logging.getLogger(__name__)
 
 
 class ProcessWatch:
-    """Calls back from its thread as soon as a watched process has ended; children are reaped before."""
+    """Calls back from its thread as soon as a watched process has ended; children are reaped before.
+
+    After that the process is released.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -54,3 +57,4 @@ class ProcessWatch:
         except Exception:
             # The outermost edge of this thread: it must go on for the other processes.
             LOG.exception("Handling the end of process %d failed", process.pid)
+        process.release()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -53,14 +54,21 @@ class ForkedChild:
             return self.returncode
 
 
+class _Pidfd:
+    """Closed with the last reference: never under the feet of a thread that uses it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        weakref.finalize(self, os.close, number)
+
+
 class Process:
-    """One process, our child or not. Its pidfd is closed with the last reference, never under a user's feet."""
+    """One process, our child or not. Its pidfd is closed by `release`, or with the last reference."""
 
     def __init__(self, pid: int, pidfd: int, child: Child | None = None) -> None:
         self.pid = pid
-        self.pidfd = pidfd
+        self._pidfd: _Pidfd | None = _Pidfd(pidfd)
         self._child = child
-        weakref.finalize(self, os.close, pidfd)
 
     @classmethod
     def spawn(
@@ -85,13 +93,23 @@ class Process:
     def __str__(self) -> str:
         return f"process {self.pid}"
 
+    @property
+    def pidfd(self) -> int:
+        """Readable from its end on.
+
+        :raises ProcessLookupError: it has ended, and was released.
+        """
+        return self._held().number
+
     def has_ended(self) -> bool:
         return self.wait(0)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, and reap it if it is ours: True, or False at the deadline."""
+        if (pidfd := self._pidfd) is None:
+            return True
         poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
+        poll.register(pidfd.number, select.POLLIN)
         ended = bool(poll.poll(seconds * 1000))
         if ended and self._child is not None:
             self._child.wait()
@@ -100,7 +118,15 @@ class Process:
     def kill(self) -> None:
         """Send SIGKILL. Nothing happens to a process that has ended."""
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            pidfd = self._held()
+            signal.pidfd_send_signal(pidfd.number, signal.SIGKILL)
+
+    def release(self) -> None:
+        """It has been seen to end: close the pidfd, whoever still refers to this process.
+
+        Errors keep the frames that they passed through, and what those refer to, until somebody collects the garbage.
+        """
+        self._pidfd = None
 
     def exit_reason(self) -> str:
         """How it ended, for a person."""
@@ -116,11 +142,17 @@ class Process:
 
         :raises OSError: it has no such descriptor, has ended, or the kernel forbids it (ptrace rules).
         """
-        copy = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PIDFD_GETFD, self.pidfd, number, 0)
+        pidfd = self._held()
+        copy = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PIDFD_GETFD, pidfd.number, number, 0)
         if copy < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error), f"descriptor {number} of {self}")
         return int(copy)
+
+    def _held(self) -> _Pidfd:
+        if (pidfd := self._pidfd) is None:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(self))
+        return pidfd
 
 
 @dataclass(frozen=True, slots=True)

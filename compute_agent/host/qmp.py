@@ -120,7 +120,7 @@ class Monitor:
     """One process's monitor: connected at its first use, and again after the connection was lost.
 
     `on_event`, a method, is called in the loop's thread and must not wait for anything. It is held weakly: what
-    asyncio keeps of a connection that broke would keep its owner with it, and the process's descriptor open.
+    asyncio keeps of a connection that broke would keep its owner with it.
     """
 
     def __init__(self, loop: MonitorLoop, path: Path, process: Process, on_event: OnEvent) -> None:
