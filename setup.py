@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, PlatformError
 
-_NEEDED = {
-    "gcc": lambda: shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]),
-    "python3-dev": lambda: Path(sysconfig.get_path("include"), "Python.h").exists(),
-    "libc6-dev": lambda: Path("/usr/include/stdio.h").exists(),
-    "linux-libc-dev": lambda: Path("/usr/include/linux/kvm.h").exists(),
+_HEADERS = {
+    "libc6-dev": Path("/usr/include/stdio.h"),
+    "linux-libc-dev": Path("/usr/include/linux/kvm.h"),
+    "python3-dev": Path(sysconfig.get_path("include"), "Python.h"),
 }
-"""Debian's packages, and whether what is used of them is there."""
+"""What is used of Debian's packages."""
 
 
 class BuildBinding(build_ext):
-    """Says what to install where it cannot be compiled."""
+    """Says what to install where the binding cannot be compiled."""
 
-    def build_extension(self, extension):
+    def build_extension(self, extension: Extension) -> None:
+        """:raises SystemExit: something is not installed."""
         try:
             super().build_extension(extension)
         except (CompileError, ExecError, PlatformError) as error:
-            missing = [package for package, is_there in _NEEDED.items() if not is_there()]
+            missing = list(self._missing_packages())
             if not missing:
                 raise
-            raise SystemExit(f"compute-agent's binding to KVM needs: apt-get install {' '.join(missing)}") from error
+            raise SystemExit(f"To compile its binding to KVM, compute-agent needs: {' '.join(missing)}") from error
+
+    def _missing_packages(self) -> Iterator[str]:
+        if not shutil.which(self.compiler.compiler_so[0]):
+            yield "gcc"
+        yield from (package for package, header in _HEADERS.items() if not header.exists())
 
 
 setup(cffi_modules=["compute_agent/virt/kvm/builder.py:make_builder"], cmdclass={"build_ext": BuildBinding})

@@ -5,12 +5,12 @@ Where ``...`` stands, the compiler fills in what the kernel's header says, and r
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cffi
 
-_HERE = "compute_agent/virt/kvm"
+_NATIVE = Path("compute_agent/virt/kvm/native")
 """From the project's root, as setuptools wants it."""
-_SOURCES = ("board.c", "power_timer.c", "queue.c", "serial.c", "serial_host.c", "vcpu.c")
-_HEADERS = ("board.h", "power_timer.h", "queue.h", "serial.h", "vcpu.h")
 
 _CONSTANTS = (
     "KVM_GET_API_VERSION",
@@ -161,7 +161,7 @@ struct kvm_run {
 };
 """
 
-_NATIVE = """
+_OURS = """
 struct power_timer { ...; };
 uint32_t power_timer_ticks(const struct power_timer *timer);
 void power_timer_set(struct power_timer *timer, uint32_t ticks);
@@ -195,13 +195,13 @@ void vcpu_clear_kick(struct vcpu *vcpu);
 def make_builder() -> cffi.FFI:
     """For ``cffi_modules``."""
     builder = cffi.FFI()
-    builder.cdef("".join(f"#define {constant} ...\n" for constant in _CONSTANTS) + _KERNEL + _NATIVE)
+    builder.cdef("".join(f"#define {constant} ...\n" for constant in _CONSTANTS) + _KERNEL + _OURS)
     builder.set_source(
         "compute_agent.virt.kvm._binding",
         '#include <sys/ioctl.h>\n#include "vcpu.h"\n',
-        sources=[f"{_HERE}/native/{name}" for name in _SOURCES],
-        depends=[f"{_HERE}/native/{name}" for name in _HEADERS],
-        include_dirs=[f"{_HERE}/native"],
+        sources=sorted(map(str, _NATIVE.glob("*.c"))),
+        depends=sorted(map(str, _NATIVE.glob("*.h"))),
+        include_dirs=[str(_NATIVE)],
         extra_compile_args=["-std=gnu11", "-pthread"],
     )
     return builder

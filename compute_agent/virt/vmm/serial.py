@@ -9,15 +9,25 @@ import msgspec
 from compute_agent.virt.kvm._binding import ffi, lib
 from compute_agent.virt.kvm.board import Board
 
-PORTS = range(0x3F8, 0x400)
-GSI = 4
-
 
 class SerialState(msgspec.Struct, frozen=True):
-    """What survives a suspension: the registers, and what the guest has not read yet."""
+    """What survives a suspension."""
 
-    registers: dict[str, int]
-    input: bytes
+    interrupts_enabled: int
+    fifo_control: int
+    line_control: int
+    modem_control: int
+    scratch: int
+    divisor_low: int
+    divisor_high: int
+    errors: int
+    modem_changes: int
+    is_emptied: int
+    waiting: bytes
+    """What the guest has not read yet."""
+
+
+_REGISTERS = [name for name in SerialState.__struct_fields__ if name != "waiting"]
 
 
 class SerialCounters(msgspec.Struct, frozen=True):
@@ -62,16 +72,13 @@ class SerialPort:
         registers, waiting = ffi.new("struct serial_registers *"), ffi.new("uint8_t[]", lib.QUEUE_SIZE)
         length = lib.serial_save(self._port, registers, waiting)
         values = {name: getattr(registers, name) for name in _REGISTERS}
-        return SerialState(values, bytes(ffi.buffer(waiting, length)))
+        return SerialState(**values, waiting=bytes(ffi.buffer(waiting, length)))
 
     def restore(self, state: SerialState) -> None:
         """The interrupt controllers are restored already: they are told the level of its interrupt."""
-        registers = ffi.new("struct serial_registers *", state.registers)
-        lib.serial_restore(self._port, registers, state.input, len(state.input))
+        registers = ffi.new("struct serial_registers *", {name: getattr(state, name) for name in _REGISTERS})
+        lib.serial_restore(self._port, registers, state.waiting, len(state.waiting))
 
     def counters(self) -> SerialCounters:
         counted = self._port.counters
         return SerialCounters(counted.transmitted, counted.received, counted.dropped)
-
-
-_REGISTERS = [name for name, _ in ffi.typeof("struct serial_registers").fields]

@@ -1,84 +1,10 @@
-/* The registers: what the guest sees. */
-#include "serial.h"
-
-enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
-
-enum { IER_RECEIVED = 0x01, IER_EMPTIED = 0x02, IER_ERRORS = 0x04, IER_MODEM = 0x08, IER_KEPT = 0x0f };
-enum {
-    IIR_MODEM = 0x00,
-    IIR_NONE = 0x01,
-    IIR_EMPTIED = 0x02,
-    IIR_RECEIVED = 0x04,
-    IIR_ERRORS = 0x06,
-    IIR_TIME_OUT = 0x0c,
-    IIR_FIFOS = 0xc0
-};
-enum { FCR_ENABLE = 0x01, FCR_CLEAR_RECEIVER = 0x02, FCR_KEPT = 0xc9 };
-enum { LCR_DIVISOR = 0x80 };
-enum { MCR_DTR = 0x01, MCR_RTS = 0x02, MCR_OUTPUTS = 0x0c, MCR_LOOP = 0x10, MCR_KEPT = 0x1f };
-enum { LSR_READY = 0x01, LSR_OVERRUN = 0x02, LSR_TRANSMITTER_EMPTY = 0x60 };
-enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80, MSR_RI_CHANGED = 0x04 };
-
-static const uint8_t triggers[] = {1, 4, 8, 14};
-
-static bool has_fifos(const struct serial *serial)
-{
-    return serial->registers.fifo_control & FCR_ENABLE;
-}
+/* The registers of the serial port: what the guest sees. */
+#include "serial_bits.h"
+#include "serial_inside.h"
 
 static bool has_divisor_shown(const struct serial *serial)
 {
     return serial->registers.line_control & LCR_DIVISOR;
-}
-
-static bool is_triggered(const struct serial *serial)
-{
-    return serial->input.length >= (has_fifos(serial) ? triggers[serial->registers.fifo_control >> 6] : 1);
-}
-
-/* What IIR says, without its highest bits. */
-static uint8_t pending(const struct serial *serial)
-{
-    const struct serial_registers *registers = &serial->registers;
-    uint8_t enabled = registers->interrupts_enabled;
-
-    if (enabled & IER_ERRORS && registers->errors)
-        return IIR_ERRORS;
-    if (enabled & IER_RECEIVED && serial->input.length)
-        return is_triggered(serial) ? IIR_RECEIVED : IIR_TIME_OUT;
-    if (enabled & IER_EMPTIED && registers->is_emptied)
-        return IIR_EMPTIED;
-    if (enabled & IER_MODEM && registers->modem_changes)
-        return IIR_MODEM;
-    return IIR_NONE;
-}
-
-bool serial_has_interrupt(const struct serial *serial)
-{
-    return pending(serial) != IIR_NONE;
-}
-
-bool serial_is_looped_back(const struct serial *serial)
-{
-    return serial->registers.modem_control & MCR_LOOP;
-}
-
-static uint8_t modem_lines(uint8_t control)
-{
-    if (control & MCR_LOOP)
-        return (control & MCR_RTS) << 3 | (control & MCR_DTR) << 5 | (control & MCR_OUTPUTS) << 4;
-    return MSR_CTS | MSR_DSR | MSR_DCD;
-}
-
-static void control_modem(struct serial *serial, uint8_t control)
-{
-    uint8_t before = modem_lines(serial->registers.modem_control), after = modem_lines(control & MCR_KEPT);
-    uint8_t changes = (before ^ after) >> 4;
-
-    if (after & MSR_RI) /* of the ring indicator, only the end counts */
-        changes &= ~MSR_RI_CHANGED;
-    serial->registers.modem_changes |= changes;
-    serial->registers.modem_control = control & MCR_KEPT;
 }
 
 static void control_fifos(struct serial *serial, uint8_t control)
@@ -90,18 +16,9 @@ static void control_fifos(struct serial *serial, uint8_t control)
     serial->registers.fifo_control = control & FCR_ENABLE ? control & FCR_KEPT : 0;
 }
 
-static void enable_interrupts(struct serial *serial, uint8_t enabled)
-{
-    uint8_t newly = enabled & ~serial->registers.interrupts_enabled;
-
-    if (newly & IER_EMPTIED) /* the transmitter is empty, even if IIR has been read since it became so */
-        serial->registers.is_emptied = true;
-    serial->registers.interrupts_enabled = enabled & IER_KEPT;
-}
-
 static void loop_back(struct serial *serial, uint8_t byte)
 {
-    size_t depth = has_fifos(serial) ? 16 : 1;
+    size_t depth = serial_has_fifos(serial) ? 16 : 1;
 
     if (serial->input.length < depth)
         queue_put(&serial->input, &byte, 1);
@@ -113,7 +30,7 @@ static void transmit(struct serial *serial, uint8_t byte)
 {
     /* A full holding register does not interrupt: who waits for an edge gets a new one when the byte is gone. */
     serial->registers.is_emptied = false;
-    serial_set_line(serial, serial_has_interrupt(serial));
+    serial_update_line(serial);
     if (serial_is_looped_back(serial)) {
         loop_back(serial, byte);
     } else {
@@ -129,18 +46,18 @@ static uint8_t take_received(struct serial *serial)
     uint8_t byte = queue_take(&serial->input);
 
     /* Between two bytes the interrupt goes away, unless a FIFO still holds as many as the guest wants at once. */
-    if (!has_fifos(serial) || !is_triggered(serial))
-        serial_set_line(serial, false);
+    if (!serial_has_fifos(serial) || !serial_is_triggered(serial))
+        serial_lower_line(serial);
     return byte;
 }
 
 static uint8_t identify_interrupt(struct serial *serial)
 {
-    uint8_t cause = pending(serial);
+    uint8_t cause = serial_pending(serial);
 
     if (cause == IIR_EMPTIED)
         serial->registers.is_emptied = false;
-    return cause | (has_fifos(serial) ? IIR_FIFOS : 0);
+    return cause | (serial_has_fifos(serial) ? IIR_FIFOS : 0);
 }
 
 static uint8_t line_status(struct serial *serial)
@@ -156,7 +73,7 @@ static uint8_t modem_status(struct serial *serial)
     uint8_t changes = serial->registers.modem_changes;
 
     serial->registers.modem_changes = 0;
-    return changes | modem_lines(serial->registers.modem_control);
+    return changes | serial_modem_lines(serial->registers.modem_control);
 }
 
 static uint8_t read_register(struct serial *serial, unsigned number)
@@ -196,7 +113,7 @@ static void write_register(struct serial *serial, unsigned number, uint8_t value
         transmit(serial, value);
         break;
     case IER:
-        enable_interrupts(serial, value);
+        serial_enable_interrupts(serial, value);
         break;
     case IIR_FCR:
         control_fifos(serial, value);
@@ -205,7 +122,7 @@ static void write_register(struct serial *serial, unsigned number, uint8_t value
         serial->registers.line_control = value;
         break;
     case MCR:
-        control_modem(serial, value);
+        serial_control_modem(serial, value);
         break;
     case SCR:
         serial->registers.scratch = value;
@@ -232,6 +149,6 @@ void serial_access(struct serial *serial, const struct serial_access *access)
         for (unsigned place = 0; place < access->size; place++)
             access_byte(serial, access->is_read, access->first + place, byte++);
     serial_flush(serial);
-    serial_set_line(serial, serial_has_interrupt(serial));
+    serial_update_line(serial);
     pthread_mutex_unlock(&serial->lock);
 }

@@ -72,13 +72,4 @@ size_t serial_save(struct serial *serial, struct serial_registers *registers, ui
 void serial_restore(struct serial *serial, const struct serial_registers *registers, const uint8_t *input,
                     size_t length);
 
-/* Inside: with the lock held. */
-
-bool serial_has_interrupt(const struct serial *serial);
-bool serial_is_looped_back(const struct serial *serial);
-void serial_set_line(struct serial *serial, bool is_high);
-
-/* Hand on what has been transmitted. */
-void serial_flush(struct serial *serial);
-
 #endif

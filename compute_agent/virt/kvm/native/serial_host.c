@@ -1,11 +1,12 @@
-/* The host's side of the serial port: its wires. */
+/* The wires of the serial port: to the host, and to the interrupt controllers. */
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "serial.h"
+#include "serial_bits.h"
+#include "serial_inside.h"
 
 static void drive_line(struct serial *serial, bool is_high)
 {
@@ -15,10 +16,20 @@ static void drive_line(struct serial *serial, bool is_high)
     serial->is_interrupting = is_high;
 }
 
-void serial_set_line(struct serial *serial, bool is_high)
+static void set_line(struct serial *serial, bool is_high)
 {
     if (is_high != serial->is_interrupting)
         drive_line(serial, is_high);
+}
+
+void serial_update_line(struct serial *serial)
+{
+    set_line(serial, serial_pending(serial) != IIR_NONE);
+}
+
+void serial_lower_line(struct serial *serial)
+{
+    set_line(serial, false);
 }
 
 static void write_log(struct serial *serial)
@@ -65,7 +76,7 @@ size_t serial_receive(struct serial *serial, const uint8_t *bytes, size_t length
     if (!serial_is_looped_back(serial))
         taken = queue_put(&serial->input, bytes, length);
     serial->counters.received += taken;
-    serial_set_line(serial, serial_has_interrupt(serial));
+    serial_update_line(serial);
     pthread_mutex_unlock(&serial->lock);
     return taken;
 }
@@ -102,6 +113,6 @@ void serial_restore(struct serial *serial, const struct serial_registers *regist
     serial->registers = *registers;
     queue_clear(&serial->input);
     queue_put(&serial->input, input, length);
-    drive_line(serial, serial_has_interrupt(serial)); /* whatever KVM believes the line to be */
+    drive_line(serial, serial_pending(serial) != IIR_NONE); /* whatever KVM believes the line to be */
     pthread_mutex_unlock(&serial->lock);
 }
