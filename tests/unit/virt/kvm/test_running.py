@@ -121,7 +121,7 @@ def test_kicks_from_many_threads_while_the_guest_exits(guest: Toy) -> None:
     while any(kicker.is_alive() for kicker in kickers):
         assert guest.vcpu.run() in (ExitReason.KVM_EXIT_IO, ExitReason.KVM_EXIT_INTR)
         guest.vcpu.clear_kick()
-    assert guest.vcpu.run() in (ExitReason.KVM_EXIT_IO, ExitReason.KVM_EXIT_INTR)
+    guest.vcpu.clear_kick()
     guest.expect_done()
 
 
