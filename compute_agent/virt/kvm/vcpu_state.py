@@ -1,7 +1,7 @@
 """What a vCPU is in the middle of: everything that survives a suspension.
 
-Source: Linux's Documentation/virt/kvm/api.rst. To restore a vCPU: `set_cpuid`, `set_special_registers`, each `Part` in
-its order, `set_msrs`, `set_registers`.
+Source: Linux's Documentation/virt/kvm/api.rst. To restore a vCPU: `set_cpuid`, each `Part` in its order, `set_msrs`.
+General registers come before events (to set them forgets a pending exception), the deadline of a timer after the APIC.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ _MSRS_AT_ONCE = 256
 
 
 class Part(Enum):
-    """State that only the kernel needs to understand: its structure, and the requests that get and set it."""
+    """State in the kernel's own form: its structure, and the requests that get and set it."""
 
+    SPECIAL_REGISTERS = ("kvm_sregs", Request.KVM_GET_SREGS, Request.KVM_SET_SREGS)
+    REGISTERS = ("kvm_regs", Request.KVM_GET_REGS, Request.KVM_SET_REGS)
     XSAVE = ("kvm_xsave", Request.KVM_GET_XSAVE, Request.KVM_SET_XSAVE)
     XCRS = ("kvm_xcrs", Request.KVM_GET_XCRS, Request.KVM_SET_XCRS)
+    DEBUG_REGISTERS = ("kvm_debugregs", Request.KVM_GET_DEBUGREGS, Request.KVM_SET_DEBUGREGS)
     LAPIC = ("kvm_lapic_state", Request.KVM_GET_LAPIC, Request.KVM_SET_LAPIC)
     EVENTS = ("kvm_vcpu_events", Request.KVM_GET_VCPU_EVENTS, Request.KVM_SET_VCPU_EVENTS)
-    DEBUG_REGISTERS = ("kvm_debugregs", Request.KVM_GET_DEBUGREGS, Request.KVM_SET_DEBUGREGS)
     MP_STATE = ("kvm_mp_state", Request.KVM_GET_MP_STATE, Request.KVM_SET_MP_STATE)
 
 

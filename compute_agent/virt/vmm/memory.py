@@ -93,6 +93,14 @@ class GuestRam:
                 raise EOFError(f"the file ends {len(target)} bytes too early")
             target, offset = target[count:], offset + count
 
+    def content(self, offset: int, length: int) -> memoryview:
+        """Bytes of the memfd, as they are at each moment; within `size`."""
+        return self._view[offset : offset + length]
+
+    def fill(self, offset: int, data: bytes) -> None:
+        """Write bytes of the memfd; within `size`."""
+        self._view[offset : offset + len(data)] = data
+
     def close(self) -> None:
         """Give it back to the host; the machine must be gone. May be repeated."""
         if self.fd >= 0:

@@ -6,9 +6,9 @@ purpose events).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Protocol
 
 import msgspec
 
@@ -21,7 +21,6 @@ SLEEP_TYPE_OFF = 0
 """What ``_S5`` says in the DSDT; the same as on QEMU's machines."""
 HOT_PLUG_EVENT = 1
 """The general purpose event that says: look at the bus."""
-_TIMER_HZ, _SECOND = 3_579_545, 1_000_000_000
 _POWER_BUTTON = 0x0100
 _SCI_ENABLED = 0x0001
 _SLEEP = 0x2000
@@ -39,6 +38,16 @@ class Register(IntEnum):
     GENERAL_ENABLE = 13
 
 
+class Timer(Protocol):
+    """The power management timer, which the guest can also read without asking us."""
+
+    def timer_ticks(self) -> int:
+        """32 bits; it counts 3.579545 million in a second."""
+
+    def set_timer_ticks(self, ticks: int) -> None:
+        """Let it go on from there."""
+
+
 class PowerState(msgspec.Struct, frozen=True):
     """What survives a suspension; the timer in ticks."""
 
@@ -53,13 +62,13 @@ class PowerState(msgspec.Struct, frozen=True):
 class Power:
     """The block of registers. It is always in ACPI mode: there is no firmware to hand over from."""
 
-    def __init__(self, interrupt: Line, power_off: Callable[[], None]) -> None:
+    def __init__(self, interrupt: Line, timer: Timer, power_off: Callable[[], None]) -> None:
         """:param power_off: called on the thread of the vCPU that asked."""
         self._interrupt = interrupt
+        self._timer = timer
         self._power_off = power_off
         self._status = self._enabled = self._control = 0
         self._general_status = self._general_enabled = 0
-        self._timer_start = 0
 
     def press_button(self) -> None:
         """What a guest makes of it is its own affair; most shut down."""
@@ -76,7 +85,7 @@ class Power:
             self._status
             | self._enabled << 8 * Register.ENABLE
             | (self._control | _SCI_ENABLED) << 8 * Register.CONTROL
-            | self._ticks() << 8 * Register.TIMER
+            | self._timer.timer_ticks() << 8 * Register.TIMER
             | self._general_status << 8 * Register.GENERAL_STATUS
             | self._general_enabled << 8 * Register.GENERAL_ENABLE
         )
@@ -95,13 +104,12 @@ class Power:
 
     def state(self) -> PowerState:
         general = (self._general_status, self._general_enabled)
-        return PowerState(self._status, self._enabled, *general, self._control, self._ticks())
+        return PowerState(self._status, self._enabled, *general, self._control, self._timer.timer_ticks())
 
     def restore(self, state: PowerState) -> None:
         self._status, self._enabled, self._control = state.status, state.enabled, state.control
         self._general_status, self._general_enabled = state.general_status, state.general_enabled
-        self._timer_start = 0
-        self._timer_start = self._ticks() - state.timer
+        self._timer.set_timer_ticks(state.timer)
         self._update_interrupt()
 
     def _write_byte(self, place: int, byte: int) -> None:
@@ -118,9 +126,6 @@ class Power:
             self._general_status &= ~byte
         elif place == Register.GENERAL_ENABLE:
             self._general_enabled = byte
-
-    def _ticks(self) -> int:
-        return (time.monotonic_ns() * _TIMER_HZ // _SECOND - self._timer_start) & 0xFFFFFFFF
 
     def _update_interrupt(self) -> None:
         fixed, general = self._status & self._enabled, self._general_status & self._general_enabled

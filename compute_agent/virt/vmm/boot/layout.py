@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 PAGE = 4096
+DESCRIPTORS = 0x500
+"""Of segments."""
 BOOT_PARAMS = 0x7000
 PAGE_TABLES = 0x9000
 """Three pages."""

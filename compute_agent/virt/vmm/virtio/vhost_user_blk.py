@@ -58,6 +58,12 @@ class VhostUserBlock(VirtioDevice):
         """To be watched: hangs up when the server goes; -1 after that."""
         return self._server.fileno()
 
+    @property
+    def size(self) -> int:
+        """Bytes that the guest sees."""
+        sectors: int = _CAPACITY.unpack_from(self._configuration)[0]
+        return sectors * _SECTOR
+
     def configuration(self) -> bytes:
         return self._configuration
 

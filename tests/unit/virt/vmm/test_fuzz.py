@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compute_agent.virt.kvm.board import Board
 from compute_agent.virt.vmm import fw_cfg, power, rtc
 from compute_agent.virt.vmm.acpi.loader import acpi_files
 from compute_agent.virt.vmm.fw_cfg import FwCfg
@@ -36,7 +37,7 @@ class Machine(Parts):
     """With everything that needs no server."""
 
     def assemble(self) -> None:
-        self.power = Power(self.interrupts.line(power.SCI_GSI), lambda: self.resets.append("off"))
+        self.power = Power(self.interrupts.line(power.SCI_GSI), Board(-1, -1), lambda: self.resets.append("off"))
         self.hot_plug = HotPlug(self.power.tell_of_hot_plug, self._eject)
         self.ports.add(power.PORTS.start, len(power.PORTS), self.power)
         self.ports.add(hotplug.PORTS.start, len(hotplug.PORTS), self.hot_plug)

@@ -1,0 +1,67 @@
+"""How a machine begins, each time that it is reset: with a kernel in memory, or with its firmware.
+
+Source: Linux's Documentation/arch/x86/boot.rst, 64-bit boot protocol (the first processor's state).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Protocol
+
+from compute_agent.virt.kvm._binding import ffi
+from compute_agent.virt.kvm.long_mode import enter_long_mode
+from compute_agent.virt.kvm.vcpu import Vcpu
+from compute_agent.virt.vmm.acpi.tables import write_tables
+from compute_agent.virt.vmm.boot.bzimage import BzImage
+from compute_agent.virt.vmm.boot.layout import ACPI, DESCRIPTORS
+from compute_agent.virt.vmm.boot.linux import load_linux
+from compute_agent.virt.vmm.firmware import Firmware
+from compute_agent.virt.vmm.memory import GuestRam
+from compute_agent.virt.vmm.plan import KernelPlan
+
+_CODE, _DATA = 0x10, 0x18
+"""Selectors that the protocol asks for."""
+_FLAT_CODE, _FLAT_DATA = 0x00AF9B000000FFFF, 0x00CF93000000FFFF
+_DESCRIPTORS = struct.pack("<4Q", 0, 0, _FLAT_CODE, _FLAT_DATA)
+_FLAGS = 2
+
+
+class Start(Protocol):
+    """What is done before the first instruction."""
+
+    def __call__(self, ram: GuestRam, first: Vcpu) -> None:
+        """`first` is as after power-on."""
+
+
+class FirmwareStart:
+    """Processors begin in the firmware by themselves."""
+
+    def __init__(self, firmware: Firmware) -> None:
+        self._firmware = firmware
+
+    def __call__(self, ram: GuestRam, first: Vcpu) -> None:
+        self._firmware.copy_low(ram)
+
+
+class KernelStart:
+    """:raises InvalidImage: of ``kernel``: it is none that can be started so."""
+
+    def __init__(self, plan: KernelPlan, processors: int) -> None:
+        self._plan = plan
+        self._processors = processors
+        self._kernel = BzImage.examine(plan.image)
+
+    def __call__(self, ram: GuestRam, first: Vcpu) -> None:
+        """:raises InvalidImage, InsufficientResources: as `load_linux`."""
+        loaded = load_linux(ram, self._kernel, self._plan.ramdisk, self._plan.command_line)
+        write_tables(ram, ACPI.start, self._processors)
+        ram.write(DESCRIPTORS, _DESCRIPTORS)
+        special = first.special_registers()
+        enter_long_mode(special, loaded.page_tables)
+        special.gdt.base, special.gdt.limit = DESCRIPTORS, len(_DESCRIPTORS) - 1
+        special.cs.selector = _CODE
+        for name in ("ds", "es", "fs", "gs", "ss"):
+            getattr(special, name).selector = _DATA
+        first.set_special_registers(special)
+        registers = {"rip": loaded.entry, "rsi": loaded.boot_params, "rflags": _FLAGS}
+        first.set_registers(ffi.new("struct kvm_regs *", registers))

@@ -1,0 +1,231 @@
+"""A machine: memory, processors, a board and what is in its slots, as its plan says. It is made stopped."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from compute_agent.errors import InvalidImage, MonitorError
+from compute_agent.virt.kvm.device import Device
+from compute_agent.virt.vmm.boot.start import FirmwareStart, KernelStart, Start
+from compute_agent.virt.vmm.chipset import Chipset
+from compute_agent.virt.vmm.exit_server import ExitServer
+from compute_agent.virt.vmm.firmware import Firmware, firmware_files
+from compute_agent.virt.vmm.interrupts import Interrupts
+from compute_agent.virt.vmm.life import Life, Tell
+from compute_agent.virt.vmm.memory import GuestRam
+from compute_agent.virt.vmm.plan import NicPlan, Plan
+from compute_agent.virt.vmm.processor_set import ProcessorSet
+from compute_agent.virt.vmm.processors import Processors
+from compute_agent.virt.vmm.run_state import RunState
+from compute_agent.virt.vmm.saved_state import MachineState, read_state, write_state
+from compute_agent.virt.vmm.saver import Saver
+from compute_agent.virt.vmm.serial import SerialPort
+from compute_agent.virt.vmm.server_watch import ServerWatch
+from compute_agent.virt.vmm.slots import Slots
+from compute_agent.virt.vmm.virtio.rng import Rng
+from compute_agent.virt.vmm.virtio.vhost_net import VhostNet
+from compute_agent.virt.vmm.virtio.vhost_user_blk import VhostUserBlock
+
+_RNG_SLOT = 1
+
+
+class Machine:
+    """`life` lets it run and stop; it keeps `compute_agent.virt.vmm.life.Hardware` for it.
+
+    :raises KvmError: KVM refuses something.
+    :raises InsufficientResources: the host has too little memory.
+    :raises InvalidImage: of ``kernel``, ``ramdisk``, ``command_line`` or ``firmware``: it cannot be started.
+    :raises DeviceError: nobody serves a disk, or a tap or vhost does not do.
+    """
+
+    def __init__(self, plan: Plan, tell: Tell) -> None:
+        self.name = plan.name
+        self._tell = tell
+        self.life = Life(self, tell)
+        self.ram = GuestRam(plan.memory, huge_pages=plan.huge_pages)
+        device = Device()
+        self._vm = device.create_vm()
+        self._vm.create_interrupt_controllers()
+        for number, region in enumerate(self.ram.regions):
+            self._vm.set_memory(number, region.guest_address, self.ram.host_address(region), region.size)
+        interrupts = Interrupts(self._vm)
+        board = self._vm.create_board(plan.console_log)
+        self.serial = SerialPort(board)
+        self.chipset = Chipset(
+            interrupts, board, reset=self.life.wish_for_reset, power_off=self.life.wish_for_power_off, eject=self._eject
+        )
+        self.slots = Slots(self.chipset, self.ram, interrupts, self._vm)
+        self.saver = Saver(plan.memory, lambda: self.life.become(RunState.POSTMIGRATE))
+        self._watch = ServerWatch(self._server_has_gone)
+        self._furnish(plan)
+        self._start = self._prepare_start(plan)
+        self._set = ProcessorSet(device, self._vm, plan.vcpus, board)
+        exits = ExitServer(self._set.shared, self.chipset.ports, self.chipset.memory, self.life.wish_for_reset)
+        self.processors = Processors(self._set.vcpus, exits, self.life.wish_for_end)
+        if plan.saved_state is None:
+            self._start(self.ram, self._set.vcpus[0])
+        else:
+            self.life.become(RunState.INMIGRATE)
+
+    def hold(self) -> None:
+        """Let the processors stop soon; from any thread."""
+        self.processors.hold()
+
+    def stop(self) -> None:
+        """Processors and devices: nothing changes the guest's memory when this returns.
+
+        :raises DeviceError: it is so, but a device cannot go on.
+        """
+        self.processors.stop()
+        self._set.stop_clock()
+        self.slots.pause()
+
+    def go(self) -> None:
+        """Devices and processors.
+
+        :raises MonitorError: the machine is being saved.
+        """
+        self._require_not_being_saved()
+        self.slots.resume()
+        self._set.start_clock()
+        self.processors.go()
+
+    def reset(self) -> None:
+        """As after power-on; it is stopped.
+
+        :raises MonitorError: the machine is being saved; nothing was reset.
+        """
+        self._require_not_being_saved()
+        self._set.reset()
+        self.serial.reset()
+        self.chipset.reset()
+        self._start(self.ram, self._set.vcpus[0])
+
+    def press_power_button(self) -> None:
+        """What the guest makes of it is its own affair."""
+        with self.chipset.lock:
+            self.chipset.power.press_button()
+        self._tell("POWERDOWN", {})
+
+    def add_disk(self, name: str, slot: int, server: socket.socket) -> None:
+        """A disk that a vhost-user-blk server at the other end of the socket serves; it owns the socket.
+
+        :raises DeviceError: it is not fit for that.
+        :raises MonitorError, InsufficientResources: as `Slots.add`.
+        """
+        self.slots.add(name, slot, VhostUserBlock(server, self.ram))
+        self._watch_servers()
+
+    def add_nic(self, nic: NicPlan) -> None:
+        """A network device, which owns the descriptors. Raises as `add_disk`."""
+        mac = bytes.fromhex(nic.mac_address.replace(":", ""))
+        self.slots.add(nic.name, nic.slot, VhostNet(nic.taps, nic.vhosts, mac, nic.mtu, self.ram))
+
+    def resize_disk(self, name: str, size: int) -> None:
+        """Its server serves `size` bytes now: let the guest know."""
+        with self.chipset.lock:
+            self._disk(name).resize(size)
+            self.slots.function(name).agreement.change_configuration()
+
+    def reconnect_disk(self, name: str, server: socket.socket) -> None:
+        """Another server serves the same disk from now on; it owns the socket.
+
+        :raises DeviceError: it cannot go on there; the disk is as it was.
+        """
+        with self.life.still(), self.chipset.lock:
+            agreement = self.slots.function(name).agreement
+            agreement.pause()
+            self._disk(name).reconnect(server)
+            if self.life.state is RunState.RUNNING:
+                agreement.resume()
+        self._watch_servers()
+
+    def save(self, fd: int) -> None:
+        """Begin to write the stopped machine to a file, which it owns; `saver` tells how far it is.
+
+        :raises MonitorError: it runs, or is being saved; the file is closed.
+        """
+        with self.life.still():
+            if self.life.state not in (RunState.PAUSED, RunState.POSTMIGRATE):
+                os.close(fd)
+                raise MonitorError(f"only a paused machine can be saved; this one is {self.life.state}")
+            self.saver.save(fd, lambda file, go_on: write_state(file, self._state(), self.ram, go_on))
+
+    def load(self, fd: int) -> None:
+        """Become what was saved, instead of beginning anew. The file is closed.
+
+        :raises InvalidImage, RecordTooNew: as `read_state`.
+        :raises DeviceError: it had other devices.
+        """
+        with os.fdopen(fd, "rb") as file:
+            state = read_state(file, self.ram)
+        self._set.restore(state.processors)
+        self.serial.restore(state.serial)
+        self.chipset.restore(state.chipset)
+        self.slots.restore(state.devices)
+        self.life.become(RunState.PAUSED)
+
+    def describe_processors(self) -> list[dict[str, object]]:
+        """For ``query-cpus-fast``."""
+        threads = self.processors.thread_ids()
+        return [{"cpu-index": number, "thread-id": thread} for number, thread in enumerate(threads)]
+
+    def statistics(self) -> Mapping[str, object]:
+        """Exits of all processors, and what KVM counts."""
+        return self._set.statistics()
+
+    def _state(self) -> MachineState:
+        return MachineState(
+            memory=self.ram.size,
+            processors=self._set.state(),
+            chipset=self.chipset.state(),
+            serial=self.serial.state(),
+            devices=self.slots.states(),
+        )
+
+    def _require_not_being_saved(self) -> None:
+        if self.saver.is_active:
+            raise MonitorError("the machine is being saved")
+
+    def _furnish(self, plan: Plan) -> None:
+        self.slots.add("rng", _RNG_SLOT, Rng(self.ram))
+        for disk in plan.disks:
+            self.add_disk(disk.name, disk.slot, socket.socket(fileno=disk.server))
+        for nic in plan.nics:
+            self.add_nic(nic)
+
+    def _prepare_start(self, plan: Plan) -> Start:
+        if plan.kernel is not None:
+            return KernelStart(plan.kernel, plan.vcpus)
+        if plan.firmware is None:
+            raise InvalidImage("firmware", None, "there is neither a kernel nor firmware to start")
+        firmware = Firmware(plan.firmware)
+        self._vm.set_memory(
+            len(self.ram.regions), firmware.address, firmware.host_address, firmware.size, read_only=True
+        )
+        bootable = sorted((disk.boot_index, disk.slot) for disk in plan.disks if disk.boot_index is not None)
+        files = firmware_files(self.ram, plan.vcpus, [slot for _, slot in bootable])
+        self.chipset.add_firmware_files(self.ram, plan.vcpus, files)
+        return FirmwareStart(firmware)
+
+    def _disk(self, name: str) -> VhostUserBlock:
+        device = self.slots.function(name).agreement.device
+        if not isinstance(device, VhostUserBlock):
+            raise MonitorError(f"Device '{name}' is not a disk")
+        return device
+
+    def _watch_servers(self) -> None:
+        self._watch.watch({name: disk.fileno() for name, disk in self.slots.devices(VhostUserBlock)})
+
+    def _eject(self, slot: int) -> None:
+        name = self.slots.eject(slot)
+        if name is not None:
+            self._watch_servers()
+            self._tell("DEVICE_DELETED", {"device": name, "path": f"/machine/peripheral/{name}"})
+
+    def _server_has_gone(self, disk: str) -> None:
+        self.life.pause(RunState.IO_ERROR)
+        what = {"operation": "write", "action": "stop", "nospace": False, "reason": "its server has gone"}
+        self._tell("BLOCK_IO_ERROR", {"device": disk, "node-name": disk, **what})
