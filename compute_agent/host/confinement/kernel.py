@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Collection
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -23,9 +24,11 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 
 _CLONE_PARENT = 0x00008000
-_SYS_CLONE, _SYS_PIVOT_ROOT = 56, 155
+_SYS_CLONE, _SYS_PIVOT_ROOT, _SYS_SECCOMP = 56, 155, 317
 """Of x86-64."""
 _MNT_DETACH = 2
+_PR_SET_NAME = 15
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc_without_threads = ctypes.PyDLL(None, use_errno=True)
@@ -62,6 +65,27 @@ def prctl(operation: int, *arguments: int) -> None:
     _check(_libc.prctl(operation, *padded), f"prctl {operation}")
 
 
+def name_process(name: str) -> None:
+    """What tools show of it: 15 bytes at most."""
+    text = ctypes.create_string_buffer(name.encode())
+    prctl(_PR_SET_NAME, ctypes.addressof(text))
+
+
+def filter_all_threads(program: int) -> None:
+    """Put every thread of this process under a filter of system calls, a ``struct sock_fprog`` at address `program`."""
+    flags = ctypes.c_ulong(_SECCOMP_FILTER_FLAG_TSYNC)
+    _check(_libc.syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, ctypes.c_ulong(program)), "seccomp")
+
+
+def close_all_but(keep: Collection[int]) -> None:
+    """Descriptors, whoever believes to have them open."""
+    first = 0
+    for fd in (*sorted(keep), os.sysconf("SC_OPEN_MAX")):
+        if fd > first:  # Python 3.11 takes an empty range for all
+            os.closerange(first, fd)
+        first = fd + 1
+
+
 def capset(header: ctypes.Array[ctypes.c_uint32], data: ctypes.Array[ctypes.c_uint32]) -> None:
     """As capset(2)."""
     _check(_libc.capset(header, data), "capset")
@@ -70,11 +94,17 @@ def capset(header: ctypes.Array[ctypes.c_uint32], data: ctypes.Array[ctypes.c_ui
 def fork_for_parent() -> int:
     """Fork, but the child's parent is ours: 0 in the child, its process id here.
 
-    Only for a process without threads: Python is not told that it was forked.
+    Only for a process without threads. A child that goes on in Python has to call `tell_python_of_fork`.
     """
     pid = _libc_without_threads.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
     _check(min(pid, 0), "clone")
     return int(pid)
+
+
+def tell_python_of_fork() -> None:
+    """For a child of `fork_for_parent` that executes no program, first of all: its locks and threads are its own."""
+    ctypes.pythonapi.PyOS_AfterFork_Child.restype = None
+    ctypes.pythonapi.PyOS_AfterFork_Child()
 
 
 def _check(result: int, what: str) -> None:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from compute_agent.errors import GuestStartFailed, HostError
 from compute_agent.host.confinement.order import Order, send_order
-from compute_agent.host.confinement.server import READY
+from compute_agent.host.confinement.server import PROGRAMS, READY
 from compute_agent.host.processes import ForkedChild, Process, find_processes
 
-_MODULE = "compute_agent.host.confinement.server"
 _PREDECESSORS_END = 10.0
 """Seconds that the fork server of a killed agent gets for what it was told last."""
 _ANSWER = 30.0
@@ -48,13 +47,15 @@ class Confinement:
 class Launcher:
     """Starts confined processes. They are this process's children, and outlive it."""
 
-    def __init__(self, lock: Path, trees: Sequence[str] = ()) -> None:
+    def __init__(self, lock: Path, trees: Sequence[str] = (), module: str = PROGRAMS) -> None:
         """Waits until what the last agent began to start has been started: from here on /proc shows all of it.
 
-        `trees` are directories, besides /usr, that programs may need.
+        `trees` are directories, besides /usr, that programs may need; `module` is the fork server, which says what
+        becomes of the processes.
 
         :raises HostError: the last agent's fork server does not come to an end.
         """
+        self._command = [sys.executable, "-I", "-m", module]
         self._trees = trees
         self._mutex = threading.Lock()
         self._lock = _acquire(lock)
@@ -63,7 +64,7 @@ class Launcher:
     def prepare(self) -> None:
         """Start the fork server now, so that the first program need not wait for it."""
         with self._mutex:
-            self._server = self._server or _ServerProcess(self._lock, self._trees)
+            self._server = self._server or _ServerProcess(self._command, self._lock, self._trees)
 
     def spawn(
         self,
@@ -74,7 +75,7 @@ class Launcher:
         log_fd: int,
         confinement: Confinement,
     ) -> Process:
-        """Start a program; on return it runs.
+        """Start a process; on return it is what it shall be, with `arguments`.
 
         :raises GuestStartFailed: it could not be started, and no process is left.
         """
@@ -105,7 +106,7 @@ class Launcher:
 
     def _fork(self, order: Order, descriptors: Sequence[int]) -> Process:
         with self._mutex:
-            server = self._server = self._server or _ServerProcess(self._lock, self._trees)
+            server = self._server = self._server or _ServerProcess(self._command, self._lock, self._trees)
             try:
                 pid = server.fork(order, descriptors)
             except (OSError, ValueError) as error:
@@ -119,15 +120,18 @@ class Launcher:
 class _ServerProcess:
     """One life of the fork server. It is not waited for before it is needed."""
 
-    def __init__(self, lock: int, trees: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], lock: int, trees: Sequence[str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(_ANSWER)
         self._is_ready = False
         with theirs:
             fds = [theirs.fileno(), lock]
-            command = [sys.executable, "-I", "-m", _MODULE, *map(str, fds), *trees]
             self._process = subprocess.Popen(
-                command, pass_fds=fds, stdin=subprocess.DEVNULL, env=_NO_SECRETS, start_new_session=True
+                [*command, *map(str, fds), *trees],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                env=_NO_SECRETS,
+                start_new_session=True,
             )
 
     def fork(self, order: Order, descriptors: Sequence[int]) -> int:

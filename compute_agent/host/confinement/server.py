@@ -1,8 +1,8 @@
-"""The fork server: ``python -m compute_agent.host.confinement.server CONTROL LOCK TREE...``.
+"""The fork server of programs: ``python -m compute_agent.host.confinement.server CONTROL LOCK TREE...``.
 
 It has no threads, holds no secret, and sees no file but programs from early on. Its children are the agent's: it forks
 them off as its own parent's. When the agent hangs up it ends; the lock, which each child holds until its program runs,
-tells the next agent that nothing more will come.
+tells the next agent that nothing more will come. Other fork servers differ in what a child becomes at last (`serve`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from compute_agent.host.confinement.kernel import (
     CLONE_NEWCGROUP,
@@ -32,18 +32,28 @@ from compute_agent.host.confinement.system_calls import REFUSED, REFUSED_TO_SERV
 _OWN_NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 _HOSTNAME = "guest"
 
+PROGRAMS = "compute_agent.host.confinement.server"
+"""Itself, as a module."""
 READY = b"ready"
 """Its first message."""
+
+Become = Callable[[Order], None]
+"""What a child does last, with no privileges left and the descriptors that it is to have under their numbers.
+
+Other descriptors are closed when a program is executed; else they are to be closed, or the agent waits. It raises
+OSError before that, or never returns.
+"""
 
 
 class ForkServer:
     """Starts what the agent orders, one process after the other."""
 
-    def __init__(self, control: socket.socket, lock: int) -> None:
+    def __init__(self, control: socket.socket, lock: int, become: Become) -> None:
         for fd in (control.fileno(), lock):
             os.set_inheritable(fd, False)
         self._control = control
         self._lock = lock
+        self._become = become
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
 
     def serve(self) -> None:
@@ -59,12 +69,12 @@ class ForkServer:
         unshare(CLONE_NEWPID)
         pid = fork_for_parent()
         if pid == 0:
-            self._become(order, descriptors)
+            self._make(order, descriptors)
         setns(self._own_pids)  # or the next one could not get a namespace of its own
         return pid
 
-    def _become(self, order: Order, descriptors: Sequence[int]) -> None:
-        """Never returns: the program runs, or the status pipe says why not."""
+    def _make(self, order: Order, descriptors: Sequence[int]) -> None:
+        """Never returns: the process is what it shall be, or the status pipe says why not."""
         beyond = max(order.numbers, default=2) + 1
         _, status, log, *others = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for fd in (self._lock, *descriptors))
         try:
@@ -72,7 +82,7 @@ class ForkServer:
             _hand_over(log, others[order.cgroups :], order.numbers)
             drop_privileges(order.uid)
             refuse_system_calls(REFUSED_TO_SERVERS if order.is_server else REFUSED)
-            os.execvpe(order.arguments[0], list(order.arguments), dict(order.environment))
+            self._become(order)
         except OSError as error:
             os.write(status, str(error).encode())
         finally:
@@ -98,13 +108,17 @@ def _hand_over(log: int, descriptors: Sequence[int], numbers: Sequence[int]) -> 
         os.dup2(fd, number)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Serve the agent that is at the other end of the socket."""
+def _execute(order: Order) -> None:
+    os.execvpe(order.arguments[0], list(order.arguments), dict(order.environment))
+
+
+def serve(arguments: Sequence[str], become: Become = _execute) -> None:
+    """Serve the agent that is at the other end of the socket. All modules that children need are imported by now."""
     control, lock, *trees = arguments
-    own = ForkServer(socket.socket(fileno=int(control)), int(lock))
+    own = ForkServer(socket.socket(fileno=int(control)), int(lock), become)
     prepare_room(trees)
     own.serve()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    serve(sys.argv[1:])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from compute_agent.host.confinement.order import Order, receive_order, send_order
-from compute_agent.host.confinement.system_calls import REFUSED, REFUSED_TO_SERVERS, filter_program
+from compute_agent.host.confinement.system_calls import REFUSED, REFUSED_TO_SERVERS, refusing
 
 _PROGRAM = """
 import ctypes, errno, os, socket
@@ -23,11 +23,40 @@ for name, number in REFUSED.items():
 print(os.getppid() > 0 and "the others work")
 """
 
+_MACHINE = """
+import errno, os, socket, threading
+from compute_agent.host.confinement.system_calls import RUNNING, allow_only
+ours, theirs = socket.socketpair()
+asked, tried = threading.Event(), []
+def serve():
+    asked.wait()
+    for call in (lambda: os.open("/dev/null", os.O_RDONLY), socket.socket, os.fork, os.pipe):
+        try:
+            call()
+        except OSError as error:
+            tried.append(error.errno)
+    theirs.sendall(os.pread(file, 3, 0))
+file = os.memfd_create("content")
+os.write(file, b"all")
+thread = threading.Thread(target=serve)
+thread.start()
+allow_only(RUNNING)
+asked.set()
+thread.join()
+assert tried == [errno.EPERM] * 4, tried
+print(ours.recv(9).decode())
+"""
+
+
+def test_only_what_is_listed_is_allowed_in_threads_that_run_already() -> None:
+    done = subprocess.run([sys.executable, "-c", _MACHINE], capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr) == ("all\n", "")
+
 
 def test_filter_refuses_what_it_lists_and_nothing_else() -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.stderr) == ("the others work\n", "")
-    assert len(filter_program(REFUSED)) == 8 * (len(REFUSED) + 7)
+    assert len(refusing(REFUSED)) == 8 * (len(REFUSED) + 8)
 
 
 def test_servers_may_make_sockets_and_no_more_than_guests_otherwise() -> None:
