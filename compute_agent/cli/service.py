@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -29,7 +30,7 @@ from compute_agent.storage.contract import OnCutOff
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
-from compute_agent.virt.qemu.driver import QemuHypervisor
+from compute_agent.virt.hypervisors import open_hypervisors
 
 LOG = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def _open_manager(configuration: Configuration, transport: RPCTransport) -> Mana
     """The agent with its rooms; on return it looks after the guests of the agent before it."""
     return Manager(
         configuration.agent,
-        make_hypervisor=lambda *callbacks: QemuHypervisor(configuration.virt, *callbacks),
+        make_hypervisor=partial(open_hypervisors, configuration.virt),
         network=OvsPortDriver(configuration.network),
         make_storage=lambda on_cut_off: _open_storage(configuration.storage, on_cut_off),
         publish=Publisher(transport, configuration.agent.host),

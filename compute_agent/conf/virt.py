@@ -17,7 +17,7 @@ OPTIONS = [
     cfg.StrOpt(
         "state_dir",
         default="${agent.state_dir}/guests",
-        help="Console logs, QEMU's own logs and the saved memory of suspended guests, one directory a guest. "
+        help="Console logs, logs of guests' processes and the saved memory of suspended guests, one directory a guest. "
         "An absolute path.",
     ),
     cfg.StrOpt(
@@ -45,6 +45,16 @@ OPTIONS = [
         "Where there is none, guests have no limits, and flavors that ask for some are refused.",
     ),
     cfg.StrOpt(
+        "hypervisor",
+        default=_DEFAULTS["hypervisor"],
+        choices=[
+            ("auto", "what the flavor's extra spec hw:hypervisor says; else qemu, which can do more"),
+            ("vmm", "vmm, a KVM machine of this agent's own, but for flavors that say hw:hypervisor = qemu"),
+            ("qemu", "QEMU only: flavors that say hw:hypervisor = vmm are refused"),
+        ],
+        help="What runs the guests. An instance keeps the one that it was booted with.",
+    ),
+    cfg.StrOpt(
         "accelerator",
         default=_DEFAULTS["accelerator"],
         choices=[
@@ -56,6 +66,11 @@ OPTIONS = [
     ),
     cfg.StrOpt(
         "qemu_binary", default=_DEFAULTS["qemu_binary"], help="The QEMU program: a path, or a name to be found in PATH."
+    ),
+    cfg.StrOpt(
+        "bios",
+        default=str(_DEFAULTS["bios"]),
+        help="SeaBIOS, which guests of vmm start with that boot from a disk.",
     ),
     cfg.IntOpt(
         "iothreads",
@@ -128,8 +143,5 @@ OPTIONS = [
 
 def virt_settings(conf: cfg.ConfigOpts) -> VirtSettings:
     """What the virt room is told."""
-    return VirtSettings(
-        state_dir=Path(conf.virt.state_dir),
-        run_dir=Path(conf.virt.run_dir),
-        **{name: conf.virt[name] for name in _DEFAULTS} | {"cgroup_dir": Path(conf.virt.cgroup_dir)},
-    )
+    paths = {name: Path(conf.virt[name]) for name in ("state_dir", "run_dir", "cgroup_dir", "bios")}
+    return VirtSettings(**{name: conf.virt[name] for name in _DEFAULTS} | paths)

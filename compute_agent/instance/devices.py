@@ -26,14 +26,26 @@ class FileSource:
 
 
 @dataclass(slots=True, kw_only=True)
-class NbdSource:
-    """A disk that a server passes on raw, over a connection that belongs to the holder, who closes it."""
+class Connection:
+    """To a disk's server; it belongs to the holder, who closes it."""
 
-    export: str
-    """The server's name for the disk."""
     fd: int
     """A connected stream socket on which nothing has been said yet."""
     _closed: bool = field(default=False, repr=False)
+
+    def close(self) -> None:
+        """Let go of the connection; a process that inherited it keeps its own. May be repeated."""
+        if not self._closed:
+            self._closed = True
+            os.close(self.fd)
+
+
+@dataclass(slots=True, kw_only=True)
+class NbdSource(Connection):
+    """A disk that a server passes on raw."""
+
+    export: str
+    """The server's name for the disk."""
 
     def twin(self) -> NbdSource:
         """The same connection, for somebody who closes it himself."""
@@ -44,11 +56,15 @@ class NbdSource:
         with socket.socket(fileno=os.dup(self.fd)) as connection, suppress(OSError):  # it may have ended
             connection.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """Let go of the connection; a process that inherited it keeps its own. May be repeated."""
-        if not self._closed:
-            self._closed = True
-            os.close(self.fd)
+
+@dataclass(slots=True, kw_only=True)
+class VhostUserSource(Connection):
+    """A disk whose requests a server takes out of the guest's own memory: a virtio block device (vhost-user-blk).
+
+    All that is said of a disk here but its name, its place among the disks to boot from and that it is read-only, is
+    the server's to do. It has no way to do one thing: the guest sees no serial number (qemu-storage-daemon 7.2 tells
+    the same one of every disk).
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +73,7 @@ class Disk:
 
     name: str
     """``disk0``, ``disk1``, … for the instance's block devices; ``config`` for the config drive."""
-    source: FileSource | NbdSource
+    source: FileSource | NbdSource | VhostUserSource
     read_only: bool = False
     serial: str = ""
     """At most 20 characters: what the guest sees in /dev/disk/by-id."""
@@ -77,11 +93,11 @@ class Disk:
     @property
     def is_served(self) -> bool:
         """A block server has it open, not the guest's process."""
-        return isinstance(self.source, NbdSource)
+        return isinstance(self.source, Connection)
 
     def close(self) -> None:
         """Let go of what is open; a process that inherited it keeps its own. May be repeated."""
-        if isinstance(self.source, NbdSource):
+        if isinstance(self.source, Connection):
             self.source.close()
 
 

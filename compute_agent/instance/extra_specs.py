@@ -1,4 +1,4 @@
-"""The flavor extra specs that this agent acts upon, with Nova's names and meanings.
+"""The flavor extra specs that this agent acts upon, with Nova's names and meanings; and ``hw:hypervisor``, its own.
 
 Others are for a scheduler or for another hypervisor, and are left alone; but an unknown one under ``quota:``
 is refused: its owner would believe in a limit that nobody keeps.
@@ -7,13 +7,16 @@ is refused: its owner would believe in a limit that nobody keeps.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from msgspec import Struct
 
 from compute_agent.errors import InvalidMessage
+from compute_agent.instance.machine import HypervisorName
 
 _QUOTA = "quota:"
 _MULTIQUEUE = "hw:vif_multiqueue_enabled"
+_HYPERVISOR = "hw:hypervisor"
 _SMALLEST_PERIOD, _LARGEST_PERIOD = 1_000, 1_000_000
 """Microseconds; what the kernel's scheduler takes."""
 
@@ -43,12 +46,18 @@ class ExtraSpecs(Struct, frozen=True, kw_only=True):
     quota: Quota = Quota()
     multiqueue: bool = False
     """Each NIC gets a queue pair for every vCPU."""
+    hypervisor: HypervisorName | None = None
+    """None: the node chooses."""
 
 
 def read_extra_specs(specs: Mapping[str, str]) -> ExtraSpecs:
     """:raises InvalidMessage: names the spec, its value and what it may be."""
     quota = {name.removeprefix(_QUOTA): _limit(name, value) for name, value in specs.items() if name.startswith(_QUOTA)}
-    return ExtraSpecs(quota=Quota(**quota), multiqueue=_boolean(_MULTIQUEUE, specs.get(_MULTIQUEUE, "false")))
+    return ExtraSpecs(
+        quota=Quota(**quota),
+        multiqueue=_boolean(_MULTIQUEUE, specs.get(_MULTIQUEUE, "false")),
+        hypervisor=_hypervisor(specs.get(_HYPERVISOR)),
+    )
 
 
 def _limit(name: str, value: str) -> int:
@@ -69,6 +78,16 @@ def _boolean(name: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
         raise _refused(name, value, "must be true or false")
     return value.lower() == "true"
+
+
+def _hypervisor(value: str | None) -> HypervisorName | None:
+    names: tuple[HypervisorName, ...] = get_args(HypervisorName)
+    if value is None:
+        return None
+    found = next((name for name in names if name == value), None)
+    if found is None:
+        raise _refused(_HYPERVISOR, value, f"must be {' or '.join(names)}")
+    return found
 
 
 def _refused(name: str, value: str, reason: str) -> InvalidMessage:

@@ -15,8 +15,8 @@ from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
 
-VERSION = 2
-"""1: disks had no layers."""
+VERSION = 3
+"""1: disks had no layers. 2: every machine was QEMU's."""
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,7 +24,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     instance: Instance
     machine: Machine | None = None
-    version: Literal[1, 2] = 2
+    version: Literal[1, 2, 3] = 3
 
 
 class _Versioned(msgspec.Struct):
@@ -48,7 +48,7 @@ def decode_record(data: bytes) -> InstanceRecord:
         raise RecordTooNew(f"instance record has version {version}, this agent knows up to {VERSION}")
     record = msgspec.json.decode(data, type=InstanceRecord)
     # The first agents kept an instance as it was ordered, its disks without names.
-    return msgspec.structs.replace(record, instance=with_named_devices(record.instance), version=2)
+    return msgspec.structs.replace(record, instance=with_named_devices(record.instance), version=3)
 
 
 prepare(_Versioned, InstanceRecord)

@@ -15,7 +15,7 @@ class VirtSettings:
     """Section ``[virt]``; times in seconds, sizes in bytes."""
 
     state_dir: Path
-    """Survives a reboot of the host: console logs, QEMU's own logs, saved memory, one directory a guest."""
+    """Survives a reboot of the host: console logs, processes' own logs, saved memory, one directory a guest."""
     run_dir: Path
     """Does not: sockets, one directory a guest."""
     confine_guests: bool = True
@@ -24,8 +24,12 @@ class VirtSettings:
     """The first of `GUEST_UIDS` user and group numbers that nobody else on this host may have."""
     cgroup_dir: Path = Path("/sys/fs/cgroup/compute-agent")
     """Holds the guests' control groups; its parent is the root of a cgroup v2 file system, where there is one."""
+    hypervisor: Literal["auto", "vmm", "qemu"] = "auto"
+    """What runs the guests whose flavors do not say."""
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     qemu_binary: str = "qemu-system-x86_64"
+    bios: Path = Path("/usr/share/seabios/bios-256k.bin")
+    """SeaBIOS, for the guests of `vmm` that boot from a disk."""
     iothreads: int = 1
     """Threads of each guest that its disks are spread over."""
     console_log_size: int = 1024 * 1024

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from compute_agent.host.confinement.users import choose_user, owners_in
 from compute_agent.host.processes import Process, ProcessEntry, find_processes
+from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.virt.process.paths import GuestPaths
 from compute_agent.virt.settings import GUEST_UIDS, VirtSettings
@@ -23,14 +24,14 @@ _VARIABLE = "COMPUTE_AGENT_GUEST"
 _allocation = threading.Lock()
 
 
-def claim_user(settings: VirtSettings, paths: GuestPaths) -> int:
+def claim_user(settings: VirtSettings, paths: GuestPaths, hypervisor: HypervisorName) -> int:
     """Make the guest's directories and give it its user, the one it has or else one that is free.
 
     :raises InsufficientResources: all are taken.
     """
     with _allocation:
         uid = _user_of(settings, paths)
-        paths.create(uid)
+        paths.create(uid, hypervisor)
         return uid
 
 
@@ -39,13 +40,14 @@ def environment_of(paths: GuestPaths) -> dict[str, str]:
     return {_VARIABLE: str(paths.run)}
 
 
-def find_guests(run_dir: Path) -> dict[str, Process]:
-    """The processes of all guests whose run directories are in `run_dir`, by instance uuid."""
-    ourselves = os.geteuid()
+def find_guests(settings: VirtSettings, hypervisor: HypervisorName) -> dict[str, Process]:
+    """The processes of all guests that a hypervisor has started here, by instance uuid."""
+    ourselves, run_dir = os.geteuid(), settings.run_dir
     owners = {uid: uuid for uuid, uid in owners_in(run_dir, UUID_PATTERN).items() if uid != ourselves}
 
     def recognise(entry: ProcessEntry) -> str | None:
-        return _marked(entry, run_dir) if entry.uid == ourselves else owners.get(entry.uid or 0)
+        uuid = _marked(entry, run_dir) if entry.uid == ourselves else owners.get(entry.uid or 0)
+        return uuid if uuid and GuestPaths.of(settings, uuid).is_of(hypervisor) else None
 
     return find_processes(recognise)
 

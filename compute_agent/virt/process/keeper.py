@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from compute_agent.host.process_watch import ProcessWatch
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
+from compute_agent.instance.machine import HypervisorName
 from compute_agent.virt.contract import DiskFailure, GuestExit, OnDiskFailure, OnGuestExit
 from compute_agent.virt.process.console import Console, ConsoleDrain
 from compute_agent.virt.process.console_log import ConsoleLog
@@ -29,7 +30,7 @@ LOG = logging.getLogger(__name__)
 
 
 class GuestKeeper(Generic[G]):
-    """Knows each guest by its instance's uuid, as long as its process lives.
+    """Knows each guest of one hypervisor by its instance's uuid, as long as its process lives.
 
     Only this agent starts guests, so /proc is searched once, for those of its predecessor.
     """
@@ -37,11 +38,13 @@ class GuestKeeper(Generic[G]):
     def __init__(
         self,
         settings: VirtSettings,
+        hypervisor: HypervisorName,
         make_guest: MakeGuest[G],
         on_exit: OnGuestExit,
         on_disk_failure: OnDiskFailure,
     ) -> None:
         self._settings = settings
+        self._hypervisor = hypervisor
         self._make_guest = make_guest
         self._lock = threading.Lock()
         self._guests: dict[str, G] = {}
@@ -83,7 +86,7 @@ class GuestKeeper(Generic[G]):
 
     def _predecessors(self) -> dict[str, Process]:
         if self._left_behind is None:
-            self._left_behind = find_guests(self._settings.run_dir)
+            self._left_behind = find_guests(self._settings, self._hypervisor)
         return self._left_behind
 
     def _adopt(self, instance_uuid: str, process: Process) -> None:

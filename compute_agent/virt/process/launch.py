@@ -50,7 +50,7 @@ class Launch(ABC):
         """
         try:
             with ExitStack() as opened:
-                uid = claim_user(self._settings, paths)
+                uid = claim_user(self._settings, paths, request.machine.hypervisor)
                 program = self._program(opened, request, paths, ring)
                 log = until_closed(opened, open_log(paths.process_log))
                 confinement = self._confinement(opened, uid, request) if self._launcher else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compute_agent.errors import InvalidConfiguration
+from compute_agent.instance.machine import HypervisorName
 from compute_agent.virt.settings import VirtSettings
 
 _SOCKET_PATH_MAX = 107
@@ -50,11 +51,23 @@ class GuestPaths:
     def guest_agent_socket(self) -> Path:
         return self.run / "qga.sock"
 
-    def create(self, uid: int) -> None:
+    @property
+    def _hypervisor(self) -> Path:
+        return self.run / "hypervisor"
+
+    def create(self, uid: int, hypervisor: HypervisorName) -> None:
         """Make both directories, for our eyes only. That of sockets shows whose process the guest is: `uid`'s."""
         for directory in (self.state, self.run):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(self.run, uid, -1)
+        self._hypervisor.write_text(hypervisor)
+
+    def is_of(self, hypervisor: HypervisorName) -> bool:
+        """That one has started the guest; QEMU, where an agent has that knew no other."""
+        try:
+            return self._hypervisor.read_text() == hypervisor
+        except FileNotFoundError:
+            return hypervisor == "qemu"
 
     def remove(self) -> None:
         """Remove both with all that is in them. Nothing happens where they are not."""

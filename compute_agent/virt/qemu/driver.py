@@ -12,10 +12,11 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
+from compute_agent.virt.placement import remove_disk
 from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
 from compute_agent.virt.process.keeper import GuestKeeper
 from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
-from compute_agent.virt.qemu.design import add_disk, design_machine, remove_disk
+from compute_agent.virt.qemu.design import add_disk, design_machine
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.launch import QemuLaunch
 from compute_agent.virt.settings import VirtSettings
@@ -38,7 +39,7 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
         if shutil.which(settings.qemu_binary) is None:
             raise InvalidConfiguration("virt.qemu_binary", settings.qemu_binary, "there is no such program")
         launch = QemuLaunch(settings)
-        super().__init__(settings, launch, GuestKeeper(settings, QemuGuest, on_exit, on_disk_failure))
+        super().__init__(settings, launch, GuestKeeper(settings, "qemu", QemuGuest, on_exit, on_disk_failure))
         self._capabilities: Capabilities | None = None
         self._capabilities_lock = threading.Lock()
 

@@ -26,6 +26,7 @@ from compute_agent.errors import (
     RecordTooNew,
     RequestMismatch,
 )
+from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor
 from compute_agent.instance.record import InstanceRecord, decode_record, encode_record
 from compute_agent.instance.view import Notification
@@ -111,13 +112,20 @@ def test_a_failed_boot_can_be_terminated_and_its_uuid_used_again(world: World, a
 
 
 def test_a_record_from_before_disks_had_layers_is_read_and_kept_as_a_new_one() -> None:
-    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":2', b'"version":1')
-    assert decode_record(data.replace(b',"layers":[]', b"")).version == 2
+    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":3', b'"version":1')
+    assert decode_record(data.replace(b',"layers":[]', b"")).version == 3
+
+
+def test_a_record_from_before_there_were_two_hypervisors_is_read_with_its_machine() -> None:
+    machine = Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="kvm", cpu="host", slots={"disk0": 0})
+    record = InstanceRecord(instance=INSTANCE, machine=machine)
+    data = encode_record(record).replace(b'"version":3', b'"version":2').replace(b'"hypervisor_reason":"",', b"")
+    assert decode_record(data).machine == machine
 
 
 def test_a_record_of_a_newer_agent_is_refused() -> None:
-    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":2', b'"version":3')
-    with pytest.raises(RecordTooNew, match="version 3"):
+    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":3', b'"version":4')
+    with pytest.raises(RecordTooNew, match="version 4"):
         decode_record(data)
 
 

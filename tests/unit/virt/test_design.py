@@ -6,8 +6,9 @@ from compute_agent.errors import HostError, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.wire import DiskBus
+from compute_agent.virt.placement import remove_disk
 from compute_agent.virt.qemu.capabilities import newest_q35
-from compute_agent.virt.qemu.design import add_disk, design_machine, remove_disk
+from compute_agent.virt.qemu.design import add_disk, design_machine
 
 
 def instance(disks: int, ports: int, boot_index: int | None = None) -> Instance:

@@ -1,0 +1,84 @@
+"""The hypervisor `vmm`: a machine of our own for each guest, in a process of its own, on KVM."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from compute_agent.errors import HostError, InvalidMessage
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.model import Instance
+from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
+from compute_agent.virt.placement import remove_disk
+from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
+from compute_agent.virt.process.keeper import GuestKeeper
+from compute_agent.virt.settings import VirtSettings
+from compute_agent.virt.vmm.design import MACHINE_TYPE, add_disk, design_machine
+from compute_agent.virt.vmm.guest import VmmGuest
+from compute_agent.virt.vmm.launch import VmmLaunch
+from compute_agent.virt.vmm.support import Support, find_support
+
+_USE_QEMU = "use qemu"
+
+
+class VmmHypervisor(ProcessHypervisor[VmmGuest]):
+    """Keeps `compute_agent.virt.contract.Hypervisor`; `on_exit` and `on_disk_failure` are called as those of `qemu`.
+
+    :raises InvalidConfiguration: a directory cannot be used, or only root could do what is wanted.
+    :raises HostError: control groups cannot be used, or an earlier agent has not come to its end.
+    """
+
+    def __init__(
+        self,
+        settings: VirtSettings,
+        on_exit: OnGuestExit,
+        on_disk_failure: OnDiskFailure = log_disk_failure,
+        find: Callable[[VirtSettings], Support] = find_support,
+    ) -> None:
+        check_settings(settings)
+        launch = VmmLaunch(settings)
+        super().__init__(settings, launch, GuestKeeper(settings, "vmm", VmmGuest, on_exit, on_disk_failure))
+        if settings.hypervisor == "vmm":
+            launch.prepare()
+        self._find = find
+        self._support: Support | None = None
+        self._support_lock = threading.Lock()
+
+    def describe(self) -> Mapping[str, object]:
+        return {"name": "vmm", "machine_type": MACHINE_TYPE, "problem": self._find_support().problem}
+
+    def check(self, instance: Instance) -> None:
+        design_machine(instance)
+        super().check(instance)
+        self._require(instance)
+
+    def design(self, instance: Instance) -> Machine:
+        self._require(instance)
+        return design_machine(instance)
+
+    def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
+        return add_disk(machine, device)
+
+    def remove_disk(self, machine: Machine, name: str) -> Machine:
+        return remove_disk(machine, name)
+
+    def _require(self, instance: Instance) -> None:
+        """:raises HostError: this host has no KVM for it."""
+        found = self._find_support()
+        if found.problem is not None:
+            raise HostError(f"vmm cannot run guests here: {found.problem}: {_USE_QEMU}")
+        bios = self._settings.bios
+        if instance.direct_boot is None and not bios.exists():
+            raise HostError(
+                f"virt.bios: there is no {bios}, which vmm boots from disks with: install seabios, or {_USE_QEMU}"
+            )
+        if instance.flavor.vcpus > found.max_vcpus:
+            reason = f"KVM gives a guest {found.max_vcpus} at most"
+            raise InvalidMessage("instance.flavor.vcpus", instance.flavor.vcpus, reason)
+
+    def _find_support(self) -> Support:
+        with self._support_lock:
+            if self._support is None:
+                self._support = self._find(self._settings)
+            return self._support

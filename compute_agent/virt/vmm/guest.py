@@ -1,0 +1,88 @@
+"""A guest that runs in a machine of our own: its disks, and what else it has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from compute_agent.errors import HostError, MonitorError, Unsupported
+from compute_agent.host.processes import Process
+from compute_agent.instance.block_device import DiskQos
+from compute_agent.instance.devices import Disk
+from compute_agent.instance.machine import Machine
+from compute_agent.virt.process.console import Console
+from compute_agent.virt.process.diagnostics import process_diagnostics
+from compute_agent.virt.process.guest import Common, ProcessGuest
+from compute_agent.virt.process.saving import Execute
+from compute_agent.virt.process.unplugging import Unplugging
+from compute_agent.virt.vmm.launch import server_of
+from compute_agent.virt.vmm.unsupported import NoCopies, NoLayers
+
+_DISK = "vhost-user-blk-pci"
+
+
+class VmmGuest(ProcessGuest):
+    """Keeps `compute_agent.virt.contract.Guest`. Safe to be used from several threads."""
+
+    def __init__(self, instance_uuid: str, process: Process, console: Console | None, common: Common) -> None:
+        super().__init__(instance_uuid, process, console, common)
+        has = partial(_has_disk, self._execute)
+        self._unplugging = Unplugging(self._execute, has, common.settings.detach_timeout)
+        self.copies = NoCopies()
+        self.layers = NoLayers()
+
+    def attach_disk(self, disk: Disk, machine: Machine) -> None:
+        if not _has_disk(self._execute, disk.name):
+            device = {"driver": _DISK, "id": disk.name, "addr": machine.slots[disk.name]}
+            self._hand_over(disk, "device_add", device)
+
+    def detach_disk(self, name: str) -> None:
+        self._unplugging.unplug(name)
+
+    def resize_disk(self, name: str, size: int | None) -> None:
+        """A server that has been asked for a fresh connection has told its size already."""
+        known = _disks(self._execute)[name]["size"] if size is None else size
+        self._execute("block_resize", {"device": name, "size": known})
+
+    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
+        raise Unsupported("vmm", f"limit {name} of a running guest")
+
+    def reconnect_disk(self, disk: Disk) -> None:
+        self._hand_over(disk, "x-reconnect-disk", {"device": disk.name})
+
+    def diagnostics(self) -> Mapping[str, object]:
+        found: dict[str, object] = process_diagnostics(self._execute, self.pid)
+        disks = {name: {"size": disk["size"]} for name, disk in _disks(self._execute).items()}
+        return found | {"driver": "vmm", "kvm": True, "exits": self._execute("query-stats"), "disks": disks}
+
+    def ended(self) -> None:
+        self._unplugging.ended()
+        super().ended()
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        self._unplugging.heard(event)
+        super()._on_event(event)
+
+    def _hand_over(self, disk: Disk, command: str, arguments: Mapping[str, object]) -> None:
+        """Give the machine the connection to a disk's server; where that is refused, it is let go of."""
+        try:
+            server = server_of(disk)
+        except HostError as error:
+            raise MonitorError(str(error)) from error
+        self._execute("getfd", {"fdname": disk.name}, fd=server)
+        try:
+            self._execute(command, {**arguments, "fd": disk.name})
+        except MonitorError:
+            with suppress(MonitorError):  # it has been taken
+                self._execute("closefd", {"fdname": disk.name})
+            raise
+
+
+def _disks(execute: Execute) -> dict[str, dict[str, Any]]:
+    return {disk["device"]: disk for disk in execute("query-block")}
+
+
+def _has_disk(execute: Execute, name: str) -> bool:
+    return name in _disks(execute)
