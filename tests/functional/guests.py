@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from compute_agent.instance.block_device import BlockDevice, SourceFile
+from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.model import DirectBoot, Flavor, Instance, Port
 from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
 from compute_agent.rpc.client import ComputeClient
@@ -66,6 +67,12 @@ def an_order(*, ports: int = 1, arguments: str = "", **changes: object) -> Insta
     return msgspec.structs.replace(instance, **changes)
 
 
+def with_hypervisor(order: Instance, name: HypervisorName) -> Instance:
+    """The same with a flavor that wants this one."""
+    specs = {**order.flavor.extra_specs, "hw:hypervisor": name}
+    return msgspec.structs.replace(order, flavor=msgspec.structs.replace(order.flavor, extra_specs=specs))
+
+
 def address_of(instance: Instance) -> str:
     """The address of the first NIC."""
     return "10.77.0." + instance.name.removeprefix("guest")
@@ -80,8 +87,10 @@ def pings(address: str, size: int = 56) -> bool:
 class Guests:
     """Instances of one node, driven as a controller drives them."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, hypervisor: HypervisorName | None = None) -> None:
+        """`hypervisor`: what all of them shall run on; None: what the node chooses."""
         self.node = node
+        self._hypervisor = hypervisor
 
     @property
     def client(self) -> ComputeClient:
@@ -102,10 +111,14 @@ class Guests:
 
     def boot(self, order: Instance | None = None) -> Instance:
         """A running guest, up to user space."""
-        order = order or an_order()
+        order = self.wished(order or an_order())
         self.finish(self.client.build_and_run_instance(order))
         self.await_console(order.uuid, "GUEST READY")
         return order
+
+    def wished(self, order: Instance) -> Instance:
+        """The order with a flavor that wants the hypervisor."""
+        return with_hypervisor(order, self._hypervisor) if self._hypervisor else order
 
     def console(self, instance_uuid: str) -> str:
         return self.client.get_console_output(instance_uuid)

@@ -115,13 +115,14 @@ class StandIn:
         self._monitor.tell("DEVICE_DELETED", {"device": named.id})
 
 
-def run(argument: str) -> None:
+def run(argument: str) -> int:
     """As `compute_agent.virt.vmm.process.run`."""
     modules = frozenset(sys.modules)
     plan = decode_plan(argument)
     if plan.vcpus == BROKEN:
         raise MonitorError("this machine is broken")
     StandIn(plan, modules).has_ended.wait()
+    return 0
 
 
 def take_the_place() -> None:

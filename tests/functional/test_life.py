@@ -28,6 +28,7 @@ def test_boot_reaches_user_space_and_the_network(guests: Guests) -> None:
     assert view.instance == with_named_devices(instance)
     assert view.machine is not None
     assert view.machine.type.startswith("pc-q35-")
+    assert "[virt] hypervisor is auto" in view.machine.hypervisor_reason
     assert Path(f"/proc/{view.pid}/cmdline").read_bytes().count(instance.uuid.encode()) >= 1
 
 
@@ -155,6 +156,8 @@ def test_the_host_tells_what_it_is(guests: Guests, node: Node) -> None:
     assert host["instances"] == 1
     assert host["hypervisor"]["name"] == "qemu"
     assert host["hypervisor"]["accelerator"] in ("kvm", "tcg")
+    assert host["hypervisor"]["unasked"]["hypervisor"] == "qemu"
+    assert host["hypervisor"]["problems"].keys() == {"qemu", "vmm"}
 
 
 def test_thirty_operations_on_several_instances_at_once(guests: Guests) -> None:

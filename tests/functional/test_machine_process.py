@@ -105,7 +105,7 @@ def a_disk(name: str) -> tuple[socket.socket, Disk]:
 
 def looks(guest: VmmGuest) -> Any:
     """What the process has told of itself."""
-    return guest.diagnostics()["exits"]
+    return guest.diagnostics()["counters"]
 
 
 def test_process_is_nobody_sees_nothing_and_has_what_it_was_given(

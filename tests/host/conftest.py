@@ -8,9 +8,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from compute_agent.instance.machine import HypervisorName
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from sandbox.narrator import Narrator
@@ -54,7 +56,13 @@ def other_guests(other_host: VirtualHost) -> Iterator[Guests]:
     yield from _guests(other_host)
 
 
-def _guests(host: VirtualHost) -> Iterator[Guests]:
-    guests = Guests(host)
+@pytest.fixture(params=get_args(HypervisorName))
+def any_guests(host: VirtualHost, request: pytest.FixtureRequest) -> Iterator[Guests]:
+    """The same on the first host, once with each hypervisor."""
+    yield from _guests(host, request.param)
+
+
+def _guests(host: VirtualHost, hypervisor: HypervisorName | None = None) -> Iterator[Guests]:
+    guests = Guests(host, hypervisor)
     yield guests
     guests.terminate_all()

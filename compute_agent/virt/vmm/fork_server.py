@@ -29,8 +29,7 @@ def become_machine(order: Order) -> None:
     close_all_but({0, 1, 2, *order.numbers})
     status = 1
     try:
-        run(order.arguments[0])
-        status = 0
+        status = run(order.arguments[0])
     except Exception:
         # The process's edge.
         LOG.exception("The machine has come to an unforeseen end")

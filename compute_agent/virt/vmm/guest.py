@@ -55,7 +55,8 @@ class VmmGuest(ProcessGuest):
     def diagnostics(self) -> Mapping[str, object]:
         found: dict[str, object] = process_diagnostics(self._execute, self.pid)
         disks = {name: {"size": disk["size"]} for name, disk in _disks(self._execute).items()}
-        return found | {"driver": "vmm", "kvm": True, "exits": self._execute("query-stats"), "disks": disks}
+        counters = self._execute("query-stats")
+        return found | {"driver": "vmm", "kvm": True, "counters": counters, "disks": disks}
 
     def ended(self) -> None:
         self._unplugging.ended()

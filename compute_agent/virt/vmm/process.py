@@ -55,3 +55,7 @@ class Events:
         """To the monitor's client, if there is one."""
         if self.monitor is not None:
             self.monitor.tell(event, data)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1]))

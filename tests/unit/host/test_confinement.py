@@ -43,6 +43,10 @@ thread.start()
 allow_only(RUNNING)
 asked.set()
 thread.join()
+later = threading.Thread(target=lambda: tried.append("a thread"))
+later.start()
+later.join()
+assert tried.pop() == "a thread"
 assert tried == [errno.EPERM] * 4, tried
 print(ours.recv(9).decode())
 """

@@ -1,0 +1,36 @@
+"""What a guest's owner sees of its life is the same whatever runs it."""
+
+from __future__ import annotations
+
+from compute_agent.instance.state import PowerState, VmState
+from laboratory.host import VirtualHost
+from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
+
+
+def test_a_guest_without_disks_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
+    guests = any_guests
+    guest = guests.boot(an_order(arguments="counter", block_devices=[], config_drive=False))
+    view = guests.view(guest.uuid)
+    wanted = guest.flavor.extra_specs["hw:hypervisor"]
+    assert view.machine is not None
+    assert (view.machine.hypervisor, wanted in view.machine.hypervisor_reason) == (wanted, True)
+    until(lambda: _pings(host, address_of(guest)), BOOT_SECONDS)
+    guests.finish(guests.client.pause_instance(guest.uuid))
+    assert guests.view(guest.uuid).power_state is PowerState.PAUSED
+    guests.finish(guests.client.unpause_instance(guest.uuid))
+    held = guests.counter(guest.uuid)
+    until(lambda: guests.counter(guest.uuid) > held, BOOT_SECONDS)
+    guests.finish(guests.client.suspend_instance(guest.uuid))
+    assert guests.view(guest.uuid).pid is None
+    guests.finish(guests.client.resume_instance(guest.uuid))
+    held = guests.counter(guest.uuid)
+    until(lambda: guests.counter(guest.uuid) > held, BOOT_SECONDS)
+    guests.finish(guests.client.stop_instance(guest.uuid, timeout=60))
+    assert "GUEST POWER BUTTON" in guests.console(guest.uuid)
+    assert guests.view(guest.uuid).vm_state is VmState.STOPPED
+    guests.finish(guests.client.start_instance(guest.uuid))
+    guests.await_console(guest.uuid, "GUEST READY", times=2)
+
+
+def _pings(host: VirtualHost, address: str) -> bool:
+    return " 1 received" in host.run("sh", "-c", f"ping -c 1 -W 2 {address} || true")
