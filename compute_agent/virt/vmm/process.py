@@ -1,4 +1,7 @@
-"""The process of a machine: it becomes what its plan says, and is asked over its monitor from then on."""
+"""The process of a machine: it becomes what its plan says, and is asked over its monitor from then on.
+
+Where it is not a child of the fork server: ``python -m compute_agent.virt.vmm.process PLAN``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 from collections.abc import Mapping
 
 from compute_agent.errors import ComputeAgentError
+from compute_agent.host.confinement.system_calls import RUNNING, allow_only
 from compute_agent.virt.vmm.console import ConsoleServer
 from compute_agent.virt.vmm.control import VERSION, commands_of
 from compute_agent.virt.vmm.machine import Machine
@@ -36,6 +40,7 @@ def _serve(plan: Plan) -> int:
     ConsoleServer(socket.socket(fileno=plan.console), machine.serial)
     monitor = MonitorServer(socket.socket(fileno=plan.monitor), commands_of(machine), VERSION)
     events.monitor = monitor
+    allow_only(RUNNING)
     if plan.saved_state is not None:
         machine.load(plan.saved_state)
     machine.life.serve()

@@ -1,4 +1,4 @@
-"""Saving a stopped machine in a thread of its own, asked for and followed as QEMU's migrations are.
+"""Saving a stopped machine in a thread of its own; asked for and followed as QEMU's migrations are.
 
 Source: QEMU's qapi/migration.json (``migrate`` to ``fd:``, ``query-migrate``, ``migrate_cancel``).
 """
@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from queue import SimpleQueue
 from typing import BinaryIO, Literal
 
 from compute_agent.errors import ComputeAgentError, MonitorError
@@ -31,6 +32,8 @@ class Saver:
         self._reason = ""
         self._written = 0
         self._is_cancelled = False
+        self._orders: SimpleQueue[tuple[int, Write]] = SimpleQueue()
+        threading.Thread(target=self._run, name="saver", daemon=True).start()  # later, none could be started
 
     @property
     def is_active(self) -> bool:
@@ -46,7 +49,7 @@ class Saver:
             os.close(fd)
             raise MonitorError("There's a migration process in progress")
         self._status, self._is_cancelled, self._written = "active", False, 0
-        threading.Thread(target=self._run, args=(fd, write), name="saver", daemon=True).start()
+        self._orders.put((fd, write))
 
     def cancel(self) -> None:
         """Let it end soon. Nothing happens where none is under way."""
@@ -61,7 +64,11 @@ class Saver:
             answer["error-desc"] = self._reason
         return answer | {"ram": {"transferred": self._written, "total": self._total}}
 
-    def _run(self, fd: int, write: Write) -> None:
+    def _run(self) -> None:
+        while True:
+            self._save(*self._orders.get())
+
+    def _save(self, fd: int, write: Write) -> None:
         try:
             with os.fdopen(fd, "wb") as file:
                 write(file, self._goes_on)
