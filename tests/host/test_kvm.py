@@ -1,15 +1,19 @@
-"""KVM through the binding, in a host whose KVM is real: what it is, and that it runs a 64-bit guest."""
+"""KVM through the binding, in a host whose KVM is real: what it is, and that it runs guests."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import compute_agent
 from laboratory.host import VirtualHost
+
+_PROJECT = Path(compute_agent.__file__).parents[1]
 
 _PROVE = """
 import dataclasses, json
@@ -54,6 +58,13 @@ def test_a_64_bit_guest_runs(host: VirtualHost) -> None:
     assert proof["exits"] == 3000
     assert proof["exit_nanoseconds"] > 0
     assert proof["turn_nanoseconds"] < 500, "instructions are emulated"
+
+
+def test_small_guests_run_as_on_any_kvm(host: VirtualHost) -> None:
+    """The unit tests, but for one that has more exits than an emulated processor can do in time."""
+    tests = ("tests/unit/virt/kvm", "tests/unit/virt/vmm/test_serial.py", "-k", "not while_python_computes")
+    python = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert " passed" in host.run("env", "-C", str(_PROJECT), *python, *tests, seconds=200)
 
 
 def test_the_reason_and_the_remedy_where_the_module_is_not_loaded(without_module: VirtualHost) -> None:

@@ -1,1 +1,1 @@
-"""/dev/kvm through cffi: what this host's KVM is, and guests of a few bytes that show that it works."""
+"""/dev/kvm through a compiled module: what this host's KVM is, whether it works, and what our own machine needs."""

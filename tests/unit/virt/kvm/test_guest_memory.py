@@ -9,7 +9,7 @@ import pytest
 from compute_agent.errors import KvmError
 from compute_agent.virt.kvm.exits import ExitReason
 from compute_agent.virt.kvm.memory import GuestMemory
-from tests.unit.virt.kvm.toy import SIZE, Toy, toy
+from tests.unit.virt.kvm.toy import CODE, SIZE, Toy, toy
 
 PAGE = 4096
 READ = "b8 00 20 8e d8 a0 05 00 e6 10"
@@ -52,12 +52,13 @@ def test_a_slot_that_is_only_read(guest: Toy, more: GuestMemory) -> None:
 
 
 def test_the_log_says_once_which_pages_were_written(guest: Toy) -> None:
+    """Some hosts count the page that the code is in, too."""
     guest.vm.set_memory(0, 0, guest.memory.host_address, SIZE, log_dirty=True)
     guest.vm.dirty_log(0, SIZE)
     guest.run_to_end("c6 06 00 30 01 c6 06 ff 6f 01 e6 10")
     log = guest.vm.dirty_log(0, SIZE)
     assert len(log) == 8
-    assert int.from_bytes(log, "little") == 1 << 3 | 1 << 6
+    assert int.from_bytes(log, "little") & ~(1 << CODE // PAGE) == 1 << 3 | 1 << 6
     assert not any(guest.vm.dirty_log(0, SIZE))
 
 

@@ -17,6 +17,7 @@ from tests.unit.virt.kvm.toy import FIRST_VECTOR, Running, Toy, toy
 WAIT = "f4 eb fd"
 MESSAGES = 0xFEE00000
 VECTOR = 0x50
+INIT, STARTUP = 0x4500, 0x4600
 _SPURIOUS = 0xF0
 """A local APIC's register, with the bit that enables it."""
 
@@ -80,12 +81,25 @@ def test_messages_that_are_held_back_come_later(guest: Toy) -> None:
     message.close()
 
 
-def test_another_processor_waits_until_it_is_started(guest: Toy) -> None:
+def test_another_processor_waits_until_it_is_started(guest: Toy, event: int) -> None:
+    """By two messages, as a processor's local APIC sends them; between them it is not even kicked."""
+    guest.load("e6 10", 0x3000)
+    guest.vm.connect_irqfd(event, 30)
+    with guest.vm.create_vcpu(1) as second:
+        second.set_part(Part.LAPIC, second.part(Part.LAPIC))  # KVM sends it nothing before
+        running = Running(second)
+        for message in (INIT, STARTUP | 0x03):
+            guest.vm.set_routes([], {30: (MESSAGES | 1 << 12, message)})
+            os.eventfd_write(event, 1)
+        assert running.reason() == ExitReason.KVM_EXIT_IO
+        assert second.counters().exits == 1
+
+
+def test_a_kick_stops_a_processor_that_is_not_started(guest: Toy) -> None:
     with guest.vm.create_vcpu(1) as second:
         running = Running(second)
         second.kick()
         assert running.reason() == ExitReason.KVM_EXIT_INTR
-        assert second.counters().exits == 0
 
 
 @pytest.mark.parametrize("size", [0, 1])
