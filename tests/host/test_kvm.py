@@ -61,8 +61,7 @@ def test_a_64_bit_guest_runs(host: VirtualHost) -> None:
 
 
 def test_small_guests_run_as_on_any_kvm(host: VirtualHost) -> None:
-    """The unit tests, but for one that has more exits than an emulated processor can do in time."""
-    tests = ("tests/unit/virt/kvm", "tests/unit/virt/vmm/test_serial.py", "-k", "not while_python_computes")
+    tests = ("tests/unit/virt/kvm", "tests/unit/virt/vmm/test_serial.py")
     python = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert " passed" in host.run("env", "-C", str(_PROJECT), *python, *tests, seconds=200)
 
