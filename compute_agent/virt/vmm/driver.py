@@ -79,6 +79,6 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
 
     def _find_support(self) -> Support:
         with self._support_lock:
-            if self._support is None:
+            if self._support is None or self._support.problem is not None:  # it may have been mended, or too slow
                 self._support = self._find(self._settings)
             return self._support

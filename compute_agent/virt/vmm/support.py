@@ -15,6 +15,9 @@ _PROOF_SECONDS = 20.0
 _VHOST_NET = Path("/dev/vhost-net")
 _NEEDED = ("user_memory", "irqchip", "irq_routing", "irqfd", "ioeventfd", "immediate_exit", "adjust_clock")
 
+_PROOF_SECONDS = 20.0
+"""Where KVM works it takes a tenth of a second, or some where the host itself is emulated and busy."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Support:
@@ -26,7 +29,7 @@ class Support:
 
 
 def find_support(settings: VirtSettings) -> Support:
-    """Ask KVM, and have it run a small guest. Takes as long as that: the caller keeps the answer."""
+    """Ask KVM, and have it run a small guest. Takes as long as that: the caller keeps a good answer."""
     if settings.accelerator == "tcg":
         return Support(problem="[virt] accelerator is tcg, and vmm needs KVM")
     if not _VHOST_NET.exists():
