@@ -76,7 +76,7 @@ def _check_instance(node: Node, request: Request) -> None:
     if request.operation == "attach_volume":
         _check_volume(node, ordered_device(request.arguments))
     if not node.journal.unfinished(request.instance_uuid):
-        check_state(operation_of(request, row.vm_state), request.instance_uuid, row.vm_state)
+        check_state(operation_of(request, row.vm_state), row.record, row.vm_state)
         check_disk(request, row.record.instance)
 
 

@@ -12,6 +12,7 @@ from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations import operation_of
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, InvalidState
+from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import Fault, OperationState, StepState
 
@@ -36,11 +37,13 @@ def fault_of(error: Exception) -> Fault:
     return Fault(type="ComputeAgentError", message=f"internal error: {type(error).__name__}: {error}")
 
 
-def check_state(operation: Operation, instance_uuid: str, state: VmState) -> None:
+def check_state(operation: Operation, record: InstanceRecord, state: VmState) -> None:
     """:raises InvalidState: the operation may not start in this state."""
-    if state not in operation.allowed:
-        allowed = " or ".join(sorted(operation.allowed))
-        raise InvalidState(instance_uuid, operation.name, state, allowed)
+    allowed = operation.allowed
+    if operation.allowed_over_vhost_user is not None and record.machine and record.machine.takes_vhost_user:
+        allowed = operation.allowed_over_vhost_user
+    if state not in allowed:
+        raise InvalidState(record.instance.uuid, operation.name, state, " or ".join(sorted(allowed)))
 
 
 class Execution:
@@ -82,7 +85,7 @@ class Execution:
         if self._resumed:
             LOG.info("Going on with %s, which an earlier agent left unfinished", self._operation.name)
             return
-        check_state(self._operation, self._work.uuid, self._row.vm_state)
+        check_state(self._operation, self._work.record, self._row.vm_state)
         LOG.info("Beginning %s", self._operation.name)
 
     def _do(self, position: int, step: Step) -> None:

@@ -9,6 +9,7 @@ from threading import Event
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
+from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import VmState
 from compute_agent.virt.contract import DiskFailure, GuestExit
 
@@ -58,8 +59,12 @@ class Incidents:
 
     def _reconnect(self, instance_uuid: str) -> None:
         row = self._node.journal.find_instance(instance_uuid)
-        if self._observed(instance_uuid) in _LIVING and row and self._node.storage.is_cut_off(row.record.instance):
+        if self._observed(instance_uuid) in _LIVING and row and self._is_cut_off(row.record):
             self._do("reconnect_disks", instance_uuid)
+
+    def _is_cut_off(self, record: InstanceRecord) -> bool:
+        vhost_user = record.machine is not None and record.machine.takes_vhost_user
+        return self._node.storage.is_cut_off(record.instance, vhost_user=vhost_user)
 
     def _observed(self, instance_uuid: str) -> VmState | None:
         """The state of an instance that should have a guest; None for any other."""

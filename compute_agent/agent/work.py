@@ -46,6 +46,11 @@ class Work:
         assert self.record.machine is not None
         return self.record.machine
 
+    @property
+    def takes_vhost_user(self) -> bool:
+        """Its disks are all to be served over vhost-user."""
+        return self.machine.takes_vhost_user
+
     def change_instance(self, instance: Instance, machine: Machine | None) -> None:
         """Keep the instance and its machine as they are from now on."""
         self.record = msgspec.structs.replace(self.record, instance=instance, machine=machine)

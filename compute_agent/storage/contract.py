@@ -49,16 +49,17 @@ class DiskDriver(Protocol):
     def check_device(self, field: str, device: BlockDevice) -> None:
         """The same for one disk that an instance is to get; `field` is where it stands in the message."""
 
-    def connect(self, instance: Instance) -> Sequence[Disk]:
+    def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         """The instance's disks, ready to be opened, in order; the config drive last. The caller closes them.
 
-        From now on nobody else may write to them, on any host, until `disconnect`.
+        From now on nobody else may write to them, on any host, until `disconnect`. `vhost_user`: the hypervisor opens
+        none, so that a block server has to serve all of them over vhost-user, to one connection at a time.
 
         :raises DiskInUse: somebody else writes to one of them; says who.
         :raises StorageError: a disk is missing, or cannot be reached.
         """
 
-    def is_cut_off(self, instance: Instance) -> bool:
+    def is_cut_off(self, instance: Instance, *, vhost_user: bool) -> bool:
         """A disk of the instance is to be served by a block server, and is not; `connect` serves it again."""
 
     def disconnect(self, instance_uuid: str) -> None:
@@ -74,7 +75,7 @@ class DiskDriver(Protocol):
     def delete_disk(self, instance_uuid: str, device: BlockDevice) -> None:
         """Remove one disk of the instance's own. Nothing happens where there is none."""
 
-    def connect_disk(self, instance: Instance, device: BlockDevice) -> Disk:
+    def connect_disk(self, instance: Instance, device: BlockDevice, *, vhost_user: bool) -> Disk:
         """As `connect`, for one disk."""
 
     def disconnect_disk(self, instance_uuid: str, device: BlockDevice) -> None:
@@ -88,6 +89,19 @@ class DiskDriver(Protocol):
 
         :raises InvalidMessage: the disk is larger already.
         :raises InsufficientResources: not enough space.
+        """
+
+    def grow_served_disk(self, instance: Instance, device: BlockDevice, size: int) -> None:
+        """See that a disk that a running guest has over vhost-user is `size` bytes large. The guest is told afterwards.
+
+        :raises InvalidMessage: it is larger already, or its owner says himself how large it is.
+        :raises StorageError: its server does not make it larger.
+        """
+
+    def limit_served_disk(self, instance: Instance, device: BlockDevice) -> None:
+        """Put such a disk under the limits that `device` has, and all that shares them.
+
+        :raises StorageError: its server refuses, and is as it was.
         """
 
     def boot_files(self, instance: Instance) -> BootFiles | None:

@@ -10,10 +10,11 @@ from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.file_locks import forget_writer, noted_writer, require_no_other_writer
 from compute_agent.storage.files import require_present, storage_errors
-from compute_agent.storage.inspection import container_size, require_self_contained, virtual_size
+from compute_agent.storage.inspection import container_size, require_growth, require_self_contained, virtual_size
 from compute_agent.storage.layers.chain import layers_beside, with_layers
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.server.exports import FileExport
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import Place
 
@@ -48,6 +49,10 @@ class FileVolumes:
                 require_no_other_writer(path, self._owner(place))
         return found
 
+    def export(self, place: Place, device: BlockDevice) -> FileExport:
+        """The same, for a block server."""
+        return FileExport(name=place.name, source=self.connect(place, device))
+
     def _require_no_other_layers(self, path: Path, device: BlockDevice, owner: str) -> None:
         """What stands on a file is void when somebody writes to that, so it is its owner's whether or not he runs."""
         others = layers_beside(path) - set(device.layers)
@@ -77,16 +82,21 @@ class FileVolumes:
         source = self.file(place, device)
         return virtual_size(source.path, source.format)
 
+    def check_growth(self, place: Place, device: BlockDevice, size: int) -> None:
+        """No disk is cut off."""
+        require_growth(self._guests_size(place, device), size)
+
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
         """A running guest's QEMU grows the file itself."""
-        source = self.file(place, device)
-        passphrase = passphrase_of(device, self._secret_dir)
-        is_container = passphrase is not None and source.format == "raw"
-        found = container_size(source.path) if is_container else virtual_size(source.path, source.format)
-        if found > size:
-            raise InvalidMessage("size_gb", size // 1024**3, f"the disk has {found} bytes, and no disk is ever cut off")
+        source, found = self.file(place, device), self._guests_size(place, device)
+        require_growth(found, size)
         if found < size and not running:
-            self._qemu_img.resize(source.path, size, source.format, passphrase)
+            self._qemu_img.resize(source.path, size, source.format, passphrase_of(device, self._secret_dir))
+
+    def _guests_size(self, place: Place, device: BlockDevice) -> int:
+        source = self.file(place, device)
+        is_container = device.encryption is not None and source.format == "raw"
+        return container_size(source.path) if is_container else virtual_size(source.path, source.format)
 
     def delete(self, place: Place) -> None:
         """The volume stays."""

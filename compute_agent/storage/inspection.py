@@ -17,7 +17,7 @@ from oslo_utils.imageutils.format_inspector import (
     SafetyCheckFailed,
 )
 
-from compute_agent.errors import InvalidImage, StorageError
+from compute_agent.errors import InvalidImage, InvalidMessage, StorageError
 from compute_agent.instance.block_device import SourceFile
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 
@@ -91,6 +91,12 @@ def container_size(path: Path) -> int:
         raise StorageError(f"{path} holds no LUKS container of version 1")
     (sectors,) = _LUKS_FIELDS.unpack(header)
     return path.stat().st_size - int(sectors) * 512
+
+
+def require_growth(found: int, size: int) -> None:
+    """:raises InvalidMessage: a disk of `found` bytes would be cut off at `size`."""
+    if found > size:
+        raise InvalidMessage("size_gb", size // 1024**3, f"the disk has {found} bytes, and no disk is ever cut off")
 
 
 def _inspect_disk(path: Path, source: SourceFile, kind: Literal["qcow2", "raw"]) -> None:

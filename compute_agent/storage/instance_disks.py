@@ -7,16 +7,17 @@ from pathlib import Path
 
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import with_named_devices
-from compute_agent.instance.devices import Disk, FileSource, NbdSource
+from compute_agent.instance.devices import Disk, FileSource, NbdSource, VhostUserSource
 from compute_agent.instance.model import Instance
-from compute_agent.instance.wire import Aio, CacheMode
 from compute_agent.storage.config_drive.iso import write_iso
 from compute_agent.storage.config_drive.nocloud import VOLUME_ID, make_files
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import require_present, require_space, write_complete
 from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.server.servers import BlockServers
+from compute_agent.storage.serving import Serving
 from compute_agent.storage.settings import StorageSettings
-from compute_agent.storage.source import DiskKind, Place
+from compute_agent.storage.source import DiskKind, Place, is_read_only
 from compute_agent.storage.sources import within
 
 KindOf = Callable[[BlockDevice], DiskKind]
@@ -24,15 +25,18 @@ KindOf = Callable[[BlockDevice], DiskKind]
 _OVERHEAD = 1024 * 1024
 """Bytes: more than the file system takes around the config drive's files."""
 
-_CONFIG_DRIVE = "config"
+CONFIG_DRIVE = "config"
 
 
 class InstanceDisks:
     """What is, or shall be, in `directory`, or is remembered there."""
 
-    def __init__(self, directory: Path, instance: Instance, kind_of: KindOf, settings: StorageSettings) -> None:
+    def __init__(
+        self, directory: Path, instance: Instance, kind_of: KindOf, settings: StorageSettings, servers: BlockServers
+    ) -> None:
         self._directory = directory
         self._instance = with_named_devices(instance)
+        self._serving = Serving(self._instance, servers, settings)
         self._kind_of = kind_of
         self._settings = settings
 
@@ -57,7 +61,7 @@ class InstanceDisks:
         """Make one disk, unless it is there."""
         self._kind_of(device).make(self._place(device), device, progress)
 
-    def connect(self) -> list[Disk]:
+    def connect(self, *, vhost_user: bool) -> list[Disk]:
         """The disks in order, the config drive last.
 
         :raises StorageError: one is missing or cannot be reached; nothing is left open.
@@ -65,35 +69,53 @@ class InstanceDisks:
         disks: list[Disk] = []
         try:
             for device in self._instance.block_devices:
-                disks.append(self.connect_disk(device))
+                disks.append(self.connect_disk(device, vhost_user=vhost_user))
+            if self._instance.config_drive:
+                disks.append(self._connect_config_drive(vhost_user=vhost_user))
         except BaseException:
             for disk in disks:
                 disk.close()
             raise
-        return disks + ([self._describe_config_drive()] if self._instance.config_drive else [])
+        return disks
 
-    def connect_disk(self, device: BlockDevice) -> Disk:
+    def connect_disk(self, device: BlockDevice, *, vhost_user: bool) -> Disk:
         """One of them."""
-        return self._describe(device, self._kind_of(device).connect(self._place(device), device))
+        kind, place = self._kind_of(device), self._place(device)
+        if vhost_user:
+            return self._describe(device, self._serving.connect(kind.export(place, device), device))
+        return self._describe(device, kind.connect(place, device))
+
+    def names(self) -> list[str]:
+        """What they are called, in order."""
+        names = [str(device.device_name) for device in self._instance.block_devices]
+        return [*names, CONFIG_DRIVE] if self._instance.config_drive else names
 
     def grow(self, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
         """See the contract."""
         fresh = self._kind_of(device).grow(self._place(device), device, size, running=running)
         return None if fresh is None else self._describe(device, fresh)
 
-    def _describe(self, device: BlockDevice, source: FileSource | NbdSource) -> Disk:
+    def grow_served(self, device: BlockDevice, size: int) -> None:
+        """See the contract."""
+        self._kind_of(device).check_growth(self._place(device), device, size)
+        self._serving.grow(device, size)
+
+    def limit_served(self, device: BlockDevice) -> None:
+        """See the contract."""
+        self._serving.limit(device)
+
+    def _describe(self, device: BlockDevice, source: FileSource | NbdSource | VhostUserSource) -> Disk:
         passphrase = passphrase_of(device, self._settings.rbd.ceph.secret_dir)
-        cache = device.cache_mode or self._settings.cache_mode
-        volume = device.connection_info.data if device.connection_info else None
+        cache = self._settings.cache_of(device)
         return Disk(
             name=str(device.device_name),
             source=source,
-            read_only=volume is not None and volume.access_mode == "ro",
+            read_only=is_read_only(device),
             serial=self._serial(device),
             boot_index=self._boot_index(device),
             bus=device.disk_bus,
             cache=cache,
-            aio=self._aio(cache),
+            aio=self._settings.aio_with(cache),
             discard=device.discard,
             detect_zeroes=device.detect_zeroes,
             queues=device.queues,
@@ -101,14 +123,10 @@ class InstanceDisks:
             passphrase=passphrase.encode() if passphrase else None,
         )
 
-    def _aio(self, cache: CacheMode) -> Aio:
-        if self._settings.aio != "auto":
-            return self._settings.aio
-        return "native" if cache in ("none", "directsync") else "threads"
-
-    def _describe_config_drive(self) -> Disk:
-        source = FileSource(path=require_present(self._config_path()), format="raw")
-        return Disk(name=_CONFIG_DRIVE, source=source, read_only=True, serial=self._own_serial(_CONFIG_DRIVE))
+    def _connect_config_drive(self, *, vhost_user: bool) -> Disk:
+        file = FileSource(path=require_present(self._config_path()), format="raw")
+        source = self._serving.connect_read_only(CONFIG_DRIVE, file) if vhost_user else file
+        return Disk(name=CONFIG_DRIVE, source=source, read_only=True, serial=self._own_serial(CONFIG_DRIVE))
 
     def _boot_index(self, device: BlockDevice) -> int | None:
         devices = self._instance.block_devices
@@ -128,4 +146,4 @@ class InstanceDisks:
         return Place(instance_uuid=self._instance.uuid, directory=self._directory, name=str(device.device_name))
 
     def _config_path(self) -> Path:
-        return self._directory / f"{_CONFIG_DRIVE}.iso"
+        return self._directory / f"{CONFIG_DRIVE}.iso"

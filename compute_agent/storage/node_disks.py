@@ -26,7 +26,7 @@ from compute_agent.storage.files import (
     storage_errors,
 )
 from compute_agent.storage.images import ImageCache
-from compute_agent.storage.instance_disks import InstanceDisks
+from compute_agent.storage.instance_disks import CONFIG_DRIVE, InstanceDisks
 from compute_agent.storage.layers.store import FileLayers
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
@@ -53,6 +53,7 @@ class NodeDisks:
         if shutil.which(settings.qemu_img) is None:
             raise InvalidConfiguration("storage.qemu_img", settings.qemu_img, "is not a program that can be run")
         self._settings = settings
+        self._servers = servers
         self._qemu_img = QemuImg(settings.qemu_img, settings.qemu_img_timeout)
         with storage_errors(settings.disk_dir):
             self._images = ImageCache(settings, self._qemu_img)
@@ -89,20 +90,27 @@ class NodeDisks:
             self.delete(instance.uuid)
             raise
 
-    def connect(self, instance: Instance) -> Sequence[Disk]:
+    def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         """The disks in order, the config drive last; see the contract."""
-        return self._disks(instance).connect()
+        return self._disks(instance).connect(vhost_user=vhost_user)
 
-    def is_cut_off(self, instance: Instance) -> bool:
+    def is_cut_off(self, instance: Instance, *, vhost_user: bool) -> bool:
         """See the contract."""
-        served = [one.device_name for one in instance.block_devices if self._kind_of(one) is self._rbd]
-        return any(not self._rbd.is_served(instance.uuid, str(name)) for name in served)
+        served = [str(one.device_name) for one in instance.block_devices if self._kind_of(one) is self._rbd]
+        wanted = self._disks(instance).names() if vhost_user else served
+        return any(not self._servers.serves(instance.uuid, name) for name in wanted)
 
     def disconnect(self, instance_uuid: str) -> None:
         """Let go of all of them; see the contract."""
+        self._servers.remove(instance_uuid, CONFIG_DRIVE)
         for place in self._places(instance_uuid, self._directory(instance_uuid)):
-            for kind in self._kinds:
-                kind.disconnect(place)
+            self._disconnect(place)
+
+    def _disconnect(self, place: Place) -> None:
+        """The server has closed it before anybody else may have it."""
+        self._servers.remove(place.instance_uuid, place.name)
+        for kind in self._kinds:
+            kind.disconnect(place)
 
     def create_disk(self, instance: Instance, device: BlockDevice, progress: Progress) -> None:
         """Make one more; see the contract."""
@@ -117,18 +125,27 @@ class NodeDisks:
         """Remove one; see the contract."""
         self._kind_of(device).delete(self._place(instance_uuid, device))
 
-    def connect_disk(self, instance: Instance, device: BlockDevice) -> Disk:
+    def connect_disk(self, instance: Instance, device: BlockDevice, *, vhost_user: bool) -> Disk:
         """One of them; see the contract."""
-        return self._disks(instance).connect_disk(device)
+        return self._disks(instance).connect_disk(device, vhost_user=vhost_user)
 
     def disconnect_disk(self, instance_uuid: str, device: BlockDevice) -> None:
         """Let go of one; see the contract."""
-        self._kind_of(device).disconnect(self._place(instance_uuid, device))
+        self._disconnect(self._place(instance_uuid, device))
 
     def grow_disk(self, instance: Instance, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
         """See the contract."""
         with storage_errors(self._settings.disk_dir):
             return self._disks(instance).grow(device, size, running=running)
+
+    def grow_served_disk(self, instance: Instance, device: BlockDevice, size: int) -> None:
+        """See the contract."""
+        with storage_errors(self._settings.disk_dir):
+            self._disks(instance).grow_served(device, size)
+
+    def limit_served_disk(self, instance: Instance, device: BlockDevice) -> None:
+        """See the contract."""
+        self._disks(instance).limit_served(device)
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         """The cached kernel and ramdisk.
@@ -166,7 +183,9 @@ class NodeDisks:
                 self._images.link(instance.uuid, "ramdisk", boot.ramdisk, "ramdisk")
 
     def _empty(self, instance_uuid: str, doomed: Path) -> None:
+        self._servers.remove(instance_uuid, CONFIG_DRIVE)
         for place in self._places(instance_uuid, doomed):
+            self._servers.remove(instance_uuid, place.name)
             for kind in self._kinds:
                 kind.delete(place)
         remove_tree(doomed)
@@ -198,7 +217,7 @@ class NodeDisks:
             return self._images.prune()
 
     def _disks(self, instance: Instance) -> InstanceDisks:
-        return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings)
+        return InstanceDisks(self._directory(instance.uuid), instance, self._kind_of, self._settings, self._servers)
 
     def _kind_of(self, device: BlockDevice) -> DiskKind:
         if isinstance(device.connection_info, FileConnection):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.wire import Aio, Backend, CacheMode
 from compute_agent.storage.rbd.settings import RbdSettings
 
@@ -55,3 +56,13 @@ class StorageSettings:
     """A cached image is read as a whole and verified when it is used this long after the last time; 0: never."""
     preallocation: Preallocation = "off"
     """Of new local disks."""
+
+    def cache_of(self, device: BlockDevice) -> CacheMode:
+        """As it was ordered, or else the node's."""
+        return device.cache_mode or self.cache_mode
+
+    def aio_with(self, cache: CacheMode) -> Aio:
+        """How a local file is read and written."""
+        if self.aio != "auto":
+            return self.aio
+        return "native" if cache in ("none", "directsync") else "threads"

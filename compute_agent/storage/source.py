@@ -9,6 +9,7 @@ from typing import Protocol
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.storage.contract import Progress
+from compute_agent.storage.server.exports import Export
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,11 @@ class Place:
     """The instance's own on this node."""
     name: str
     """The disk's: ``disk0``."""
+
+
+def is_read_only(device: BlockDevice) -> bool:
+    """A volume that its owner gives to be read."""
+    return device.connection_info is not None and device.connection_info.data.access_mode == "ro"
 
 
 class DiskKind(Protocol):
@@ -42,6 +48,13 @@ class DiskKind(Protocol):
         :raises StorageError: it is missing, or cannot be reached.
         """
 
+    def export(self, place: Place, device: BlockDevice) -> Export:
+        """What a block server has to know to serve it; nobody else may write to it from now on.
+
+        :raises DiskInUse: somebody else does; says who.
+        :raises StorageError: it is missing, or cannot be reached.
+        """
+
     def disconnect(self, place: Place) -> None:
         """Let go of a disk that no guest has open any more."""
 
@@ -53,6 +66,12 @@ class DiskKind(Protocol):
 
     def size(self, place: Place, device: BlockDevice) -> int:
         """Bytes of what the disk is kept in: where that holds a LUKS container, with its header."""
+
+    def check_growth(self, place: Place, device: BlockDevice, size: int) -> None:
+        """See that it may have `size` bytes, as its guest sees them, if its block server makes it as large.
+
+        :raises InvalidMessage: it is larger already, or its owner says himself how large it is.
+        """
 
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> NbdSource | None:
         """See `compute_agent.storage.contract.DiskDriver.grow_disk`."""

@@ -178,9 +178,9 @@ def test_guest_boots_and_writes(
         said = says_over_nbd(source)
         source.close()
     else:
-        connection = servers.connect_vhost_user(UUID, "disk0")
-        said = says_over_vhost_user(connection)
-        os.close(connection)
+        served = servers.connect_vhost_user(UUID, "disk0")
+        said = says_over_vhost_user(served)
+        served.close()
     assert said == "w"
     servers.remove(UUID, "disk0")
     assert content_of(export, ceph, tmp_path)[COPY : COPY + SECTOR] == boot_sector()

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.devices import NbdSource, VhostUserSource
 
 SECTOR = 512
 COPY = 8 * SECTOR
@@ -56,11 +56,11 @@ def says_over_nbd(source: NbdSource) -> str:
     return _says(source.fd, ["-blockdev", node, "-device", "virtio-blk-pci,drive=disk,bootindex=0"])
 
 
-def says_over_vhost_user(connection: int) -> str:
+def says_over_vhost_user(source: VhostUserSource) -> str:
     """The same with a virtio device that the block server itself is behind."""
     memory = ["-object", "memory-backend-memfd,id=ram,size=16M,share=on", "-machine", "memory-backend=ram"]
-    device = ["-chardev", f"socket,id=disk,fd={connection}", "-device", "vhost-user-blk-pci,chardev=disk,bootindex=0"]
-    return _says(connection, [*memory, *device])
+    device = ["-chardev", f"socket,id=disk,fd={source.fd}", "-device", "vhost-user-blk-pci,chardev=disk,bootindex=0"]
+    return _says(source.fd, [*memory, *device])
 
 
 def _says(inherited: int, arguments: Sequence[str]) -> str:

@@ -21,7 +21,9 @@ from compute_agent.storage.copies.contract import CopyOrder
 from compute_agent.virt.copies import DiskCopy
 
 _RUNNING = frozenset({VmState.ACTIVE, VmState.PAUSED})
-_STATES = _RUNNING | {VmState.STOPPED}
+_NOT_RUNNING = frozenset({VmState.STOPPED})
+_STATES = _RUNNING | _NOT_RUNNING
+"""A guest whose process has no disk open cannot copy any."""
 
 _LOOK = 1.0
 """Seconds between two looks at copies that are being made."""
@@ -187,11 +189,19 @@ _MAKING = (
     Step("keep_copies", keep_copies, take_copies_back),
 )
 
-SNAPSHOT = Operation(name="snapshot", allowed=_STATES, steps=_MAKING, outcome="unchanged", result=snapshot_made)
+SNAPSHOT = Operation(
+    name="snapshot",
+    allowed=_STATES,
+    allowed_over_vhost_user=_NOT_RUNNING,
+    steps=_MAKING,
+    outcome="unchanged",
+    result=snapshot_made,
+)
 
 BACKUP = Operation(
     name="backup",
     allowed=_STATES,
+    allowed_over_vhost_user=_NOT_RUNNING,
     steps=(*_MAKING, Step("forget_older_marks", forget_older_marks)),
     outcome="unchanged",
     result=backup_made,

@@ -11,6 +11,7 @@ from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.device_names import find_device
 from compute_agent.instance.preparation import prepare
 from compute_agent.instance.state import VmState
+from compute_agent.virt.contract import Guest
 
 prepare(DiskQos)
 
@@ -21,6 +22,14 @@ def grow_disk(work: Work) -> None:
     """The disk has its new size on this node. It cannot be taken back: to cut a disk off could lose data."""
     device = _device(work)
     guest = work.node.find_guest(work.uuid)
+    if guest is not None and work.takes_vhost_user:
+        work.node.storage.grow_served_disk(work.instance, device, _size(work))
+        guest.resize_disk(str(device.device_name), _size(work))
+    else:
+        _grow_disk(work, device, guest)
+
+
+def _grow_disk(work: Work, device: BlockDevice, guest: Guest | None) -> None:
     fresh = work.node.storage.grow_disk(work.instance, device, _size(work), running=guest is not None)
     if guest is not None and fresh is not None:
         try:
@@ -41,9 +50,7 @@ def note_size(work: Work) -> None:
 
 def limit_disk(work: Work) -> None:
     """A guest that runs is limited from now on."""
-    guest = work.node.find_guest(work.uuid)
-    if guest is not None:
-        guest.set_disk_qos(str(_device(work).device_name), _qos(work))
+    _limit(work, _device(work), _qos(work))
 
 
 def note_limits(work: Work) -> None:
@@ -54,10 +61,17 @@ def note_limits(work: Work) -> None:
 
 def restore_limits(work: Work) -> None:
     """What the record says holds again."""
+    device = _device(work)
+    _limit(work, device, device.qos)
+
+
+def _limit(work: Work, device: BlockDevice, qos: DiskQos | None) -> None:
+    """Whoever has the disk open holds the guest to it."""
     guest = work.node.find_guest(work.uuid)
-    if guest is not None:
-        device = _device(work)
-        guest.set_disk_qos(str(device.device_name), device.qos)
+    if guest is not None and work.takes_vhost_user:
+        work.node.storage.limit_served_disk(work.instance, msgspec.structs.replace(device, qos=qos))
+    elif guest is not None:
+        guest.set_disk_qos(str(device.device_name), qos)
 
 
 def _size(work: Work) -> int:

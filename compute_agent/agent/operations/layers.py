@@ -23,7 +23,8 @@ from compute_agent.instance.state import VmState
 
 LOG = logging.getLogger(__name__)
 
-_STATES = frozenset({VmState.ACTIVE, VmState.STOPPED})
+_NOT_RUNNING = frozenset({VmState.STOPPED})
+_STATES = frozenset({VmState.ACTIVE}) | _NOT_RUNNING
 """QEMU closes no descriptor while the guest is paused, and locks on disks are theirs."""
 
 _LOOK = 1.0
@@ -159,6 +160,7 @@ _CHECK = Step("check_layer", check_layer)
 VOLUME_SNAPSHOT_CREATE = Operation(
     name="volume_snapshot_create",
     allowed=_STATES,
+    allowed_over_vhost_user=_NOT_RUNNING,
     steps=(
         Step("check_layer", check_new_layer),
         Step("forget_marks", forget_marks),
@@ -172,6 +174,7 @@ VOLUME_SNAPSHOT_CREATE = Operation(
 VOLUME_SNAPSHOT_DELETE = Operation(
     name="volume_snapshot_delete",
     allowed=_STATES,
+    allowed_over_vhost_user=_NOT_RUNNING,
     steps=(
         _CHECK,
         Step("commit_layer", commit_layer, abandon_commit),
@@ -183,7 +186,7 @@ VOLUME_SNAPSHOT_DELETE = Operation(
 
 VOLUME_SNAPSHOT_REVERT = Operation(
     name="volume_snapshot_revert",
-    allowed=frozenset({VmState.STOPPED}),
+    allowed=_NOT_RUNNING,
     steps=(_CHECK, Step("empty_layer", empty_layer)),
     outcome="unchanged",
 )

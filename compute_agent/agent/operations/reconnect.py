@@ -9,7 +9,7 @@ from compute_agent.instance.state import PowerState, VmState
 
 def reconnect_disks(work: Work) -> None:
     """Each disk that a block server serves gets a connection to the new one."""
-    for disk in work.node.storage.connect(work.instance):
+    for disk in work.node.storage.connect(work.instance, vhost_user=work.takes_vhost_user):
         try:
             if disk.is_served:
                 work.guest.reconnect_disk(disk)

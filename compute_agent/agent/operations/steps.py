@@ -38,7 +38,7 @@ def launch(work: Work, saved_state: Path | None = None) -> None:
     A guest that an agent started before it died has its ports, and they cannot be plugged a second time.
     """
     nics = work.plug_ports() if work.node.find_guest(work.uuid) is None else ()
-    disks = work.node.storage.connect(work.instance)
+    disks = work.node.storage.connect(work.instance, vhost_user=work.takes_vhost_user)
     try:
         request = StartRequest(
             instance=work.instance,

@@ -92,7 +92,7 @@ def plug_disk(work: Work) -> None:
     """A guest that runs gets the disk."""
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
-        disk = work.node.storage.connect_disk(work.instance, _device(work))
+        disk = work.node.storage.connect_disk(work.instance, _device(work), vhost_user=work.takes_vhost_user)
         try:
             work.node.hypervisor.limit_disk(work.instance, disk)
             guest.attach_disk(disk, work.machine)

@@ -11,10 +11,11 @@ from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import require_present, require_space, write_complete
 from compute_agent.storage.images import ImageCache
-from compute_agent.storage.inspection import virtual_size
+from compute_agent.storage.inspection import require_growth, virtual_size
 from compute_agent.storage.layers.chain import layer_path, layers_beside, with_layers
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.server.exports import FileExport
 from compute_agent.storage.settings import Preallocation, StorageSettings
 from compute_agent.storage.source import Place
 
@@ -52,6 +53,10 @@ class Qcow2Disks:
         """The file, which QEMU locks."""
         return self.file(place, device)
 
+    def export(self, place: Place, device: BlockDevice) -> FileExport:
+        """The file, which the block server locks."""
+        return FileExport(name=place.name, source=self.connect(place, device))
+
     def file(self, place: Place, device: BlockDevice) -> FileSource:
         """With its layers, and the image that it stands on."""
         backing = None
@@ -68,11 +73,14 @@ class Qcow2Disks:
         """As the file's header has it."""
         return virtual_size(self.file(place, device).path, "qcow2")
 
+    def check_growth(self, place: Place, device: BlockDevice, size: int) -> None:
+        """No disk is cut off."""
+        require_growth(self.size(place, device), size)
+
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> None:
         """A running guest's QEMU grows the file itself."""
         path, found = self.file(place, device).path, self.size(place, device)
-        if found > size:
-            raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
+        require_growth(found, size)
         if found < size and not running:
             self._qemu_img.resize(path, size, passphrase=self._passphrase(device))
 

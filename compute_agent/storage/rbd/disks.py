@@ -14,6 +14,7 @@ from compute_agent.instance.block_device import BlockDevice, RbdConnection
 from compute_agent.instance.devices import NbdSource
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.images import ImageCache
+from compute_agent.storage.inspection import require_growth
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.answers import Owner
 from compute_agent.storage.rbd.chores import Chores
@@ -29,9 +30,7 @@ from compute_agent.storage.rbd.spare_images import SpareImages
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
-from compute_agent.storage.source import Place
-
-_GIB = 1024**3
+from compute_agent.storage.source import Place, is_read_only
 
 
 class RbdDisks:
@@ -64,10 +63,6 @@ class RbdDisks:
         self._chores.close()
         self._servers.close()
         self._clusters.close()
-
-    def is_served(self, instance_uuid: str, name: str) -> bool:
-        """The instance's block server is there, and serves the disk."""
-        return self._servers.serves(instance_uuid, name)
 
     def inspect(self) -> set[str]:
         """The instances that have a block server."""
@@ -105,18 +100,22 @@ class RbdDisks:
 
     def connect(self, place: Place, device: BlockDevice) -> NbdSource:
         """A connection to the instance's block server. The image is the instance's own until `disconnect`."""
+        export = self.export(place, device)
+        self._servers.add(place.instance_uuid, export)
+        return self._connection(place)
+
+    def export(self, place: Place, device: BlockDevice) -> RbdExport:
+        """The image is the instance's own until `disconnect`."""
         note = self._note(place, device)
         self.restorations.undo(place)
         cluster = self._clusters.get(note.user)
-        read_only = _is_read_only(device)
-        served = self._servers.serves(place.instance_uuid, place.name)
+        read_only = is_read_only(device)
         if not read_only:
             cluster.take(note.pool, note.image, self._owner(place))
-            if not served:  # a block server that died uncleanly would keep the next one waiting
+            if not self._servers.serves(place.instance_uuid, place.name):
+                # A block server that died uncleanly would keep the next one waiting.
                 cluster.break_writer(note.pool, note.image)
-        if not served:
-            self._servers.add(place.instance_uuid, self._export(place, note, cluster, read_only=read_only))
-        return self._connection(place)
+        return self._export(place, note, cluster, read_only=read_only)
 
     def disconnect(self, place: Place) -> None:
         """The block server closes the image, and other hosts may have it; in a moment, where the cluster is away."""
@@ -135,20 +134,30 @@ class RbdDisks:
         note = self._describe(place.name, place.instance_uuid, device)
         return self._clusters.get(note.user).info(note.pool, note.image).size
 
+    def check_growth(self, place: Place, device: BlockDevice, size: int) -> None:
+        """The server grows the image through the container in it, which hides the size of a volume's image from it."""
+        note = self._describe(place.name, place.instance_uuid, device)
+        if device.encryption is not None and not note.own:
+            raise InvalidMessage("disk", place.name, "an encrypted volume in Ceph cannot grow while this guest runs")
+        self._growth(note, device, size)
+
     def grow(self, place: Place, device: BlockDevice, size: int, *, running: bool) -> NbdSource | None:
         """The image grows, then what the block server knows of it."""
         note = self._note(place, device)
         cluster = self._clusters.get(note.user)
-        needed = size_in_cluster(device, size) if note.own else size
-        found = cluster.info(note.pool, note.image).size
-        if found > needed:
-            raise InvalidMessage("size_gb", size // _GIB, f"the disk has {found} bytes, and no disk is ever cut off")
+        needed = self._growth(note, device, size)
         cluster.resize(note.pool, note.image, needed)
         if not running:
             return None
-        export = self._export(place, note, cluster, read_only=_is_read_only(device))
+        export = self._export(place, note, cluster, read_only=is_read_only(device))
         self._servers.resize(place.instance_uuid, export, needed)
         return self._connection(place)
+
+    def _growth(self, note: Note, device: BlockDevice, size: int) -> int:
+        """Bytes of the image of a disk that is to have `size`."""
+        needed = size_in_cluster(device, size) if note.own else size
+        require_growth(self._clusters.get(note.user).info(note.pool, note.image).size, needed)
+        return needed
 
     def delete(self, place: Place) -> None:
         """The image will be removed, which takes as long as it takes; a volume is only let go of."""
@@ -212,7 +221,3 @@ class RbdDisks:
 def _made(directory: Path) -> Path:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
-
-
-def _is_read_only(device: BlockDevice) -> bool:
-    return device.connection_info is not None and device.connection_info.data.access_mode == "ro"

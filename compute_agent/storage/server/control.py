@@ -10,6 +10,7 @@ from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import Monitor, MonitorLoop
 from compute_agent.storage.server.lending import number_of
+from compute_agent.storage.server.names import from_the_top
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.settings import BlockServerSettings
 
@@ -57,11 +58,18 @@ class Control:
         ``query-named-block-nodes`` would read from the images, and hang while a cluster is away.
         """
         statistics = self.execute("query-blockstats", {"query-nodes": True})
-        return sorted((entry["node-name"] for entry in statistics), key=len)
+        return from_the_top(entry["node-name"] for entry in statistics)
+
+    def objects(self) -> set[str]:
+        """Names of all objects that somebody has made. Before the first there is no place for them."""
+        return self._children("/objects") if "objects" in self._children("/") else set()
 
     def close(self) -> None:
         """Hang up."""
         self._monitor.close()
+
+    def _children(self, path: str) -> set[str]:
+        return {child["name"] for child in self.execute("qom-list", {"path": path})}
 
     def _execute(
         self, command: str, arguments: Mapping[str, Any] | None, deadline: float, fd: int | None = None

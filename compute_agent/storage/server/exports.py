@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import FileSource
-from compute_agent.instance.wire import CacheMode
+from compute_agent.instance.wire import Aio, CacheMode, DetectZeroes
 from compute_agent.storage.rbd.credentials import Credentials
 
 Transport = Literal["nbd", "vhost-user-blk"]
@@ -14,7 +15,7 @@ Transport = Literal["nbd", "vhost-user-blk"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """One disk."""
+    """One disk. What follows `transport` is for vhost-user-blk: whoever takes NBD sees to it himself."""
 
     name: str
     """``disk0``, …; it begins with a letter, and has no ``.`` or ``-``."""
@@ -22,6 +23,14 @@ class Export:
     cache: CacheMode = "writeback"
     """Whether the server keeps blocks in its memory; what the guest flushes is always written."""
     transport: Transport = "nbd"
+    discard: bool = True
+    """What the guest discards is given back."""
+    detect_zeroes: DetectZeroes = "off"
+    passphrase: bytes | None = field(default=None, repr=False)
+    """Opens the LUKS container that this is; None: it is passed on as it is, container or not."""
+    queues: int = 1
+    """Of a virtio device."""
+    qos: DiskQos | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +46,7 @@ class RbdExport(Export):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileExport(Export):
-    """A local file. The server becomes its owner if it may write to it; what it stands on is made readable to all."""
+    """A local file, with what it stands on. Each is the server's for as long as that takes to open it."""
 
     source: FileSource
+    aio: Aio = "threads"

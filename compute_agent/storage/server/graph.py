@@ -9,9 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from compute_agent.host.confinement.room import SOCKET_DIRECTORY
-from compute_agent.storage.server.exports import Export, RbdExport
+from compute_agent.instance.throttling import group_name
+from compute_agent.instance.wire import CacheMode
+from compute_agent.storage.server.exports import Export, FileExport, RbdExport
+from compute_agent.storage.server.names import storage_name
 
 Node = dict[str, Any]
+
+_TELLS_OF_WRITES_WHEN_THEY_ARE_DURABLE: tuple[CacheMode, ...] = ("writethrough", "directsync")
 
 
 def rbd_node(name: str, export: RbdExport, *, conf: str, secret: str) -> Node:
@@ -31,16 +36,32 @@ def rbd_node(name: str, export: RbdExport, *, conf: str, secret: str) -> Node:
     }
 
 
-def file_node(name: str, export: Export, *, path: str, read_only: bool) -> Node:
+def file_node(name: str, export: FileExport, *, path: str, read_only: bool) -> Node:
     """A file's bytes; `path` is one that the server can open."""
-    return {"driver": "file", "node-name": name, "filename": path, **_common(export, read_only=read_only)}
+    common = _common(export, read_only=read_only)
+    return {"driver": "file", "node-name": name, "filename": path, "aio": export.aio, **common}
 
 
 def format_node(name: str, export: Export, format: str, *, backing: str | None, read_only: bool) -> Node:
     """What the bytes of node ``<name>-file`` mean; a qcow2 file stands on `backing`, whatever it says itself."""
     over = {"backing": backing} if format == "qcow2" else {}
     common = _common(export, read_only=read_only)
-    return {"driver": format, "node-name": name, "file": f"{name}-file", **over, **common}
+    return {"driver": format, "node-name": name, "file": storage_name(name), **over, **common}
+
+
+def decrypting(node: Node, *, secret: str) -> Node:
+    """The same node for what is encrypted: a qcow2 file, or raw bytes that are a LUKS container."""
+    if node["driver"] == "qcow2":
+        return node | {"encrypt": {"format": "luks", "key-secret": secret}}
+    return node | {"driver": "luks", "key-secret": secret}
+
+
+def limiting_node(name: str, export: Export, content: str) -> Node:
+    """Always there over vhost-user, so that limits can change while it is served; zeroes are looked for once, here."""
+    node = {"driver": "throttle", "node-name": name, "file": content, "throttle-group": group_name(name, export.qos)}
+    if export.detect_zeroes != "off":
+        node["detect-zeroes"] = export.detect_zeroes if export.discard else "on"
+    return node | _common(export, read_only=export.read_only)
 
 
 def export_arguments(name: str, export: Export) -> Mapping[str, Any]:
@@ -48,13 +69,18 @@ def export_arguments(name: str, export: Export) -> Mapping[str, Any]:
     common = {"id": name, "node-name": name, "writable": not export.read_only}
     if export.transport == "nbd":
         return {"type": "nbd", "name": name, **common}
-    address = {"type": "unix", "path": f"{SOCKET_DIRECTORY}/{name}.sock"}
-    return {"type": "vhost-user-blk", "addr": address, **common}
+    return {
+        "type": "vhost-user-blk",
+        "addr": {"type": "unix", "path": f"{SOCKET_DIRECTORY}/{name}.sock"},
+        "num-queues": export.queues,
+        "writethrough": export.cache in _TELLS_OF_WRITES_WHEN_THEY_ARE_DURABLE,
+        **common,
+    }
 
 
 def _common(export: Export, *, read_only: bool) -> Node:
     return {
         "read-only": read_only,
-        "discard": "unmap",
+        "discard": "unmap" if export.discard else "ignore",
         "cache": {"direct": export.cache in ("none", "directsync"), "no-flush": export.cache == "unsafe"},
     }

@@ -17,7 +17,7 @@ from compute_agent.host.processes import Process, ProcessEntry, find_processes
 from compute_agent.host.unix_sockets import listen_at
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.storage.server.command_line import command_line
-from compute_agent.storage.server.limits import LIMITS
+from compute_agent.storage.server.limits import LIMITS, memory_limit
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.settings import BLOCK_SERVER_UIDS, BlockServerSettings
 
@@ -73,6 +73,13 @@ class ServerLaunch:
                 )
         except (OSError, GuestStartFailed) as error:
             raise StorageError(f"a block server cannot be started: {error}") from error
+
+    def allow(self, paths: ServerPaths, guest_memory: int) -> None:
+        """Let a server share so many bytes with its guest.
+
+        :raises HostError: the kernel refuses.
+        """
+        self._cgroups.limit(paths.run.name, [memory_limit(guest_memory)])
 
     def inspect(self) -> set[str]:
         """The names of directories and control groups that servers have, or have left."""

@@ -17,8 +17,17 @@ _THREADS = 64
 _THREADS_OF_DISK = 32
 """Each has a connection of its own to its cluster."""
 
+
+def memory_limit(guest_memory: int) -> tuple[str, str]:
+    """For a server that shares `guest_memory` bytes with its guest: a page counts for whoever touches it first.
+
+    A guest that reads a file into memory that it has not used yet has the server touch it.
+    """
+    return ("memory.max", str(_MEMORY + MOST_DISKS * _MEMORY_OF_DISK + guest_memory))
+
+
 LIMITS = (
-    ("memory.max", str(_MEMORY + MOST_DISKS * _MEMORY_OF_DISK)),
+    memory_limit(0),
     ("pids.max", str(_THREADS + MOST_DISKS * _THREADS_OF_DISK)),
     ("cpu.weight", "100"),
 )

@@ -1,7 +1,11 @@
 """How exports and block nodes are called after disks.
 
 A disk's export is called as the disk; one that was made when the disk had grown, ``disk0.<size in bytes>``. The nodes
-of an export are called as it, or ``<export>-…``.
+of an export are called as it, or ``<export>-…``::
+
+    disk0                          what is exported: the limits, or the content itself
+    disk0-00    disk0-00-file      where there are limits, the content: what it means, and its bytes
+    disk0-01    disk0-01-file      what it stands on
 """
 
 from __future__ import annotations
@@ -22,6 +26,21 @@ def disk_of(export: str) -> str:
 def export_of(node: str) -> str:
     """The export that the node belongs to."""
     return node.partition("-")[0]
+
+
+def layer_name(export: str, depth: int) -> str:
+    """The node of the content that `depth` others stand on, one on the other."""
+    return f"{export}-{depth:02}"
+
+
+def storage_name(node: str) -> str:
+    """The node with the bytes that `node` gives a meaning."""
+    return f"{node}-file"
+
+
+def from_the_top(nodes: Iterable[str]) -> list[str]:
+    """Those that stand on others before these."""
+    return sorted(nodes, key=lambda node: (len(node), node))
 
 
 def newest(disk: str, exports: Iterable[str]) -> str | None:

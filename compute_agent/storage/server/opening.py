@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
 
 from compute_agent.errors import StorageError
 from compute_agent.instance.devices import FileSource
 from compute_agent.storage.rbd.credentials import Credentials
+from compute_agent.storage.server.admission import Admissions
 from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.exports import Export, FileExport, RbdExport
-from compute_agent.storage.server.graph import file_node, format_node, rbd_node
+from compute_agent.storage.server.graph import (
+    Node,
+    decrypting,
+    file_node,
+    format_node,
+    limiting_node,
+    rbd_node,
+)
 from compute_agent.storage.server.lending import in_memory
+from compute_agent.storage.server.names import layer_name, storage_name
+from compute_agent.storage.server.paths import ServerPaths
+from compute_agent.storage.server.throttling import set_limits
 
 _SECRET = "key"
 _CONNECTED_WITHIN = 5
@@ -20,64 +34,101 @@ of its own ends the process when its client hangs up (an assertion). So ask the 
 _SILENT = "".join(f"debug_{subsystem} = 0/0\n" for subsystem in ("rbd", "rados", "objecter"))
 """Else each request notes what it does in memory, for a log that is nowhere: a sixth of the server's task switches."""
 _CLIENT_OPTIONS = f"client_mount_timeout = {_CONNECTED_WITHIN}\nlog_file =\nadmin_socket =\n{_SILENT}"
-_READABLE = 0o004
 
 
-def open_image(control: Control, name: str, export: Export, uid: int) -> None:
-    """Make node `name`, which an export can stand on, in the server of user `uid`.
+class Opening:
+    """Of images, in one server."""
 
-    :raises StorageError: it cannot be opened; some nodes may be there.
-    """
-    try:
-        if isinstance(export, RbdExport):
-            _open_rbd(control, name, export)
-        elif isinstance(export, FileExport):
-            _open_file(control, name, export, export.source, uid=None if export.read_only else uid)
-    except OSError as error:
-        raise StorageError(f"{export.name} cannot be served: {error}") from error
+    def __init__(self, control: Control, paths: ServerPaths, admissions: Admissions) -> None:
+        self._control = control
+        self._paths = paths
+        self._admissions = admissions
+
+    def open(self, name: str, export: Export) -> None:
+        """Make node `name`, which an export can stand on.
+
+        :raises StorageError: it cannot be opened; some nodes may be there.
+        """
+        try:
+            if export.transport == "nbd":
+                self._open_content(name, name, export)
+            else:
+                self._open_content(name, layer_name(name, 0), export)
+                set_limits(self._control, export.name, export.qos)
+                self._control.open_node(limiting_node(name, export, layer_name(name, 0)))
+        except OSError as error:
+            raise StorageError(f"{export.name} cannot be served: {error}") from error
+
+    def _open_content(self, name: str, content: str, export: Export) -> None:
+        if isinstance(export, FileExport):
+            self._open_files(name, content, export)
+        elif isinstance(export, RbdExport):
+            if export.passphrase is None:
+                self._open_rbd(content, export)
+            else:
+                self._open_rbd(storage_name(content), export)
+                container = format_node(content, export, "raw", backing=None, read_only=export.read_only)
+                self._open_in_the_clear(container, export)
+
+    def _open_rbd(self, node: str, export: RbdExport) -> None:
+        with (
+            self._secret(export.credentials.key.encode(), "base64"),
+            in_memory(_configuration(export.credentials)) as conf,
+        ):
+            self._control.open_node(rbd_node(node, export, conf=self._control.lend(conf), secret=_SECRET))
+
+    def _open_files(self, name: str, content: str, export: FileExport) -> None:
+        backing = None
+        for depth, source in reversed(list(enumerate(_chain(export.source)))):
+            node, read_only = (layer_name(name, depth), True) if depth else (content, export.read_only)
+            self._open_file(storage_name(node), export, source.path, read_only=read_only)
+            meaning = format_node(node, export, source.format, backing=backing, read_only=read_only)
+            if depth:
+                self._control.open_node(meaning)
+            else:
+                self._open_in_the_clear(meaning, export)
+            backing = node
+
+    def _open_file(self, node: str, export: FileExport, path: Path, *, read_only: bool) -> None:
+        fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        try:
+            with self._admissions.admitted(self._paths, path, fd, read_only=read_only):
+                lent = self._control.lend(fd)
+                self._control.open_node(file_node(node, export, path=lent, read_only=read_only))
+        finally:
+            os.close(fd)
+
+    def _open_in_the_clear(self, node: Node, export: Export) -> None:
+        if export.passphrase is None:
+            self._control.open_node(node)
+        else:
+            with self._secret(export.passphrase, "raw"):
+                self._control.open_node(decrypting(node, secret=_SECRET))
+
+    @contextmanager
+    def _secret(self, secret: bytes, format: Literal["raw", "base64"]) -> Iterator[None]:
+        """It goes the way of a file: into the server's memory, and into no message. At the end it is forgotten."""
+        self._forget_secret()
+        try:
+            with in_memory(secret) as fd:
+                described = {"qom-type": "secret", "id": _SECRET, "format": format, "file": self._control.lend(fd)}
+                self._control.execute("object-add", described)
+            yield
+        finally:
+            self._forget_secret()
+
+    def _forget_secret(self) -> None:
+        with suppress(StorageError):  # there is none
+            self._control.execute("object-del", {"id": _SECRET})
 
 
-def _open_rbd(control: Control, name: str, export: RbdExport) -> None:
-    """The key goes the way of a file: into the server's memory, and into no message. Then the secret is forgotten."""
-    _forget_secret(control)
-    with in_memory(export.credentials.key.encode()) as key:
-        secret = {"qom-type": "secret", "id": _SECRET, "format": "base64"}
-        control.execute("object-add", {**secret, "file": control.lend(key)})
-    try:
-        with in_memory(_configuration(export.credentials)) as conf:
-            control.open_node(rbd_node(name, export, conf=control.lend(conf), secret=_SECRET))
-    finally:
-        _forget_secret(control)
+def _chain(source: FileSource | None) -> Iterator[FileSource]:
+    """A file, and what it stands on."""
+    while source is not None:
+        yield source
+        source = source.backing
 
 
 def _configuration(credentials: Credentials) -> bytes:
     monitors = f"mon_host = {credentials.monitors}\n" if credentials.monitors else ""
     return credentials.conf.read_bytes() + f"\n[client]\n{monitors}{_CLIENT_OPTIONS}".encode()
-
-
-def _forget_secret(control: Control) -> None:
-    with suppress(StorageError):  # there is none
-        control.execute("object-del", {"id": _SECRET})
-
-
-def _open_file(control: Control, name: str, export: Export, source: FileSource, uid: int | None) -> None:
-    """`uid`: the server's user, if it may write."""
-    if source.backing is not None:
-        _open_file(control, f"{name}-base", export, source.backing, uid=None)
-    read_only = uid is None
-    fd = os.open(source.path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
-    try:
-        _admit(fd, uid)
-        control.open_node(file_node(f"{name}-file", export, path=control.lend(fd), read_only=read_only))
-    finally:
-        os.close(fd)
-    backing = f"{name}-base" if source.backing else None
-    control.open_node(format_node(name, export, source.format, backing=backing, read_only=read_only))
-
-
-def _admit(fd: int, uid: int | None) -> None:
-    """Let the server's user open the file: for writing as its owner, for reading as anybody who has found it."""
-    if uid is None:
-        os.fchmod(fd, os.fstat(fd).st_mode & 0o7777 | _READABLE)
-    else:
-        os.fchown(fd, uid, -1)

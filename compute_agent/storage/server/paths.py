@@ -7,6 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+ADMISSION_SUFFIX = ".admission"
+
 
 @dataclass(frozen=True, slots=True)
 class ServerPaths:
@@ -25,6 +27,11 @@ class ServerPaths:
     @property
     def log(self) -> Path:
         return self.run / "server.log"
+
+    @property
+    def admission(self) -> Path:
+        """The note of a file that is the server's for a moment; not where the server's user could write one."""
+        return self.run.with_name(f"{self.run.name}{ADMISSION_SUFFIX}")
 
     @property
     def owner(self) -> int:

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
-from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.devices import NbdSource, VhostUserSource
+from compute_agent.storage.server.admission import Admissions
 from compute_agent.storage.server.connections import connect_to_nbd, connect_to_vhost_user
 from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.exports import Export, RbdExport
-from compute_agent.storage.server.graph import export_arguments
-from compute_agent.storage.server.names import disk_of, export_of, grown, newest
-from compute_agent.storage.server.opening import open_image
+from compute_agent.storage.server.graph import export_arguments, limiting_node
+from compute_agent.storage.server.names import disk_of, export_of, grown, layer_name, newest
+from compute_agent.storage.server.opening import Opening
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.settings import BlockServerSettings
+from compute_agent.storage.server.throttling import forget_unused_limits, set_limits
 
 _LOOK_AGAIN = 0.005
 
@@ -28,13 +30,21 @@ class BlockServer:
     All raise StorageError where the server refuses or has ended, and DeadlineExceeded.
     """
 
-    def __init__(self, process: Process, paths: ServerPaths, loop: MonitorLoop, settings: BlockServerSettings) -> None:
+    def __init__(
+        self,
+        process: Process,
+        paths: ServerPaths,
+        loop: MonitorLoop,
+        settings: BlockServerSettings,
+        admissions: Admissions,
+    ) -> None:
         self.process = process
         self.is_unwanted = False
         """It is being ended on purpose."""
         self._paths = paths
         self._settings = settings
         self._control = Control(process, paths, loop, settings)
+        self._opening = Opening(self._control, paths, admissions)
         self._lock = threading.RLock()
 
     def disks(self) -> set[str]:
@@ -44,8 +54,14 @@ class BlockServer:
     def add(self, export: Export) -> None:
         """Serve a disk; nothing happens where it is served. If it fails, nothing of it is left."""
         with self._lock:
-            if export.name not in self.disks():
-                self._add(export.name, export)
+            transport = self._transport_of(export.name)
+            if transport == export.transport:
+                return
+            if transport == "nbd":  # an agent that copied it was killed
+                self.remove(export.name)
+            elif transport is not None:
+                raise StorageError(f"{export.name} is served to its guest, over {transport}")
+            self._add(export.name, export)
 
     def remove(self, disk: str) -> None:
         """Serve it no longer: connections are cut, the image is closed. Nothing happens where it is not served."""
@@ -54,6 +70,15 @@ class BlockServer:
                 if disk_of(export) == disk:
                     self._remove(export)
             self._close_nodes(lambda node: disk_of(export_of(node)) == disk)
+            forget_unused_limits(self._control)
+
+    def limit(self, export: Export) -> None:
+        """Put a disk that is served over vhost-user-blk under other limits, and all that shares them."""
+        with self._lock:
+            set_limits(self._control, export.name, export.qos)
+            node = limiting_node(export.name, export, layer_name(export.name, 0))
+            self._control.execute("blockdev-reopen", {"options": [node]})
+            forget_unused_limits(self._control)
 
     def resize(self, export: Export, size: int) -> None:
         """Serve a disk, whose image has grown, with its new size in bytes.
@@ -75,9 +100,9 @@ class BlockServer:
         """A fresh connection, which the caller closes."""
         return NbdSource(export=self._newest(disk), fd=connect_to_nbd(self._paths.nbd_socket))
 
-    def connect_vhost_user(self, disk: str) -> int:
-        """The same for a disk that is served over vhost-user-blk, which takes one connection at a time."""
-        return connect_to_vhost_user(self.process, self._newest(disk))
+    def connect_vhost_user(self, disk: str) -> VhostUserSource:
+        """The same for a disk that is served over vhost-user-blk. Until the one before ends, nobody answers on it."""
+        return VhostUserSource(fd=connect_to_vhost_user(self.process, self._newest(disk)))
 
     def kill(self) -> None:
         """:raises DeadlineExceeded: it is not gone, and may still write."""
@@ -90,11 +115,14 @@ class BlockServer:
         """Hang up; it goes on."""
         self._control.close()
 
+    def _transport_of(self, disk: str) -> str | None:
+        return next((kind for name, kind in self._control.exports().items() if disk_of(name) == disk), None)
+
     def _add(self, name: str, export: Export) -> None:
         self._remove_unused()
         self._close_unserved()
         try:
-            open_image(self._control, name, export, self._paths.owner)
+            self._opening.open(name, export)
             self._control.execute("block-export-add", export_arguments(name, export))
         except StorageError:
             if not self.process.has_ended():

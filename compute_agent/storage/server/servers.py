@@ -12,11 +12,12 @@ from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.process_watch import ProcessWatch
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
-from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.devices import NbdSource, VhostUserSource
 from compute_agent.instance.wire import UUID_PATTERN
+from compute_agent.storage.server.admission import Admissions, take_back
 from compute_agent.storage.server.exports import Export
 from compute_agent.storage.server.launch import ServerLaunch, find_servers
-from compute_agent.storage.server.paths import ServerPaths
+from compute_agent.storage.server.paths import ADMISSION_SUFFIX, ServerPaths
 from compute_agent.storage.server.server import BlockServer
 from compute_agent.storage.server.settings import BlockServerSettings
 
@@ -45,9 +46,11 @@ class BlockServers:
         self._launch = ServerLaunch(settings)
         self._loop = MonitorLoop()
         self._watch = ProcessWatch()
+        self._admissions = Admissions()
         self._servers: dict[str, BlockServer] = {}
         if self.inspect():
             self._launch.get_ready()
+        self._take_back()
         for instance_uuid, process in find_servers(settings.run_dir).items():
             self._keep(instance_uuid, process)
 
@@ -65,10 +68,15 @@ class BlockServers:
         for export in wanted.values():
             self.add(instance_uuid, export)
 
-    def add(self, instance_uuid: str, export: Export) -> None:
-        """Serve one more disk; nothing happens where it is served. If it fails, nothing of it is left."""
+    def add(self, instance_uuid: str, export: Export, guest_memory: int = 0) -> None:
+        """Serve one more disk; nothing happens where it is served. If it fails, nothing of it is left.
+
+        `guest_memory`: bytes that the guest shares with the server, as vhost-user needs it.
+        """
         server = self._get(instance_uuid) or self._start(instance_uuid)
         try:
+            if guest_memory:
+                self._launch.allow(self._paths(instance_uuid), guest_memory)
             server.add(export)
         except StorageError:
             self._stop_if_idle(instance_uuid, server)
@@ -91,12 +99,16 @@ class BlockServers:
         """Serve a disk, whose image has grown, with its new size in bytes; over NBD, to who connects from now on."""
         self._existing(instance_uuid).resize(export, size)
 
+    def limit(self, instance_uuid: str, export: Export) -> None:
+        """Put a disk that is served over vhost-user-blk under the limits that `export` has now."""
+        self._existing(instance_uuid).limit(export)
+
     def connect(self, instance_uuid: str, disk: str) -> NbdSource:
         """A fresh connection to a disk; the caller closes it."""
         return self._existing(instance_uuid).connect(disk)
 
-    def connect_vhost_user(self, instance_uuid: str, disk: str) -> int:
-        """A connected descriptor, for a disk that is served over vhost-user-blk; the caller closes it."""
+    def connect_vhost_user(self, instance_uuid: str, disk: str) -> VhostUserSource:
+        """The same for a disk that is served over vhost-user-blk: to one client at a time."""
         return self._existing(instance_uuid).connect_vhost_user(disk)
 
     def is_alive(self, instance_uuid: str) -> bool:
@@ -123,6 +135,14 @@ class BlockServers:
         self._loop.close()
         self._launch.close()
 
+    def _take_back(self) -> None:
+        """What an agent that was killed had let servers open."""
+        for note in self._settings.run_dir.glob(f"*{ADMISSION_SUFFIX}"):
+            try:
+                take_back(note)
+            except OSError as error:
+                LOG.error("A disk of instance %s still belongs to its block server: %s", note.stem, error)
+
     def _paths(self, instance_uuid: str) -> ServerPaths:
         return ServerPaths(self._settings.run_dir / instance_uuid)
 
@@ -141,7 +161,8 @@ class BlockServers:
         return self._keep(instance_uuid, self._launch.start(self._paths(instance_uuid)))
 
     def _keep(self, instance_uuid: str, process: Process) -> BlockServer:
-        server = BlockServer(process, self._paths(instance_uuid), self._loop, self._settings)
+        paths = self._paths(instance_uuid)
+        server = BlockServer(process, paths, self._loop, self._settings, self._admissions)
         with self._lock:
             self._servers[instance_uuid] = server
         self._watch.watch(process, partial(self._ended, instance_uuid, server))

@@ -16,16 +16,11 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from compute_agent.errors import HostError
-from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk, FileSource, NbdSource
+from compute_agent.instance.throttling import group_name, limits
 from compute_agent.instance.wire import CacheMode
 from compute_agent.virt.qemu.devices import Properties
-
-_OWN_LIMITS, _SHARED_LIMITS = "limits-", "limits-group-"
-_NO_LIMITS = DiskQos()
 
 _BYPASSES_PAGE_CACHE: tuple[CacheMode, ...] = ("none", "directsync")
 _SKIPS_FLUSHES: tuple[CacheMode, ...] = ("unsafe",)
@@ -61,28 +56,6 @@ def connection_name(top: str) -> str:
 def secret_name(disk: str) -> str:
     """The object that holds a disk's passphrase until its container is open."""
     return f"{disk}-secret"
-
-
-def group_name(disk: str, qos: DiskQos | None) -> str:
-    """The throttle group of a disk: its own, or the one that it shares."""
-    return f"{_SHARED_LIMITS}{qos.group_name}" if qos and qos.group_name else f"{_OWN_LIMITS}{disk}"
-
-
-def is_shared(group: str) -> bool:
-    """The throttle group has a name that an owner has given it."""
-    return group.startswith(_SHARED_LIMITS)
-
-
-def limits(qos: DiskQos | None) -> Properties:
-    """All limits as QEMU names them: one that is left out would stay as it was."""
-    given = msgspec.structs.asdict(qos or _NO_LIMITS)
-    return {_qemu_name(name): value for name, value in given.items() if name != "group_name"}
-
-
-def _qemu_name(limit: str) -> str:
-    """``total_bytes_sec_max_length`` is ``bps-total-max-length``, ``size_iops_sec`` is ``iops-size``."""
-    direction, unit, _, *rest = limit.split("_")
-    return "-".join(["bps" if unit == "bytes" else unit, direction, *rest])
 
 
 def throttle_group(disk: Disk) -> Properties:

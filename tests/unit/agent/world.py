@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from compute_agent.agent.announcer import Announcer
 from compute_agent.agent.execution import Execution
@@ -58,6 +59,8 @@ class World:
     plugged: dict[str, DiskQos | None] = field(default_factory=dict)
     """Disks that a guest has got while it ran, and their limits."""
     sizes: dict[str, int | None] = field(default_factory=dict)
+    served: set[str] = field(default_factory=set)
+    """Disks that have been changed where they are served, while a guest had them."""
     jobs: set[str] = field(default_factory=set)
     """Under way in the guest's process, or done and not dismissed."""
     marks: set[str] = field(default_factory=set)
@@ -81,6 +84,7 @@ class World:
     touches: list[str] = field(default_factory=list)
     on_exit: OnGuestExit = lambda exited: None
     on_disk_failure: OnDiskFailure = lambda failure: None
+    hypervisor: Literal["qemu", "vmm"] = "qemu"
     kill_at: int | None = None
     fail_at: str | None = None
 
@@ -218,7 +222,7 @@ class FakeHypervisor:
         """Any host is good enough."""
 
     def design(self, instance: Instance) -> Machine:
-        return Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="tcg", cpu="max", slots={})
+        return Machine(hypervisor=self._world.hypervisor, type="pc-q35-7.2", accelerator="tcg", cpu="max", slots={})
 
     def start(self, request: StartRequest) -> FakeGuest:
         uuid = request.instance.uuid
@@ -303,11 +307,12 @@ class FakeStorage:
     def create(self, instance: Instance, progress: Callable[[int], None]) -> None:
         self._world.touch("create", lambda: self._world.disks.add(instance.uuid))
 
-    def connect(self, instance: Instance) -> Sequence[Disk]:
+    def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         assert instance.uuid in self._world.disks
+        assert vhost_user is (self._world.hypervisor == "vmm")
         return []
 
-    def is_cut_off(self, instance: Instance) -> bool:
+    def is_cut_off(self, instance: Instance, *, vhost_user: bool) -> bool:
         return False
 
     def disconnect(self, instance_uuid: str) -> None:
@@ -319,7 +324,8 @@ class FakeStorage:
     def delete_disk(self, instance_uuid: str, device: BlockDevice) -> None:
         self._world.touch("delete disk", lambda: self._world.volumes.discard(str(device.volume_id)))
 
-    def connect_disk(self, instance: Instance, device: BlockDevice) -> Disk:
+    def connect_disk(self, instance: Instance, device: BlockDevice, *, vhost_user: bool) -> Disk:
+        assert vhost_user is (self._world.hypervisor == "vmm")
         if device.volume_id is not None:
             self._world.touch("connect disk", lambda: self._world.connected.add(instance.uuid))
         source = FileSource(path=Path("/dev/null"), format="raw", layer=(device.layers or [None])[-1])
@@ -332,6 +338,16 @@ class FakeStorage:
     def grow_disk(self, instance: Instance, device: BlockDevice, size: int, *, running: bool) -> Disk | None:
         self._world.touch("grow", lambda: self._world.sizes.update({str(device.device_name): size}))
         return None
+
+    def grow_served_disk(self, instance: Instance, device: BlockDevice, size: int) -> None:
+        self._world.touch("grow", lambda: self._world.served.add(str(device.device_name)))
+
+    def limit_served_disk(self, instance: Instance, device: BlockDevice) -> None:
+        def effect() -> None:
+            self._world.served.add(str(device.device_name))
+            self._world.plugged[str(device.device_name)] = device.qos
+
+        self._world.touch("limit", effect)
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         return None

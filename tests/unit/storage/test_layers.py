@@ -60,7 +60,7 @@ def with_two_layers(disks: NodeDisks, device: BlockDevice) -> Instance:
     disks.create(instance, ignore)
     present = device
     for content, layer in enumerate([ONE, TWO, None], start=1):
-        source = disks.connect_disk(instance, present).source
+        source = disks.connect_disk(instance, present, vhost_user=False).source
         fill(source.path, source.format, content)  # type: ignore[union-attr]
         if layer is not None:
             disks.layers.make(instance, present, layer)
@@ -130,7 +130,7 @@ def test_a_volume_with_layers_is_nobody_else_s(disks: NodeDisks, settings: Stora
     other = number(make_instance(a_volume(volumes)), 7)
     (settings.disk_dir / other.uuid).mkdir()
     with pytest.raises(DiskInUse, match=f"has snapshots, such as {ONE}, of .*instance {UUID}"):
-        disks.connect(other)
+        disks.connect(other, vhost_user=False)
 
 
 def test_deleting_an_own_disk_takes_its_layers_along(disks: NodeDisks, settings: StorageSettings) -> None:

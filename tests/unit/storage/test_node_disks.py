@@ -62,7 +62,7 @@ def test_linked_clone_and_blank_disk(
 ) -> None:
     instance = make_instance(local_disk(sources, qcow2_content, size_gb=2), BLANK)
     disks.create(instance, ignore)
-    root, blank, config = disks.connect(instance)
+    root, blank, config = disks.connect(instance, vhost_user=False)
     image = settings.image_dir / "used" / f"{UUID}.disk0"
     assert root == Disk(
         name="disk0",
@@ -93,13 +93,13 @@ def test_linked_clone_and_blank_disk(
 def test_disk_as_large_as_its_image(disks: NodeDisks, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content, size_gb=None))
     disks.create(instance, ignore)
-    assert info(file_of(disks.connect(instance)[0]).path)["virtual-size"] == 64 * 1024**2
+    assert info(file_of(disks.connect(instance, vhost_user=False)[0]).path)["virtual-size"] == 64 * 1024**2
 
 
 def test_raw_image_under_a_clone(disks: NodeDisks, sources: Path) -> None:
     instance = make_instance(local_disk(sources, b"\x07" * 5000, "raw"))
     disks.create(instance, ignore)
-    (disk, _) = disks.connect(instance)
+    (disk, _) = disks.connect(instance, vhost_user=False)
     source = file_of(disk)
     assert source.backing is not None
     assert source.backing.format == info(source.path)["backing-filename-format"] == "raw"
@@ -108,7 +108,7 @@ def test_raw_image_under_a_clone(disks: NodeDisks, sources: Path) -> None:
 def test_serials_are_short_and_unique(disks: NodeDisks) -> None:
     instance = make_instance(*[BLANK] * 12)
     disks.create(instance, ignore)
-    serials = [disk.serial for disk in disks.connect(instance)]
+    serials = [disk.serial for disk in disks.connect(instance, vhost_user=False)]
     assert len(set(serials)) == 13
     assert {len(serial) for serial in serials} == {20}
 
@@ -116,7 +116,7 @@ def test_serials_are_short_and_unique(disks: NodeDisks) -> None:
 def test_boot_order_of_the_owner(disks: NodeDisks) -> None:
     instance = make_instance(BLANK, BlockDevice(source_type="blank", size_gb=1, boot_index=4), config_drive=False)
     disks.create(instance, ignore)
-    assert [disk.boot_index for disk in disks.connect(instance)] == [None, 4]
+    assert [disk.boot_index for disk in disks.connect(instance, vhost_user=False)] == [None, 4]
 
 
 def test_image_that_does_not_fit(disks: NodeDisks, settings: StorageSettings, sources: Path, tmp_path: Path) -> None:
@@ -138,11 +138,11 @@ def test_no_space_for_disks(full_disks: NodeDisks, settings: StorageSettings) ->
 def test_create_again_keeps_what_is_there(disks: NodeDisks, sources: Path, qcow2_content: bytes) -> None:
     instance = make_instance(local_disk(sources, qcow2_content), BLANK)
     disks.create(instance, ignore)
-    before = [file_of(disk).path.stat().st_ino for disk in disks.connect(instance)]
-    unfinished = file_of(disks.connect(instance)[1]).path
+    before = [file_of(disk).path.stat().st_ino for disk in disks.connect(instance, vhost_user=False)]
+    unfinished = file_of(disks.connect(instance, vhost_user=False)[1]).path
     unfinished.rename(unfinished.with_name(unfinished.name + ".part"))  # as a crash leaves it
     disks.create(instance, ignore)
-    after = [file_of(disk).path.stat().st_ino for disk in disks.connect(instance)]
+    after = [file_of(disk).path.stat().st_ino for disk in disks.connect(instance, vhost_user=False)]
     assert (after[0], after[2]) == (before[0], before[2])
     assert {path.name for path in unfinished.parent.iterdir()} == {"disk0.qcow2", "disk1.qcow2", "config.iso"}
 
@@ -171,7 +171,7 @@ def test_missing_file(disks: NodeDisks, settings: StorageSettings, lost: str) ->
     disks.create(instance, ignore)
     (settings.disk_dir / UUID / lost).unlink()
     with pytest.raises(StorageError, match=f"{lost} is missing"):
-        disks.connect(instance)
+        disks.connect(instance, vhost_user=False)
 
 
 def test_missing_base(disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes) -> None:
@@ -179,10 +179,10 @@ def test_missing_base(disks: NodeDisks, settings: StorageSettings, sources: Path
     disks.create(instance, ignore)
     (image,) = cached(settings)
     image.unlink()
-    disks.connect(instance)
+    disks.connect(instance, vhost_user=False)
     (settings.image_dir / "used" / f"{UUID}.disk0").unlink()
     with pytest.raises(StorageError, match=f"{image} is missing"):
-        disks.connect(instance)
+        disks.connect(instance, vhost_user=False)
 
 
 def test_delete_and_inspect(disks: NodeDisks, settings: StorageSettings) -> None:

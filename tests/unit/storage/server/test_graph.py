@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import FileSource
 from compute_agent.instance.wire import CacheMode
 from compute_agent.storage.rbd.credentials import Credentials
 from compute_agent.storage.server.command_line import command_line
 from compute_agent.storage.server.exports import FileExport, RbdExport
-from compute_agent.storage.server.graph import export_arguments, file_node, format_node, rbd_node
+from compute_agent.storage.server.graph import (
+    decrypting,
+    export_arguments,
+    file_node,
+    format_node,
+    limiting_node,
+    rbd_node,
+)
 
 CREDENTIALS = Credentials(conf=Path("/etc/ceph/ceph.conf"), key="c2VjcmV0")
 RBD = RbdExport(name="disk0", pool="volumes", image="volume-1", user="compute", credentials=CREDENTIALS)
@@ -51,6 +60,7 @@ def test_file_stands_on_what_it_is_told_and_nothing_else() -> None:
         "driver": "file",
         "node-name": "disk1-file",
         "filename": "/proc/self/fd/12",
+        "aio": "threads",
         **COMMON,
         "read-only": True,
     }
@@ -95,4 +105,31 @@ def test_exports() -> None:
         "node-name": "disk1",
         "writable": False,
         "addr": {"type": "unix", "path": "/run/disk1.sock"},
+        "num-queues": 1,
+        "writethrough": False,
     }
+
+
+def test_what_a_hypervisor_does_for_other_disks_is_done_by_the_server() -> None:
+    export = replace(FILE, transport="vhost-user-blk", queues=4, cache="directsync", discard=False, detect_zeroes="on")
+    assert {"num-queues": 4, "writethrough": True}.items() <= export_arguments("disk1", export).items()
+    export = replace(export, qos=DiskQos(total_iops_sec=100))
+    assert limiting_node("disk1", export, "disk1-00") == {
+        "driver": "throttle",
+        "node-name": "disk1",
+        "file": "disk1-00",
+        "throttle-group": "limits-disk1",
+        "detect-zeroes": "on",
+        "read-only": False,
+        "discard": "ignore",
+        "cache": {"direct": True, "no-flush": False},
+    }
+    unmapping = limiting_node("disk1", replace(export, discard=True, detect_zeroes="unmap"), "disk1-00")
+    assert (unmapping["detect-zeroes"], unmapping["discard"]) == ("unmap", "unmap")
+
+
+def test_containers_are_opened() -> None:
+    qcow2 = format_node("disk1-00", FILE, "qcow2", backing=None, read_only=False)
+    assert decrypting(qcow2, secret="key") == qcow2 | {"encrypt": {"format": "luks", "key-secret": "key"}}
+    raw = format_node("disk1-00", FILE, "raw", backing=None, read_only=False)
+    assert decrypting(raw, secret="key") == raw | {"driver": "luks", "key-secret": "key"}

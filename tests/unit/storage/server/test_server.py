@@ -12,7 +12,9 @@ from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
 from compute_agent.storage.rbd.credentials import Credentials
 from compute_agent.storage.server import server as module
-from compute_agent.storage.server.exports import Export, RbdExport
+from compute_agent.storage.server.admission import Admissions
+from compute_agent.storage.server.exports import RbdExport
+from compute_agent.storage.server.opening import Opening
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.server import BlockServer
 from compute_agent.storage.server.settings import BlockServerSettings
@@ -49,13 +51,11 @@ def export(tmp_path: Path) -> RbdExport:
 
 
 def a_server(control: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlockServer:
-    def open_image(control: FakeControl, name: str, export: Export, uid: int) -> None:
-        control.open_image(name)
-
     monkeypatch.setattr(module, "Control", lambda *_: control)
-    monkeypatch.setattr(module, "open_image", open_image)
+    monkeypatch.setattr(Opening, "open", lambda self, name, export: control.open_image(name))
     settings = BlockServerSettings(run_dir=tmp_path, program="none", uid_base=0)
-    return BlockServer(cast(Process, None), ServerPaths(tmp_path), cast(MonitorLoop, None), settings)
+    loop, process = cast(MonitorLoop, None), cast(Process, None)
+    return BlockServer(process, ServerPaths(tmp_path), loop, settings, Admissions())
 
 
 def test_a_grown_disk_leaves_no_image_open_for_an_export_that_has_gone(

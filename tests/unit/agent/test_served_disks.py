@@ -1,0 +1,54 @@
+"""An instance whose hypervisor opens no disk: its disks are changed where they are served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compute_agent.errors import InvalidState
+from compute_agent.instance.block_device import DiskQos
+from tests.unit.agent.test_crash import live
+from tests.unit.agent.world import Agent, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, hypervisor="vmm")
+
+
+@pytest.fixture
+def agent(world: World) -> Iterator[Agent]:
+    agent = Agent(world)
+    live(agent, "boot")
+    yield agent
+    agent.journal.close()
+
+
+@pytest.mark.parametrize("operation", ["snapshot", "backup", "volume_snapshot_create"])
+def test_what_only_a_process_with_open_disks_can_do_waits_until_the_guest_is_off(agent: Agent, operation: str) -> None:
+    with pytest.raises(InvalidState, match=f"is active: {operation} needs it to be stopped"):
+        live(agent, operation)
+    live(agent, "stop")
+    live(agent, operation)
+    assert agent.events()[-1] == f"compute.instance.{operation}.end"
+
+
+def test_a_disk_grows_where_it_is_served_and_then_for_its_guest(world: World, agent: Agent) -> None:
+    world.touches.clear()
+    live(agent, "extend_volume")
+    assert world.touches == ["before grow", "after grow", "before resize", "after resize"]
+    assert world.sizes == {"disk0": 2 * 1024**3}
+    assert world.served == {"disk0"}
+
+
+def test_a_disk_is_limited_where_it_is_served(world: World, agent: Agent) -> None:
+    live(agent, "attach_volume")
+    live(agent, "set_disk_qos")
+    assert world.served == {"disk1"}
+    assert world.plugged == {"disk1": DiskQos(total_iops_sec=100)}
+    world.served.clear()
+    live(agent, "stop")
+    live(agent, "set_disk_qos")
+    assert world.served == set(), "nobody has it open"
