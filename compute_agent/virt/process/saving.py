@@ -16,7 +16,7 @@ from compute_agent.errors import MonitorError
 from compute_agent.host.durable import publish
 
 Execute = Callable[..., Any]
-"""``execute(command, arguments, fd=…)``, with a deadline of its own."""
+"""``execute(command, arguments, fd=…, deadline=…)``; without it, a deadline of its own."""
 
 _AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switchover")
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25

@@ -27,6 +27,8 @@ from compute_agent.virt.qemu.block_nodes import (
 
 _THERE_ALREADY = "duplicate property"
 """QEMU's words for an object that has been made before."""
+_UNLOCKED_WITHIN = 60.0
+"""Seconds: who made a container has decided how much work its passphrase is; by default 2 s of a CPU of his own."""
 
 
 class BlockLayer:
@@ -43,8 +45,9 @@ class BlockLayer:
         try:
             self._add_group(disk)
             opened = self._hand_over(disk, top)
+            patience = {} if disk.passphrase is None else {"deadline": _UNLOCKED_WITHIN}
             with self._secret(disk):
-                self._execute("blockdev-add", disk_nodes(disk, top, opened))
+                self._execute("blockdev-add", disk_nodes(disk, top, opened), **patience)
         except MonitorError:
             self.remove(disk.name, top)
             raise
