@@ -4,6 +4,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 SANDBOX := devstack/sandbox/enter
 PYTEST  := $(BIN)/python -m pytest
+# Each of two workers has a sandbox of its own, and takes one file of tests after the other.
+SANDBOXES := --dist loadfile --tx '2*popen//python=$(SANDBOX) $(BIN)/python'
 BINDING := compute_agent/virt/kvm/builder.py $(wildcard compute_agent/virt/kvm/native/*)
 
 .DEFAULT_GOAL := help
@@ -26,7 +28,7 @@ unit: packages $(VENV)/ready  ## logic and golden files: no root, no services
 	$(PYTEST) --numprocesses 4 tests/unit
 
 functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU
-	$(SANDBOX) $(PYTEST) tests/functional
+	$(PYTEST) $(SANDBOXES) tests/functional
 
 host: packages $(VENV)/ready  ## what needs the real kernel parts, in virtual compute hosts
 	$(SANDBOX) $(PYTEST) tests/host

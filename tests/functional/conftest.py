@@ -1,6 +1,7 @@
-"""Real parts for the functional tests: one broker and one switch for all, an agent for each module.
+"""Real parts for the functional tests: one broker and one switch in each sandbox, an agent for each module.
 
-Run inside `devstack/sandbox/enter`: a network and a process namespace of their own.
+Run inside `devstack/sandbox/enter`: a network and a process namespace of their own. `make functional` has two of them
+at work, each on a module: much of the time is waiting.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One cluster for all tests here, asked directly, as the agent's storage asks it."""
+"""A cluster for each module here, asked directly, as the agent's storage asks it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sandbox.ceph import Ceph
 from tests.functional.rbd.asking import CALL_TIMEOUT, workers
 
 
-@pytest.fixture(scope="package")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "ceph", with_manager=True) as ceph:
+@pytest.fixture(scope="module")
+def ceph(directory: Path, request: pytest.FixtureRequest) -> Iterator[Ceph]:
+    with Ceph(directory / request.module.__name__.rpartition("_")[2], with_manager=True) as ceph:
         yield ceph
 
 
