@@ -21,8 +21,8 @@ _GUESTS_DESCRIPTORS = re.compile(r"/dev/net/tun|/dev/vhost-net|pidfd|memfd:|\(de
 
 _PATIENCE = 5.0
 """Seconds: a thread of the agent's lets go of what it held a moment after it has said that it is done."""
-_PATIENCE_WITH_CEPH = 45.0
-"""A client that died counts for half a minute."""
+_PATIENCE_WITH_CEPH = 90.0
+"""A client that died counts for half a minute; what it had open may be tried again after 10, 30 and 70 s."""
 _LOOK_AGAIN = 0.1
 
 

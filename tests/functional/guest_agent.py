@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-STAND_IN = r"""
+_PROGRAM = r"""
 cat >/tmp/agent <<'END'
-echo $$ >/tmp/agent.pid
 exec <>/dev/$(basename $(dirname $(grep -lx org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name)))
+echo $$ >/tmp/agent.pid
 while :; do
   while read -r line; do
     case $line in
@@ -18,4 +18,9 @@ while :; do
 done
 END
 """
-"""Stands in for qemu-ga, which the tiny guest has no room for; it freezes a real file system."""
+"""Stands in for qemu-ga; it freezes a real file system, /mnt."""
+
+
+def start_stand_in(answers_after: float = 0) -> str:
+    """A command for the guest, over when there is one. It answers a freeze so many seconds after it has frozen."""
+    return f"{_PROGRAM} setsid sh /tmp/agent {answers_after:g} & until [ -s /tmp/agent.pid ]; do sleep 0.1; done"

@@ -32,6 +32,11 @@ def run_inside(guests: Guests, instance_uuid: str, command: str, seconds: float 
     return run_over(Path(str(where["path"])), command, seconds)
 
 
+def await_inside(guests: Guests, instance_uuid: str, condition: str) -> None:
+    """Wait until a command in the guest succeeds."""
+    run_inside(guests, instance_uuid, f"until {condition}; do sleep 0.1; done")
+
+
 def run_over(path: Path, command: str, seconds: float) -> str:
     """The same over a console's socket, whoever runs the guest."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as console:

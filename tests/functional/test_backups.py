@@ -20,9 +20,9 @@ from compute_agent.instance.view import OperationState
 from sandbox.commands import run
 from sandbox.node import Node
 from tests.functional.contents import is_same, needs_recovery, word_at
-from tests.functional.guest_agent import STAND_IN
+from tests.functional.guest_agent import start_stand_in
 from tests.functional.guests import Guests, an_order, source, until
-from tests.functional.shell import attach, run_inside
+from tests.functional.shell import attach, await_inside, run_inside
 
 MIB = 1024**2
 FAR = 700 * MIB
@@ -81,7 +81,8 @@ def disk_of(node: Node, guest: Instance) -> Path:
 def test_a_snapshot_is_an_image_of_one_moment(node: Node, guests: Guests, guest: Instance) -> None:
     """The guest counts at both ends of its disk, one after the other: a copy of one moment has the same numbers."""
     both = f"for at in 0 {FAR // 512}; do echo $n | dd of=/dev/vda bs=512 seek=$at conv=sync,fsync,notrunc; done"
-    run_inside(guests, guest.uuid, f"(while n=$((n + 1)); do {both}; done >/dev/null 2>&1) & sleep 1")
+    run_inside(guests, guest.uuid, f"(while n=$((n + 1)); do {both}; done >/dev/null 2>&1) & true")
+    await_inside(guests, guest.uuid, f"dd if=/dev/vda bs=512 skip={FAR // 512} count=1 2>/dev/null | grep -q '[1-9]'")
     image_id = str(uuid.uuid4())
     guests.finish(guests.client.snapshot_instance(guest.uuid, image_id))
     snapshot = guests.client.get_snapshot(image_id)
@@ -218,7 +219,7 @@ def with_guest_agent(node: Node, guests: Guests, guest: Instance, *, answers_aft
     device = BlockDevice(source_type="volume", volume_id=volume_id, connection_info=FileConnection(data=volume))
     attach(guests, guest.uuid, device)
     run_inside(guests, guest.uuid, "mkdir /mnt; mount -t ext4 /dev/vdb /mnt; echo kept >/mnt/file")
-    run_inside(guests, guest.uuid, f"{STAND_IN} setsid sh /tmp/agent {answers_after} & sleep 1")
+    run_inside(guests, guest.uuid, start_stand_in(answers_after))
 
 
 def is_dirty(node: Node, backup: Backup) -> bool:
@@ -267,12 +268,13 @@ def test_a_target_that_is_full_does_not_hold_up_the_guest(node: Node, guests: Gu
         run_inside(guests, guest.uuid, "dd if=/dev/zero of=/dev/vda bs=1M count=400 oflag=direct", seconds=120)
         random = "seek=$((RANDOM % 6000)) conv=fsync,notrunc"
         writing = f"while :; do dd if=/dev/zero of=/dev/vda bs=64k count=1 {random}; echo x >>/tmp/x; done"
-        run_inside(guests, guest.uuid, f"({writing}) >/dev/null 2>&1 & sleep 1")
+        run_inside(guests, guest.uuid, f"({writing}) >/dev/null 2>&1 & true")
+        await_inside(guests, guest.uuid, "[ -s /tmp/x ]")
         failed = guests.fail(guests.client.backup_instance(guest.uuid, str(uuid.uuid4()), parent=full.backup_id))
         assert failed.fault is not None and "No space left" in failed.fault.message
         assert guests.view(guest.uuid).vm_state is VmState.ACTIVE
         before = run_inside(guests, guest.uuid, "wc -l </tmp/x")
-        assert int(run_inside(guests, guest.uuid, "sleep 2; wc -l </tmp/x")) > int(before)
+        await_inside(guests, guest.uuid, f"[ $(wc -l </tmp/x) -gt {before} ]")
         assert [entry.name for entry in place.iterdir()] == [full.backup_id]
         run("mount", "-o", "remount,size=2g", place)
         run_inside(guests, guest.uuid, "kill %1; sync")

@@ -20,7 +20,7 @@ from sandbox.commands import run
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import attach, run_inside
+from tests.functional.shell import attach, await_inside, run_inside
 
 MIB = 1024**2
 SECTORS_OF_A_GIB = 2 * MIB
@@ -98,7 +98,7 @@ def test_a_blank_disk_through_its_whole_life(
     assert sector(guests, guest, 7) == "legible", "the next agent opens the container again"
 
     guests.finish(guests.client.extend_volume(guest.uuid, "disk0", 2))
-    assert run_inside(guests, guest.uuid, "cat /sys/block/vda/size") == str(2 * SECTORS_OF_A_GIB)
+    await_inside(guests, guest.uuid, f"[ $(cat /sys/block/vda/size) = {2 * SECTORS_OF_A_GIB} ]")
     write(guests, guest, "legible", 2 * SECTORS_OF_A_GIB - 1)
     guests.finish(guests.client.stop_instance(guest.uuid, timeout=0))
     assert b"legible" not in in_the_cluster(ceph, guest, directory)
@@ -170,7 +170,7 @@ def test_a_volume_that_its_owner_has_grown_shows_its_content_to_the_end(
     ceph.rbd("resize", "--no-progress", "--size", "1G", f"{ceph.pool}/volume-{volume.volume_id}")
     guests.finish(guests.client.extend_volume(guest.uuid, str(volume.volume_id), 1))
     sectors = SECTORS_OF_A_GIB - header // 512
-    assert run_inside(guests, guest.uuid, "cat /sys/block/vda/size") == str(sectors)
+    await_inside(guests, guest.uuid, f"[ $(cat /sys/block/vda/size) = {sectors} ]")
     write(guests, guest, "legible", sectors - 1)
     assert sector(guests, guest, sectors - 1) == "legible"
     guests.finish(guests.client.detach_volume(guest.uuid, str(volume.volume_id)))

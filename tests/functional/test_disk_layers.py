@@ -208,7 +208,8 @@ def test_the_agent_dies_while_a_layer_is_committed(node: Node, guests: Guests, g
     run_inside(guests, guest.uuid, "dd if=/dev/zero of=/dev/vda bs=1M seek=8 count=200 conv=fsync 2>/dev/null", 60)
     write(guests, guest, "second", 0)
     count = "while n=$((n + 1)); do echo $n | dd of=/dev/vda bs=512 seek=2048 conv=sync,fsync,notrunc; done"
-    run_inside(guests, guest.uuid, f"({count}) >/dev/null 2>&1 & sleep 1")
+    run_inside(guests, guest.uuid, f"({count}) >/dev/null 2>&1 & true")
+    until(lambda: word(guests, guest, MIB))
     accepted = guests.client.volume_snapshot_delete(guest.uuid, "disk0", snapshot)
     until(lambda: disk.stat().st_blocks * 512 > 4 * MIB)  # the layer is being put into it
     node.kill()

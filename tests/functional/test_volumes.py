@@ -120,7 +120,7 @@ def test_disks_of_a_stopped_instance_are_there_when_it_starts(node: Node, guests
 def test_a_disk_grows_under_the_guest(guests: Guests) -> None:
     guest = a_guest(guests)
     guests.finish(guests.client.extend_volume(guest.uuid, "disk0", 3))
-    assert sectors(guests, guest.uuid, "vda") == 3 * 1024 * MIB // 512
+    until(lambda: sectors(guests, guest.uuid, "vda") == 3 * 1024 * MIB // 512)
     assert guests.view(guest.uuid).instance.block_devices[0].size_gb == 3
     smaller = guests.fail(guests.client.extend_volume(guest.uuid, "disk0", 1))
     assert smaller.fault is not None and smaller.fault.message.startswith("size_gb: ")
