@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from sandbox.commands import run
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.shell import attach, run_inside
+from tests.functional.shell import attach, await_inside, run_inside
 
 MIB = 1024**2
 
@@ -88,13 +89,15 @@ def images_of(ceph: Ceph) -> list[str]:
 
 
 @contextmanager
-def away(ceph: Ceph, daemon: str) -> Iterator[None]:
-    """SIGKILL, and started again with what it had written."""
-    ceph.kill_daemon(daemon)
+def away(ceph: Ceph, *daemons: str) -> Iterator[None]:
+    """SIGKILL, and started again with what they had written."""
+    for daemon in daemons:
+        ceph.kill_daemon(daemon)
     try:
         yield
     finally:
-        ceph.start_daemon(daemon)
+        for daemon in daemons:
+            ceph.start_daemon(daemon)
 
 
 def server_pid(node: Node, instance_uuid: str) -> int:
@@ -138,7 +141,7 @@ def test_a_volume_comes_grows_and_goes_and_has_one_writer(
     assert refused.fault is not None and refused.fault.type == "DiskInUse"
     assert node.host in refused.fault.message and first.uuid in refused.fault.message
     guests.finish(guests.client.extend_volume(first.uuid, str(volume.volume_id), 1))
-    assert run_inside(guests, first.uuid, "cat /sys/block/vdb/size") == str(2 * MIB)
+    await_inside(guests, first.uuid, f"[ $(cat /sys/block/vdb/size) = {2 * MIB} ]")
     write(guests, first.uuid, "vdb", "behind", at=MIB)
     guests.finish(guests.client.detach_volume(first.uuid, str(volume.volume_id)))
     attach(guests, second.uuid, volume)
@@ -205,14 +208,17 @@ def test_the_guest_goes_on_when_agent_and_block_server_are_killed(guests: Guests
     assert "after" in run_inside(guests, guest.uuid, "dd if=/dev/vda bs=512 skip=2 count=1")
 
 
-@pytest.mark.parametrize("daemon", ["mon.a", "osd.0"])
-def test_no_write_is_lost_while_a_daemon_of_the_cluster_is_away(
-    ceph: Ceph, guests: Guests, directory: Path, daemon: str
+@pytest.mark.parametrize(
+    ("daemons", "seconds"), [(["mon.a"], 0), (["osd.0"], 0), (["mon.a", "osd.0"], 60)], ids=["mon", "osd", "a minute"]
+)
+def test_no_write_is_lost_while_the_cluster_is_away(
+    ceph: Ceph, guests: Guests, directory: Path, daemons: Sequence[str], seconds: float
 ) -> None:
     guest = a_guest(guests)
     writes = "for n in 1 2 3 4 5; do echo write$n | dd of=/dev/vda bs=512 seek=$n conv=sync,fsync; done; echo don''e"
-    with away(ceph, daemon):
+    with away(ceph, *daemons):
         run_inside(guests, guest.uuid, f"{{ ({writes}) & }}")
+        time.sleep(seconds)
         assert guests.view(guest.uuid).vm_state is VmState.ACTIVE
     guests.await_console(guest.uuid, "\ndone")
     guests.finish(guests.client.stop_instance(guest.uuid, timeout=0))
