@@ -7,13 +7,14 @@ from laboratory.host import VirtualHost
 from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
 
 
-def test_a_guest_without_disks_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
+def test_a_guest_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
     guests = any_guests
-    guest = guests.boot(an_order(arguments="counter", block_devices=[], config_drive=False))
+    guest = guests.boot(an_order(arguments="counter"))
     view = guests.view(guest.uuid)
     wanted = guest.flavor.extra_specs["hw:hypervisor"]
     assert view.machine is not None
     assert (view.machine.hypervisor, wanted in view.machine.hypervisor_reason) == (wanted, True)
+    assert "DISKS 2" in guests.console(guest.uuid)
     until(lambda: _pings(host, address_of(guest)), BOOT_SECONDS)
     guests.finish(guests.client.pause_instance(guest.uuid))
     assert guests.view(guest.uuid).power_state is PowerState.PAUSED

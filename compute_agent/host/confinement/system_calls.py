@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from compute_agent.host.confinement.kernel import filter_all_threads, prctl
 
@@ -114,11 +114,10 @@ RUNNING = {
 REFUSED_TO_SERVERS = {name: number for name, number in REFUSED.items() if name != "socket"}
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _PR_SET_NO_NEW_PRIVS = 22, 2, 38
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_IF_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_ALLOW, _KILL, _EPERM = 0x7FFF0000, 0x80000000, 0x00050001
+_NUMBER, _ARCHITECTURE = 0, 4
 """Offsets in seccomp_data."""
-_CLONE, _CLONE3, _CLONE_THREAD = 56, 435, 0x10000
 _X86_64 = 0xC000003E
 _X32 = 0x40000000
 """Set in the numbers of the x32 ABI: other names for the same calls."""
@@ -131,10 +130,7 @@ def refuse_system_calls(refused: Mapping[str, int]) -> None:
 
 
 def allow_only(allowed: Mapping[str, int]) -> None:
-    """For all threads of this process, for good: others get EPERM. It may make threads, and no processes.
-
-    What it was refused before stays so.
-    """
+    """For all threads of this process, for good; what it was refused before stays so. Others get EPERM."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     header, _program = _header(allowing(allowed))
     filter_all_threads(ctypes.addressof(header))
@@ -146,11 +142,8 @@ def refusing(refused: Mapping[str, int]) -> bytes:
 
 
 def allowing(allowed: Mapping[str, int]) -> bytes:
-    """The same: all but these calls are refused, and new threads.
-
-    What clone3 is to do cannot be seen from here. The C library uses clone where there is no clone3.
-    """
-    return _filter(allowed, listed=_ALLOW, others=_EPERM, first=_ONLY_THREADS)
+    """The same: all but these calls are refused."""
+    return _filter(allowed, listed=_ALLOW, others=_EPERM)
 
 
 def _header(program: bytes) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:
@@ -160,7 +153,7 @@ def _header(program: bytes) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[c
     return ctypes.create_string_buffer(packed), instructions
 
 
-def _filter(calls: Mapping[str, int], *, listed: int, others: int, first: Sequence[bytes] = ()) -> bytes:
+def _filter(calls: Mapping[str, int], *, listed: int, others: int) -> bytes:
     numbers = sorted(calls.values())
     program = [
         _instruction(_LOAD, _ARCHITECTURE),
@@ -169,7 +162,6 @@ def _filter(calls: Mapping[str, int], *, listed: int, others: int, first: Sequen
         _instruction(_LOAD, _NUMBER),
         _instruction(_JUMP_AT_LEAST, _X32, if_false=1),
         _instruction(_RETURN, _EPERM),
-        *first,
         *(_instruction(_JUMP_EQUAL, call, if_true=len(numbers) - place) for place, call in enumerate(numbers)),
         _instruction(_RETURN, others),
         _instruction(_RETURN, listed),
@@ -179,14 +171,3 @@ def _filter(calls: Mapping[str, int], *, listed: int, others: int, first: Sequen
 
 def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("HBBI", code, if_true, if_false, operand)
-
-
-_ONLY_THREADS = (
-    _instruction(_JUMP_EQUAL, _CLONE3, if_false=1),
-    _instruction(_RETURN, _ENOSYS),
-    _instruction(_JUMP_EQUAL, _CLONE, if_false=4),
-    _instruction(_LOAD, _FIRST_ARGUMENT),
-    _instruction(_JUMP_IF_SET, _CLONE_THREAD, if_false=1),
-    _instruction(_RETURN, _ALLOW),
-    _instruction(_RETURN, _EPERM),
-)

@@ -10,8 +10,6 @@ from compute_agent.virt.kvm.capabilities import find_capabilities
 from compute_agent.virt.kvm.proof import prove
 from compute_agent.virt.settings import VirtSettings
 
-_PROOF_SECONDS = 20.0
-"""Where KVM works it takes a tenth of one, or some where the host itself is emulated and busy."""
 _VHOST_NET = Path("/dev/vhost-net")
 _NEEDED = ("user_memory", "irqchip", "irq_routing", "irqfd", "ioeventfd", "immediate_exit", "adjust_clock")
 

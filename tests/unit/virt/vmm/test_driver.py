@@ -23,13 +23,13 @@ Make = Callable[..., VmmHypervisor]
 
 @pytest.fixture
 def make(settings: VirtSettings, directory: Path) -> Iterator[Make]:
-    """On a host with this support, which is asked once; without firmware."""
+    """On a host with this support at first, and then another; without firmware."""
     made: list[VmmHypervisor] = []
 
-    def make_one(support: Support) -> VmmHypervisor:
-        answers = [support]
+    def make_one(*supports: Support) -> VmmHypervisor:
+        answers = list(supports)
         without = replace(settings, bios=directory / "bios")
-        made.append(VmmHypervisor(without, print, find=lambda _: answers.pop()))
+        made.append(VmmHypervisor(without, print, find=lambda _: answers.pop(0)))
         return made[-1]
 
     yield make_one
@@ -48,11 +48,17 @@ def an_instance(vcpus: int = 1, boot: DirectBoot | None = KERNEL, disk: BlockDev
 
 
 def test_a_host_without_kvm_runs_none(make: Make) -> None:
-    hypervisor = make(Support(problem="there is no /dev/kvm"))
+    hypervisor = make(*[Support(problem="there is no /dev/kvm")] * 3)
     for verb in (hypervisor.check, hypervisor.design):
         with pytest.raises(HostError, match="there is no /dev/kvm: use qemu"):
             verb(an_instance())
     assert hypervisor.describe() == {"name": "vmm", "machine_type": "vmm-1", "problem": "there is no /dev/kvm"}
+
+
+def test_kvm_that_is_mended_is_found_and_looked_for_no_more(make: Make) -> None:
+    hypervisor = make(Support(problem="no answer in time"), WORKS)
+    assert hypervisor.describe()["problem"] == "no answer in time"
+    assert [hypervisor.describe()["problem"] for _ in range(2)] == [None, None]
 
 
 def test_emulation_is_no_kvm(settings: VirtSettings) -> None:
