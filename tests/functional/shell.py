@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from pathlib import Path
 
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.state import VmState
 from tests.functional.guests import Guests, until
-
-_END = re.compile(r"\r?\nend (\d+)\r?\n")
+from tests.functional.over_console import run_over
 
 
 def attach(guests: Guests, instance_uuid: str, device: BlockDevice) -> None:
@@ -35,19 +32,3 @@ def run_inside(guests: Guests, instance_uuid: str, command: str, seconds: float 
 def await_inside(guests: Guests, instance_uuid: str, condition: str) -> None:
     """Wait until a command in the guest succeeds."""
     run_inside(guests, instance_uuid, f"until {condition}; do sleep 0.1; done")
-
-
-def run_over(path: Path, command: str, seconds: float) -> str:
-    """The same over a console's socket, whoever runs the guest."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as console:
-        console.settimeout(seconds)
-        console.connect(str(path))
-        # The quotes keep the terminal's echo from looking like output.
-        console.sendall(f"\necho be''gin; {command}; s=$?; echo; echo e''nd $s\n".encode())
-        said = ""
-        while (end := _END.search(said)) is None:
-            chunk = console.recv(65536)
-            assert chunk, f"the console was closed after {said!r}"
-            said += chunk.decode(errors="replace")
-    assert end[1] == "0", said
-    return said[: end.start()].partition("begin\r\n")[2].replace("\r\n", "\n").strip()

@@ -105,9 +105,9 @@ RUNNING = {
     "epoll_pwait": 281,
     "accept4": 288,
     "eventfd2": 290,
-    "preadv": 295,
     "pwritev": 296,
     "getrandom": 318,
+    "preadv2": 327,
     "rseq": 334,
 }
 """All that a process needs that has opened what it works with and started its threads, likewise."""

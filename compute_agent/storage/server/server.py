@@ -47,6 +47,10 @@ class BlockServer:
         self._opening = Opening(self._control, paths, admissions)
         self._lock = threading.RLock()
 
+    def await_start(self) -> None:
+        """It has only just been started: wait until it answers."""
+        self._control.await_start()
+
     def disks(self) -> set[str]:
         """The names of those that it serves."""
         return {disk_of(export) for export in self._control.exports()}

@@ -158,7 +158,13 @@ class BlockServers:
         return server
 
     def _start(self, instance_uuid: str) -> BlockServer:
-        return self._keep(instance_uuid, self._launch.start(self._paths(instance_uuid)))
+        server = self._keep(instance_uuid, self._launch.start(self._paths(instance_uuid)))
+        try:
+            server.await_start()
+        except StorageError:
+            self.stop(instance_uuid)
+            raise
+        return server
 
     def _keep(self, instance_uuid: str, process: Process) -> BlockServer:
         paths = self._paths(instance_uuid)
