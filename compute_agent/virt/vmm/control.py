@@ -123,7 +123,7 @@ def _status(state: RunState) -> Mapping[str, object]:
 
 
 def _block(name: str, disk: VhostUserBlock) -> Mapping[str, object]:
-    return {"device": name, "qdev": name, "io-status": "ok" if disk.fileno() >= 0 else "failed", "size": disk.size}
+    return {"device": name, "qdev": name, "io-status": "ok" if disk.is_served else "failed", "size": disk.size}
 
 
 def _add(machine: Machine, add: Add, files: Files) -> None:

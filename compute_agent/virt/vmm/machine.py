@@ -130,14 +130,17 @@ class Machine:
             self.slots.function(name).agreement.change_configuration()
 
     def reconnect_disk(self, name: str, server: socket.socket) -> None:
-        """Another server serves the same disk from now on; it owns the socket.
+        """Another server serves the same disk from now on, unless the one that it has is there; it owns the socket.
 
-        :raises DeviceError: it cannot go on there; the disk is as it was.
+        :raises DeviceError: it cannot go on there; the disk has no server.
         """
         with self.life.still(), self.chipset.lock:
-            agreement = self.slots.function(name).agreement
+            disk, agreement = self._disk(name), self.slots.function(name).agreement
+            if disk.is_served:
+                server.close()
+                return
             agreement.pause()
-            self._disk(name).reconnect(server)
+            disk.reconnect(server)
             if self.life.state is RunState.RUNNING:
                 agreement.resume()
         self._watch_servers()
@@ -225,7 +228,10 @@ class Machine:
             self._watch_servers()
             self._tell("DEVICE_DELETED", {"device": name, "path": f"/machine/peripheral/{name}"})
 
-    def _server_has_gone(self, disk: str) -> None:
-        self.life.pause(RunState.IO_ERROR)
-        what = {"operation": "write", "action": "stop", "nospace": False, "reason": "its server has gone"}
-        self._tell("BLOCK_IO_ERROR", {"device": disk, "node-name": disk, **what})
+    def _server_has_gone(self, name: str) -> None:
+        with self.life.still():
+            if any(disk.is_served for found, disk in self.slots.devices(VhostUserBlock) if found == name):
+                return  # somebody has reconnected it meanwhile
+            what = {"operation": "write", "action": "stop", "nospace": False, "reason": "its server has gone"}
+            self._tell("BLOCK_IO_ERROR", {"device": name, "node-name": name, **what})
+            self.life.pause(RunState.IO_ERROR)

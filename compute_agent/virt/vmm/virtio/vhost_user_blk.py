@@ -5,6 +5,7 @@ Sources: virtio 1.2, 5.2 (block device); QEMU's docs/interop/vhost-user.rst.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
@@ -57,6 +58,15 @@ class VhostUserBlock(VirtioDevice):
     def fileno(self) -> int:
         """To be watched: hangs up when the server goes; -1 after that."""
         return self._server.fileno()
+
+    @property
+    def is_served(self) -> bool:
+        """The server has not hung up."""
+        if self.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLRDHUP)
+        return not poll.poll(0)
 
     @property
     def size(self) -> int:
