@@ -11,7 +11,7 @@ from oslo_config import cfg
 from compute_agent.conf.ceph import rbd_settings
 from compute_agent.conf.defaults import defaults_of
 from compute_agent.instance.wire import Aio, Backend, CacheMode
-from compute_agent.storage.settings import Preallocation, StorageSettings
+from compute_agent.storage.settings import Compression, Preallocation, StorageSettings
 
 _DEFAULTS = defaults_of(StorageSettings)
 _PUT_TOGETHER = ("host", "image_sources", "volume_dirs", "rbd")
@@ -128,6 +128,12 @@ OPTIONS = [
         choices=get_args(Preallocation),
         help="What of the space of a new local disk is taken when it is made: nothing (off), its tables (metadata), "
         "or all of it, reserved (falloc) or written with zeros (full), within qemu_img_timeout.",
+    ),
+    cfg.StrOpt(
+        "copy_compression",
+        default=_DEFAULTS["copy_compression"],
+        choices=get_args(Compression),
+        help="How snapshots and backups in files of this node are compressed, which costs time of its CPUs.",
     ),
 ]
 

@@ -23,6 +23,8 @@ class FileSource:
     """What a qcow2 overlay stands on; only read."""
     layer: str | None = None
     """The snapshot since which the overlay has what was written; None: this is the disk's first file, or its image."""
+    compressed: bool = False
+    """A copy is compressed when it is written here."""
 
 
 @dataclass(slots=True, kw_only=True)

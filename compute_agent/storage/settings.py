@@ -12,6 +12,7 @@ from compute_agent.storage.rbd.settings import RbdSettings
 
 Preallocation = Literal["off", "metadata", "falloc", "full"]
 """What of a new disk's space is taken at once: nothing, its tables, all of it unwritten, all of it written."""
+Compression = Literal["off", "zlib", "zstd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class StorageSettings:
     """A cached image is read as a whole and verified when it is used this long after the last time; 0: never."""
     preallocation: Preallocation = "off"
     """Of new local disks."""
+    copy_compression: Compression = "off"
+    """Of snapshots and backups in files of this node."""
 
     def cache_of(self, device: BlockDevice) -> CacheMode:
         """As it was ordered, or else the node's."""

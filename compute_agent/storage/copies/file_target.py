@@ -15,6 +15,7 @@ from compute_agent.storage.copies.places import Places
 from compute_agent.storage.files import require_space
 from compute_agent.storage.inspection import virtual_size
 from compute_agent.storage.qcow2.copying import CopyingQemuImg
+from compute_agent.storage.settings import Compression
 
 
 class FileTarget:
@@ -22,10 +23,11 @@ class FileTarget:
 
     is_zero = True
 
-    def __init__(self, places: Places, qemu_img: CopyingQemuImg, reserved_space: int) -> None:
+    def __init__(self, places: Places, qemu_img: CopyingQemuImg, reserved_space: int, compression: Compression) -> None:
         self._places = places
         self._qemu_img = qemu_img
         self._reserved_space = reserved_space
+        self._compression = compression
 
     def check(self, order: CopyOrder, sizes: Mapping[str, int], taken: int) -> None:
         """The parent's files have to be there. How much of it an incremental copy has is not known before."""
@@ -39,16 +41,13 @@ class FileTarget:
         """A qcow2 for each."""
         for disk, size in sizes.items():
             path = self._places.target(order, disk)
-            if order.parent is None:
-                self._qemu_img.create_empty(path, size)
-            else:  # named from its own directory, so that both can be moved together
-                parent = Path("..") / self._places.backup_file(order.parent, disk).relative_to(self._places.backups)
-                self._qemu_img.create_overlay(path, (parent, "qcow2"), size)
+            self._qemu_img.create_copy(path, size, self._parent(order, disk), self._compression)
             path.chmod(0o600)
 
     def open(self, order: CopyOrder, disk: str) -> FileSource:
         """The file."""
-        return FileSource(path=self._places.target(order, disk), format="qcow2")
+        is_compressed = self._compression != "off"
+        return FileSource(path=self._places.target(order, disk), format="qcow2", compressed=is_compressed)
 
     def complete(self, order: CopyOrder, disk: str) -> DiskBackup:
         """It is on the disk."""
@@ -60,3 +59,9 @@ class FileTarget:
     def reading(self, instance_uuid: str, backup: Backup, disk: str) -> Iterator[FileSource]:
         """The file."""
         yield FileSource(path=self._places.backup_file(backup.backup_id, disk), format="qcow2")
+
+    def _parent(self, order: CopyOrder, disk: str) -> Path | None:
+        """Named from the copy's own directory, so that both can be moved together."""
+        if order.parent is None:
+            return None
+        return Path("..") / self._places.backup_file(order.parent, disk).relative_to(self._places.backups)

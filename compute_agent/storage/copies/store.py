@@ -44,7 +44,7 @@ class NodeCopies:
         self._images = rbd.spare_images
         qemu_img = CopyingQemuImg(settings.qemu_img, settings.copy_timeout)
         self._targets: dict[str, CopyTarget] = {
-            "file": FileTarget(self._places, qemu_img, settings.reserved_space),
+            "file": FileTarget(self._places, qemu_img, settings.reserved_space, settings.copy_compression),
             "rbd": RbdTarget(self._places, self._images),
             "nbd": NbdTarget(self._places, replace(qemu_img, timeout=settings.connect_timeout)),
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 from compute_agent.errors import StorageError
 from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.settings import Compression
 
 Medium = FileSource | NbdSource
 """What is copied from or to; what a file stands on is in its header."""
@@ -17,12 +18,19 @@ Medium = FileSource | NbdSource
 class CopyingQemuImg(QemuImg):
     """Of what disks are kept in: of one that holds a LUKS container, the container."""
 
+    def create_copy(self, path: Path, size: int, parent: Path | None, compression: Compression) -> None:
+        """A qcow2 of `size` bytes to copy to; it holds what differs from `parent`, which is not opened."""
+        options = [] if compression == "off" else [f"compression_type={compression}"]
+        below = () if parent is None else ("-u", "-F", "qcow2", "-b", str(parent))
+        self._create(options, None, *below, str(path), str(size))
+
     def convert(self, source: Medium, target: Medium, *, target_is_zero: bool) -> None:
         """Copy all that a guest would see of `source` into `target`, which is there and large enough."""
         zero = ["--target-is-zero"] if target_is_zero else []
+        way = "-c" if isinstance(target, FileSource) and target.compressed else "-W"
         words = ("-f", _format(source), "-O", _format(target), _name(source), _name(target))
         connections = [medium.fd for medium in (source, target) if isinstance(medium, NbdSource)]
-        self._require("convert", "-q", "-n", "-W", *zero, *words, pass_fds=connections)
+        self._require("convert", "-q", "-n", way, *zero, *words, pass_fds=connections)
 
     def size(self, server: NbdSource) -> int:
         """Bytes of an NBD server's export.

@@ -138,7 +138,8 @@ class CopyJobs:
         """Open the target; what is to happen to the disk at the moment."""
         node, target = self._content(copy.disk), f"{copy.disk}{_TARGET}"
         job: dict[str, object] = {"job-id": f"{_JOB}{name}-{copy.disk}", "device": node, "target": target}
-        job |= {"sync": "full", "auto-dismiss": False}
+        is_compressed = isinstance(copy.target, FileSource) and copy.target.compressed
+        job |= {"sync": "full", "auto-dismiss": False, "compress": is_compressed}
         if copy.since is not None:
             # The bitmap stays as it is until the copy is known to be good.
             job |= {"sync": "bitmap", "bitmap": copy.since, "bitmap-mode": "never"}

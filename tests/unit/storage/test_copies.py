@@ -20,7 +20,7 @@ from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.copies.contract import CopyOrder
 from compute_agent.storage.node_disks import NodeDisks
-from compute_agent.storage.settings import StorageSettings
+from compute_agent.storage.settings import Compression, StorageSettings
 from tests.unit.storage.making import UUID, ignore, local_disk, make_instance, open_disks, qemu_img
 
 COPY, LATER = "c0000000-0000-4000-8000-000000000001", "c0000000-0000-4000-8000-000000000002"
@@ -90,6 +90,22 @@ def test_a_backup_and_its_way_back(disks: NodeDisks, settings: StorageSettings, 
     assert has(disk_of(settings), 1)
     assert [path.name for path in disk_of(settings).parent.iterdir()] == ["disk0.qcow2"]
     assert "identical" in qemu_img("compare", str(disk_of(settings)), str(settings.backup_dir / COPY / "disk0.qcow2"))
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_copies_are_compressed_where_that_is_wanted(
+    disks: NodeDisks, settings: StorageSettings, instance: Instance, compression: Compression
+) -> None:
+    write(disk_of(settings), 1)
+    disks = open_disks(replace(settings, copy_compression=compression))
+    make(disks, an_order(instance))
+    later = an_order(instance, LATER, parent=COPY)
+    disks.copies.prepare(later)
+    assert f"compression type: {compression}" in qemu_img("info", str(path_of(disks.copies.open(later, "disk0"))))
+    copy = str(settings.backup_dir / COPY / "disk0.qcow2")
+    assert f"compression type: {compression}" in qemu_img("info", copy)
+    assert "100.00% compressed clusters" in qemu_img("check", copy)
+    assert "identical" in qemu_img("compare", str(disk_of(settings)), copy)
 
 
 def test_an_exchange_that_was_cut_short_goes_on_or_back(

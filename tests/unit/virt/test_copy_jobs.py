@@ -59,6 +59,20 @@ def test_the_next_agent_finds_the_copies_of_the_last(
     assert "identical" in _output(*same)
 
 
+def test_a_running_guests_copy_is_compressed(
+    hypervisor: QemuHypervisor, request_: StartRequest, directory: Path
+) -> None:
+    copy = a_copy(directory, "small")
+    assert isinstance(copy.target, FileSource)
+    guest = hypervisor.start(request_)
+    guest.copies.begin("one", [replace(copy, target=replace(copy.target, compressed=True))])
+    assert guest.copies.progress("one", 10) == 100
+    guest.copies.end()
+    assert "100.00% compressed clusters" in _output("qemu-img", "check", str(directory / "small.qcow2"))
+    same = ["qemu-img", "compare", "--force-share", str(directory / "small.qcow2"), str(directory / "disk.qcow2")]
+    assert "identical" in _output(*same)
+
+
 def test_what_is_cancelled_leaves_nothing(hypervisor: QemuHypervisor, request_: StartRequest, directory: Path) -> None:
     guest = hypervisor.start(request_)
     guest.copies.begin("one", [a_copy(directory, "full")])
