@@ -19,6 +19,7 @@ from sandbox.ceph import Ceph
 from sandbox.commands import run
 from sandbox.node import Node
 from sandbox.switch import Switch
+from tests.functional.containers import make_encrypted
 from tests.functional.guests import Guests, an_order, until
 from tests.functional.shell import attach, await_inside, run_inside
 
@@ -149,8 +150,7 @@ def test_an_agent_that_dies_while_a_container_is_made_makes_it_anew(
 def a_volume(ceph: Ceph, encryption: Encryption, path: Path) -> BlockDevice:
     """As Cinder makes an encrypted one: 64 MiB of content, and a header before it."""
     (path.parent / "key").write_text(PASSPHRASE)
-    secret, options = f"secret,id=key,file={path.parent / 'key'}", "key-secret=key,iter-time=10"
-    run("qemu-img", "create", "-q", "-f", "luks", "--object", secret, "-o", options, path, "64M")
+    make_encrypted(path, "luks", path.parent / "key", size="64M")
     name = f"{ceph.pool}/volume-{uuid.uuid4()}"
     ceph.rbd("import", "--no-progress", str(path), name)
     data = RbdVolume(name=name, auth_username=ceph.user, secret_uuid=ceph.secret_uuid)

@@ -27,6 +27,7 @@ from compute_agent.virt.qemu.block_layer import BlockLayer
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.settings import VirtSettings
 from sandbox.commands import run
+from tests.functional.containers import make_encrypted
 from tests.functional.guests import until
 from tests.functional.linux_guest import LinuxGuest, an_image
 
@@ -214,13 +215,9 @@ def test_guest_starts_with_a_luks_container(settings: VirtSettings, place: Path)
 
 def a_container(kind: str, path: Path) -> FileSource:
     """A new encrypted disk of 32 MiB."""
-    secret = f"secret,id=s,data={PASSPHRASE.decode()}"
-    options = {"raw": ("luks", ""), "qcow2": ("qcow2", "encrypt.format=luks,")}[kind]
-    prefix = "encrypt." if kind == "qcow2" else ""
-    settings = f"{options[1]}{prefix}key-secret=s,{prefix}iter-time=10"
-    command = ["qemu-img", "create", "-q", "--object", secret, "-f", options[0], "-o", settings, path, "32M"]
-    # "Unable to get accurate CPU usage" is what it says now and then where it shares its CPU.
-    until(lambda: subprocess.run(command).returncode == 0)
+    secret = path.with_suffix(".key")
+    secret.write_bytes(PASSPHRASE)
+    make_encrypted(path, "luks" if kind == "raw" else kind, secret, size="32M")
     return FileSource(path=path, format=kind)  # type: ignore[arg-type]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from compute_agent.instance.block_device import BlockDevice, Encryption, FileCon
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.settings import StorageSettings
+from tests.functional.containers import make_encrypted
 from tests.unit.storage.making import (
     GIB,
     UUID,
@@ -76,19 +75,6 @@ def guests_size(path: Path, format: str, secret: Path) -> int:
     options = f"driver={format},file.filename={path},{key}=s"
     said = qemu_img("info", "--object", f"secret,id=s,file={secret}", "--image-opts", options, "--output=json")
     return int(said.partition('"virtual-size": ')[2].partition(",")[0])
-
-
-def make_encrypted(path: Path, format: str, secret: Path, *more: str) -> Path:
-    """A container of 16 MiB that is quickly opened."""
-    prefix = "" if format == "luks" else "encrypt."
-    chosen = {"key-secret": "s", "iter-time": "10"} | ({"format": "luks"} if prefix else {})
-    options = ",".join(f"{prefix}{name}={value}" for name, value in chosen.items())
-    words = ("-f", format, "--object", f"secret,id=s,file={secret}", "-o", options, *more)
-    for _ in range(5):
-        with suppress(subprocess.CalledProcessError):  # out of luck: see QemuImg
-            qemu_img("create", "-q", *words, str(path), "16M")
-            break
-    return path
 
 
 def test_an_overlay(disks: NodeDisks, settings: StorageSettings, tmp_path: Path, secret: Path) -> None:

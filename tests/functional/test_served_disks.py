@@ -43,7 +43,7 @@ from compute_agent.virt.vmm.virtio.device import VERSION_1
 from compute_agent.virt.vmm.virtio.pci import VirtioPci
 from compute_agent.virt.vmm.virtio.vhost_user_blk import VhostUserBlock
 from sandbox.ceph import Ceph
-from tests.functional.test_growing import make_encrypted
+from tests.functional.containers import make_encrypted
 from tests.unit.storage.making import UUID, ignore, local_disk, make_instance, make_qcow2, number, qemu_img
 from tests.unit.storage.server.test_admission import die_over
 from tests.unit.virt.vmm.parts import Parts, parts
