@@ -94,9 +94,9 @@ def commands_of(machine: Machine) -> Commands:
         "quit": _command(Nothing, lambda *_: life.end()),
         "device_add": _command(Add, lambda add, files: _add(machine, add, files)),
         "device_del": _command(Named, lambda named, _: slots.ask_for(named.id)),
-        "block_resize": _command(Resize, lambda to, _: machine.resize_disk(to.device, to.size)),
+        "block_resize": _command(Resize, lambda to, _: machine.disks.resize(to.device, to.size)),
         "x-reconnect-disk": _command(
-            Reconnect, lambda to, files: machine.reconnect_disk(to.device, _socket(files, to.fd))
+            Reconnect, lambda to, files: machine.disks.reconnect(to.device, _socket(files, to.fd))
         ),
         "migrate-set-parameters": _command(MigrationParameters, lambda *_: None),
         "migrate": _command(Migrate, lambda to, files: _migrate(machine, to, files)),
@@ -128,7 +128,7 @@ def _block(name: str, disk: VhostUserBlock) -> Mapping[str, object]:
 
 def _add(machine: Machine, add: Add, files: Files) -> None:
     if add.driver == "vhost-user-blk-pci":
-        machine.add_disk(add.id, add.addr, _socket(files, add.fd))
+        machine.disks.add(add.id, add.addr, _socket(files, add.fd))
     else:
         with ExitStack() as unused:
             taps, vhosts = (_take_all(unused, files, names) for names in (add.fds, add.vhostfds))

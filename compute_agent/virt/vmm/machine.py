@@ -6,12 +6,11 @@ import os
 import socket
 from collections.abc import Mapping
 
-from compute_agent.errors import InvalidImage, MonitorError
+from compute_agent.errors import MonitorError
 from compute_agent.virt.kvm.device import Device
-from compute_agent.virt.vmm.boot.start import FirmwareStart, KernelStart, Start
+from compute_agent.virt.vmm.boot.start import prepare_start
 from compute_agent.virt.vmm.chipset import Chipset
 from compute_agent.virt.vmm.exit_server import ExitServer
-from compute_agent.virt.vmm.firmware import Firmware, firmware_files
 from compute_agent.virt.vmm.interrupts import Interrupts
 from compute_agent.virt.vmm.life import Life, Tell
 from compute_agent.virt.vmm.memory import GuestRam
@@ -22,11 +21,10 @@ from compute_agent.virt.vmm.run_state import RunState
 from compute_agent.virt.vmm.saved_state import MachineState, read_state, write_state
 from compute_agent.virt.vmm.saver import Saver
 from compute_agent.virt.vmm.serial import SerialPort
-from compute_agent.virt.vmm.server_watch import ServerWatch
+from compute_agent.virt.vmm.served_disks import ServedDisks
 from compute_agent.virt.vmm.slots import Slots
 from compute_agent.virt.vmm.virtio.rng import Rng
 from compute_agent.virt.vmm.virtio.vhost_net import VhostNet
-from compute_agent.virt.vmm.virtio.vhost_user_blk import VhostUserBlock
 
 _RNG_SLOT = 1
 
@@ -58,9 +56,9 @@ class Machine:
         )
         self.slots = Slots(self.chipset, self.ram, interrupts, self._vm)
         self.saver = Saver(plan.memory, lambda: self.life.become(RunState.POSTMIGRATE))
-        self._watch = ServerWatch(self._server_has_gone)
+        self.disks = ServedDisks(self.slots, self.chipset.lock, self.ram, self.life, tell)
         self._furnish(plan)
-        self._start = self._prepare_start(plan)
+        self._start = prepare_start(plan, self._vm, self.ram, self.chipset)
         self._set = ProcessorSet(device, self._vm, plan.vcpus, board)
         exits = ExitServer(self._set.shared, self.chipset.ports, self.chipset.memory, self.life.wish_for_reset)
         self.processors = Processors(self._set.vcpus, exits, self.life.wish_for_end)
@@ -109,41 +107,10 @@ class Machine:
             self.chipset.power.press_button()
         self._tell("POWERDOWN", {})
 
-    def add_disk(self, name: str, slot: int, server: socket.socket) -> None:
-        """A disk that a vhost-user-blk server at the other end of the socket serves; it owns the socket.
-
-        :raises DeviceError: it is not fit for that.
-        :raises MonitorError, InsufficientResources: as `Slots.add`.
-        """
-        self.slots.add(name, slot, VhostUserBlock(server, self.ram))
-        self._watch_servers()
-
     def add_nic(self, nic: NicPlan) -> None:
-        """A network device, which owns the descriptors. Raises as `add_disk`."""
+        """A network device, which owns the descriptors. Raises as `ServedDisks.add`."""
         mac = bytes.fromhex(nic.mac_address.replace(":", ""))
         self.slots.add(nic.name, nic.slot, VhostNet(nic.taps, nic.vhosts, mac, nic.mtu, self.ram))
-
-    def resize_disk(self, name: str, size: int) -> None:
-        """Its server serves `size` bytes now: let the guest know."""
-        with self.chipset.lock:
-            self._disk(name).resize(size)
-            self.slots.function(name).agreement.change_configuration()
-
-    def reconnect_disk(self, name: str, server: socket.socket) -> None:
-        """Another server serves the same disk from now on, unless the one that it has is there; it owns the socket.
-
-        :raises DeviceError: it cannot go on there; the disk has no server.
-        """
-        with self.life.still(), self.chipset.lock:
-            disk, agreement = self._disk(name), self.slots.function(name).agreement
-            if disk.is_served:
-                server.close()
-                return
-            agreement.pause()
-            disk.reconnect(server)
-            if self.life.state is RunState.RUNNING:
-                agreement.resume()
-        self._watch_servers()
 
     def save(self, fd: int) -> None:
         """Begin to write the stopped machine to a file, which it owns; `saver` tells how far it is.
@@ -195,43 +162,12 @@ class Machine:
     def _furnish(self, plan: Plan) -> None:
         self.slots.add("rng", _RNG_SLOT, Rng(self.ram))
         for disk in plan.disks:
-            self.add_disk(disk.name, disk.slot, socket.socket(fileno=disk.server))
+            self.disks.add(disk.name, disk.slot, socket.socket(fileno=disk.server))
         for nic in plan.nics:
             self.add_nic(nic)
-
-    def _prepare_start(self, plan: Plan) -> Start:
-        if plan.kernel is not None:
-            return KernelStart(plan.kernel, plan.vcpus)
-        if plan.firmware is None:
-            raise InvalidImage("firmware", None, "there is neither a kernel nor firmware to start")
-        firmware = Firmware(plan.firmware)
-        self._vm.set_memory(
-            len(self.ram.regions), firmware.address, firmware.host_address, firmware.size, read_only=True
-        )
-        bootable = sorted((disk.boot_index, disk.slot) for disk in plan.disks if disk.boot_index is not None)
-        files = firmware_files(self.ram, plan.vcpus, [slot for _, slot in bootable])
-        self.chipset.add_firmware_files(self.ram, plan.vcpus, files)
-        return FirmwareStart(firmware)
-
-    def _disk(self, name: str) -> VhostUserBlock:
-        device = self.slots.function(name).agreement.device
-        if not isinstance(device, VhostUserBlock):
-            raise MonitorError(f"Device '{name}' is not a disk")
-        return device
-
-    def _watch_servers(self) -> None:
-        self._watch.watch({name: disk.fileno() for name, disk in self.slots.devices(VhostUserBlock)})
 
     def _eject(self, slot: int) -> None:
         name = self.slots.eject(slot)
         if name is not None:
-            self._watch_servers()
+            self.disks.look_again()
             self._tell("DEVICE_DELETED", {"device": name, "path": f"/machine/peripheral/{name}"})
-
-    def _server_has_gone(self, name: str) -> None:
-        with self.life.still():
-            if any(disk.is_served for found, disk in self.slots.devices(VhostUserBlock) if found == name):
-                return  # somebody has reconnected it meanwhile
-            what = {"operation": "write", "action": "stop", "nospace": False, "reason": "its server has gone"}
-            self._tell("BLOCK_IO_ERROR", {"device": name, "node-name": name, **what})
-            self.life.pause(RunState.IO_ERROR)

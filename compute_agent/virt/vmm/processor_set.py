@@ -52,6 +52,7 @@ class ProcessorSet:
             ProcessorIdentity(number, count, has_deadline_timer=has_deadline_timer).apply(table)
             vcpu.set_cpuid(table)
         self._clock = vm.clock()
+        self._is_ticking = False
         self._power_on = self.state()
 
     @property
@@ -60,12 +61,15 @@ class ProcessorSet:
         return [vcpu.shared for vcpu in self.vcpus]
 
     def stop_clock(self) -> None:
-        """The guest's time stands still until `start_clock`."""
-        self._clock = self._vm.clock()
+        """The guest's time stands still until `start_clock`. May be repeated."""
+        if self._is_ticking:
+            self._clock = self._vm.clock()
+            self._is_ticking = False
 
     def start_clock(self) -> None:
         """Before they run."""
         self._vm.set_clock(self._clock)
+        self._is_ticking = True
         for vcpu in self.vcpus:
             vcpu.excuse_pause()
 

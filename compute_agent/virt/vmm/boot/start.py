@@ -8,16 +8,19 @@ from __future__ import annotations
 import struct
 from typing import Protocol
 
+from compute_agent.errors import InvalidImage
 from compute_agent.virt.kvm._binding import ffi
 from compute_agent.virt.kvm.long_mode import enter_long_mode
 from compute_agent.virt.kvm.vcpu import Vcpu
+from compute_agent.virt.kvm.vm import Vm
 from compute_agent.virt.vmm.acpi.tables import write_tables
 from compute_agent.virt.vmm.boot.bzimage import BzImage
 from compute_agent.virt.vmm.boot.layout import ACPI, DESCRIPTORS
 from compute_agent.virt.vmm.boot.linux import load_linux
-from compute_agent.virt.vmm.firmware import Firmware
+from compute_agent.virt.vmm.chipset import Chipset
+from compute_agent.virt.vmm.firmware import Firmware, firmware_files
 from compute_agent.virt.vmm.memory import GuestRam
-from compute_agent.virt.vmm.plan import KernelPlan
+from compute_agent.virt.vmm.plan import KernelPlan, Plan
 
 _CODE, _DATA = 0x10, 0x18
 """Selectors that the protocol asks for."""
@@ -31,6 +34,23 @@ class Start(Protocol):
 
     def __call__(self, ram: GuestRam, first: Vcpu) -> None:
         """`first` is as after power-on."""
+
+
+def prepare_start(plan: Plan, vm: Vm, ram: GuestRam, chipset: Chipset) -> Start:
+    """What the plan wants. Firmware is put where the guest finds it, and can ask for its files.
+
+    :raises InvalidImage: of ``kernel`` or ``firmware``: it cannot be started.
+    """
+    if plan.kernel is not None:
+        return KernelStart(plan.kernel, plan.vcpus)
+    if plan.firmware is None:
+        raise InvalidImage("firmware", None, "there is neither a kernel nor firmware to start")
+    firmware = Firmware(plan.firmware)
+    vm.set_memory(len(ram.regions), firmware.address, firmware.host_address, firmware.size, read_only=True)
+    bootable = sorted((disk.boot_index, disk.slot) for disk in plan.disks if disk.boot_index is not None)
+    files = firmware_files(ram, plan.vcpus, [slot for _, slot in bootable])
+    chipset.add_firmware_files(ram, plan.vcpus, files)
+    return FirmwareStart(firmware)
 
 
 class FirmwareStart:

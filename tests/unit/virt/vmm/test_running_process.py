@@ -18,11 +18,12 @@ PAGE, RESET_VECTOR = 4096, 0xFF0
 SAYS_AND_HALTS, TO_THE_START = bytes.fromhex("baf803 b03e ee f4 ebfd"), bytes.fromhex("e90df0")
 
 PROCESS = """
-import json, os, socket, sys, threading
+import json, os, socket, sys, threading, time
 from pathlib import Path
 from compute_agent.virt.vmm.fork_server import run
 known, plan, path, report = set(sys.modules), *sys.argv[1:]
 saved = os.open(os.devnull, os.O_WRONLY)
+log = json.loads(plan)["console_log"]
 monitor, answers = socket.socket(socket.AF_UNIX), []
 monitor.connect(path)
 monitor.settimeout(20)
@@ -35,14 +36,22 @@ def ask(stream, command, fd=None, **arguments):
     answers.append((command, answer.get("error")))
     return answer.get("return")
 
+def begin(stream, times):
+    ask(stream, "cont")
+    while os.fstat(log).st_size < times:  # until the guest has said so
+        time.sleep(0.001)
+
 def talk():
     stream = monitor.makefile("rb")
     stream.readline()
     ask(stream, "qmp_capabilities")
     for command in ("query-status", "query-commands"):
         ask(stream, command)
-    for command in ("cont", "query-stats", "query-cpus-fast", "query-block", "stop", "system_reset", "cont", "stop"):
+    begin(stream, 1)
+    for command in ("query-stats", "query-cpus-fast", "query-block", "stop", "system_reset"):
         ask(stream, command)
+    begin(stream, 2)
+    ask(stream, "stop")
     ask(stream, "getfd", saved, fdname="memory")
     ask(stream, "migrate", uri="fd:memory")
     while ask(stream, "query-migrate")["status"] == "active":
