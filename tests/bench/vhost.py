@@ -37,7 +37,8 @@ def run(directory: Path) -> Iterator[str]:
 
 def throughput(host: VirtualHost, address: str) -> float:
     """Megabits a second of one TCP connection from a tiny guest, counted where they arrive."""
-    receive = f"timeout --signal=INT {SECONDS} dd bs=1M of=/dev/null </dev/tcp/{address}/19 2>&1"
+    # Not in the foreground, dd would be told twice, and the second time would end it before it has counted.
+    receive = f"timeout --foreground --signal=INT {SECONDS} dd bs=1M of=/dev/null </dev/tcp/{address}/19 2>&1"
     said = host.run("bash", "-c", f"{receive} || true")
     counted = re.search(r"(\d+) bytes.* copied, ([\d.]+) s", said)
     assert counted, f"dd has not said what it has copied: {said}"
