@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 import uuid
@@ -172,6 +173,36 @@ def test_monitors_addresses_are_taken_from_the_node_and_never_kept(
     assert guests.client.wait(request_id, 30).fault is None
     assert b"192.0.2.1" not in (node.directory / "state/journal.sqlite").read_bytes()
     guests.finish(guests.client.detach_volume(guest.uuid, str(volume.volume_id)))
+
+
+@pytest.fixture
+def other_cluster(ceph: Ceph, directory: Path) -> Iterator[Ceph]:
+    """A second one that the node knows."""
+    with Ceph(directory / "c2", name="other") as other:
+        shutil.copy(other.conf, ceph.conf_dir)
+        shutil.copy(other.secret_dir / other.secret_uuid, ceph.secret_dir)
+        yield other
+
+
+def test_a_guest_has_disks_in_two_clusters(ceph: Ceph, other_cluster: Ceph, guests: Guests, directory: Path) -> None:
+    volume_id = str(uuid.uuid4())
+    name = f"volume-{volume_id}"
+    other_cluster.rbd("create", f"{other_cluster.pool}/{name}", "--size", "64M")
+    data = RbdVolume(
+        name=f"{other_cluster.pool}/{name}",
+        cluster_name=other_cluster.name,
+        auth_username=other_cluster.user,
+        secret_uuid=other_cluster.secret_uuid,
+    )
+    guest = a_guest(guests)
+    connection = RbdConnection(data=data)
+    attach(guests, guest.uuid, BlockDevice(source_type="volume", volume_id=volume_id, connection_info=connection))
+    for disk, word in (("vda", "here"), ("vdb", "there")):
+        write(guests, guest.uuid, disk, word, at=5)
+    guests.finish(guests.client.detach_volume(guest.uuid, volume_id))
+    assert content(other_cluster, name, 5, directory) == "there"
+    assert "here" in run_inside(guests, guest.uuid, "dd if=/dev/vda bs=512 skip=5 count=1 iflag=direct")
+    assert "Watchers: none" in other_cluster.rbd("status", f"{other_cluster.pool}/{name}")
 
 
 def test_monitors_may_have_names(ceph: Ceph, guests: Guests) -> None:

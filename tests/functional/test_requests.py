@@ -55,6 +55,9 @@ def test_every_operation_is_notified_from_start_to_end(guests: Guests, broker: B
     try:
         order = an_order()
         guests.finish(guests.client.build_and_run_instance(order))
+        image_id = str(uuid.uuid4())
+        guests.finish(guests.client.snapshot_instance(order.uuid, image_id))
+        guests.client.delete_snapshot(image_id)
         guests.finish(guests.client.terminate_instance(order.uuid))
         events = []
         while not events or events[-1] != "compute.instance.terminate.end":
@@ -63,7 +66,7 @@ def test_every_operation_is_notified_from_start_to_end(guests: Guests, broker: B
                 events.append(event)
         assert events[0] == "compute.instance.boot.start"
         assert events.count("compute.instance.boot.end") == 1
-        assert "compute.instance.boot.progress" in events
+        assert {"compute.instance.boot.progress", "compute.instance.snapshot.progress"} <= set(events)
         assert "compute.instance.terminate.start" in events
     finally:
         listener.stop()
