@@ -63,8 +63,7 @@ class Incidents:
             self._do("reconnect_disks", instance_uuid)
 
     def _is_cut_off(self, record: InstanceRecord) -> bool:
-        vhost_user = record.machine is not None and record.machine.takes_vhost_user
-        return self._node.storage.is_cut_off(record.instance, vhost_user=vhost_user)
+        return self._node.storage.is_cut_off(record.instance, vhost_user=record.takes_vhost_user)
 
     def _observed(self, instance_uuid: str) -> VmState | None:
         """The state of an instance that should have a guest; None for any other."""

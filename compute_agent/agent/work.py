@@ -49,7 +49,7 @@ class Work:
     @property
     def takes_vhost_user(self) -> bool:
         """Its disks are all to be served over vhost-user."""
-        return self.machine.takes_vhost_user
+        return self.record.takes_vhost_user
 
     def change_instance(self, instance: Instance, machine: Machine | None) -> None:
         """Keep the instance and its machine as they are from now on."""

@@ -26,6 +26,11 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     machine: Machine | None = None
     version: Literal[1, 2, 3] = 3
 
+    @property
+    def takes_vhost_user(self) -> bool:
+        """It has a machine that opens no disk itself; see there."""
+        return self.machine is not None and self.machine.takes_vhost_user
+
 
 class _Versioned(msgspec.Struct):
     """Any record, as far as every version agrees."""

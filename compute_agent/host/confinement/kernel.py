@@ -27,7 +27,7 @@ _CLONE_PARENT = 0x00008000
 _SYS_CLONE, _SYS_PIVOT_ROOT, _SYS_SECCOMP = 56, 155, 317
 """Of x86-64."""
 _MNT_DETACH = 2
-_PR_SET_NAME = 15
+_PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 15, 38
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -63,6 +63,11 @@ def prctl(operation: int, *arguments: int) -> None:
     """As prctl(2)."""
     padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:4]]
     _check(_libc.prctl(operation, *padded), f"prctl {operation}")
+
+
+def renounce_new_privileges() -> None:
+    """For this process and all that it becomes: no program gives it more than it has."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def name_process(name: str) -> None:

@@ -7,10 +7,9 @@ import errno
 import os
 import resource
 
-from compute_agent.host.confinement.kernel import capset, prctl
+from compute_agent.host.confinement.kernel import capset, prctl, renounce_new_privileges
 
 _PR_CAPBSET_DROP = 24
-_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
@@ -25,7 +24,7 @@ def drop_privileges(uid: int) -> None:
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    renounce_new_privileges()
 
 
 def _empty_bounding_set() -> None:

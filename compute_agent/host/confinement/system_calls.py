@@ -10,7 +10,7 @@ import ctypes
 import struct
 from collections.abc import Mapping
 
-from compute_agent.host.confinement.kernel import filter_all_threads, prctl
+from compute_agent.host.confinement.kernel import filter_all_threads, prctl, renounce_new_privileges
 
 REFUSED = {
     "socket": 41,
@@ -113,7 +113,7 @@ RUNNING = {
 """All that a process needs that has opened what it works with and started its threads, likewise."""
 REFUSED_TO_SERVERS = {name: number for name, number in REFUSED.items() if name != "socket"}
 
-_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _PR_SET_NO_NEW_PRIVS = 22, 2, 38
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _KILL, _EPERM = 0x7FFF0000, 0x80000000, 0x00050001
 _NUMBER, _ARCHITECTURE = 0, 4
@@ -131,7 +131,7 @@ def refuse_system_calls(refused: Mapping[str, int]) -> None:
 
 def allow_only(allowed: Mapping[str, int]) -> None:
     """For all threads of this process, for good; what it was refused before stays so. Others get EPERM."""
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    renounce_new_privileges()
     header, _program = _header(allowing(allowed))
     filter_all_threads(ctypes.addressof(header))
 

@@ -8,6 +8,8 @@ NR_VCPUS = 9
 """Answers how many vCPUs a guest should have at most."""
 NR_MEMSLOTS = 10
 """How many pieces of memory a guest can have."""
+TSC_DEADLINE_TIMER = 72
+"""Answers whether a local APIC's timer can be set to a value of the time stamp counter."""
 MAX_VCPUS = 66
 """How many vCPUs a guest can have."""
 
@@ -42,7 +44,7 @@ EXTENSIONS = (
     Extension("irqfd", 32, _INTERRUPTS, "vhost and VFIO cannot interrupt the guest by themselves"),
     Extension("ioeventfd", 36, _INTERRUPTS, "the guest cannot wake vhost without going through its process"),
     Extension("immediate_exit", 136, _INTERRUPTS, "a vCPU cannot be stopped without a race"),
-    Extension("tsc_deadline_timer", 72, _TIME, "guests set their timer in a slower way"),
+    Extension("tsc_deadline_timer", TSC_DEADLINE_TIMER, _TIME, "guests set their timer in a slower way"),
     Extension("adjust_clock", 39, _TIME, "the clock of a paused, saved or migrated guest jumps"),
     Extension("kvmclock_ctrl", 76, _TIME, "a guest that was paused reports soft lock-ups"),
     Extension("tsc_control", 60, _TIME, "the guest's TSC runs at the host's rate, which differs after a migration"),

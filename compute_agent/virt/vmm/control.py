@@ -132,10 +132,8 @@ def _add(machine: Machine, add: Add, files: Files) -> None:
     else:
         with ExitStack() as unused:
             taps, vhosts = (_take_all(unused, files, names) for names in (add.fds, add.vhostfds))
-            machine.add_nic(
-                NicPlan(name=add.id, slot=add.addr, taps=taps, vhosts=vhosts, mac_address=add.mac, mtu=add.mtu)
-            )
             unused.pop_all()
+        machine.add_nic(NicPlan(name=add.id, slot=add.addr, taps=taps, vhosts=vhosts, mac_address=add.mac, mtu=add.mtu))
     machine.slots.announce(add.id)
 
 

@@ -19,7 +19,6 @@ LOG = logging.getLogger(__name__)
 
 Tell = Callable[[str, Mapping[str, object]], None]
 """An event's name and data, for whoever listens at the monitor."""
-_GUEST = {"guest": True}
 
 
 class Hardware(Protocol):
@@ -130,7 +129,7 @@ class Life:
 
     def _power_off(self) -> None:
         self.state = self._stop(RunState.SHUTDOWN)
-        self._tell("SHUTDOWN", _GUEST | {"reason": "guest-shutdown"})
+        self._tell("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
         self._tell("STOP", {})
 
     def _fail(self, reason: str) -> None:

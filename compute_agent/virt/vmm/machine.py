@@ -1,10 +1,11 @@
-"""A machine: memory, processors, a board and what is in its slots, as its plan says. It is made stopped."""
+"""A machine: memory, processors, a chipset and what is in its slots, as its plan says. It is made stopped."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from compute_agent.errors import MonitorError
 from compute_agent.virt.kvm.device import Device
@@ -108,9 +109,14 @@ class Machine:
         self._tell("POWERDOWN", {})
 
     def add_nic(self, nic: NicPlan) -> None:
-        """A network device, which owns the descriptors. Raises as `ServedDisks.add`."""
-        mac = bytes.fromhex(nic.mac_address.replace(":", ""))
-        self.slots.add(nic.name, nic.slot, VhostNet(nic.taps, nic.vhosts, mac, nic.mtu, self.ram))
+        """A network device, which owns the descriptors; closed if this raises. Raises as `ServedDisks.add`."""
+        with ExitStack() as nobodys:
+            for fd in (*nic.taps, *nic.vhosts):
+                nobodys.callback(os.close, fd)
+            mac = bytes.fromhex(nic.mac_address.replace(":", ""))
+            device = VhostNet(nic.taps, nic.vhosts, mac, nic.mtu, self.ram)
+            nobodys.pop_all()
+        self.slots.add(nic.name, nic.slot, device)
 
     def save(self, fd: int) -> None:
         """Begin to write the stopped machine to a file, which it owns; `saver` tells how far it is.

@@ -12,15 +12,13 @@ import msgspec
 from compute_agent.virt.kvm.board import Board
 from compute_agent.virt.kvm.device import Device
 from compute_agent.virt.kvm.exits import ExitReason
+from compute_agent.virt.kvm.extensions import TSC_DEADLINE_TIMER
 from compute_agent.virt.kvm.handle import CData
 from compute_agent.virt.kvm.interrupts import Chip
 from compute_agent.virt.kvm.vcpu import Vcpu
 from compute_agent.virt.kvm.vcpu_state import Part
 from compute_agent.virt.kvm.vm import Vm
 from compute_agent.virt.vmm.cpuid import ProcessorIdentity
-
-_DEADLINE_TIMER = 72
-"""The extension KVM_CAP_TSC_DEADLINE_TIMER."""
 
 
 class ProcessorState(msgspec.Struct, frozen=True):
@@ -46,7 +44,7 @@ class ProcessorSet:
         self._vm = vm
         self._msrs = device.msr_indices()
         self.vcpus: Sequence[Vcpu] = [vm.create_vcpu(number, board) for number in range(count)]
-        has_deadline_timer = bool(device.check_extension(_DEADLINE_TIMER))
+        has_deadline_timer = bool(device.check_extension(TSC_DEADLINE_TIMER))
         table = device.supported_cpuid()
         for number, vcpu in enumerate(self.vcpus):
             ProcessorIdentity(number, count, has_deadline_timer=has_deadline_timer).apply(table)

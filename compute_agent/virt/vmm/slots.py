@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import TypeVar
 
 from compute_agent.errors import DeviceError, MonitorError
@@ -32,13 +33,15 @@ class Slots:
         :raises MonitorError: the name is in use.
         :raises InsufficientResources: the slot is, or no interrupt is left.
         """
-        with self._chipset.lock:
+        with self._chipset.lock, ExitStack() as in_vain:
+            in_vain.callback(device.close)
             if name in self._names:
-                device.close()
                 raise MonitorError(f"Duplicate device ID '{name}'")
             function = VirtioPci(device, self._ram, self._interrupts, self._notifiers)
+            in_vain.callback(function.close)
             self._names[name] = self._chipset.bus.add(function, slot)
             self._functions[name] = function
+            in_vain.pop_all()
 
     def announce(self, name: str) -> None:
         """Let a guest that runs find what was added."""
@@ -108,9 +111,3 @@ class Slots:
             raise DeviceError(f"the machine that was saved had the devices {', '.join(sorted(states))}")
         for name, state in states.items():
             self._functions[name].restore(state)
-
-    def close(self) -> None:
-        """All of them, for good."""
-        with self._chipset.lock:
-            for function in self._functions.values():
-                function.close()
