@@ -5,15 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import struct
 from contextlib import ExitStack
 from pathlib import Path
 
-from compute_agent.errors import StorageError
+from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.confinement.room import SOCKET_DIRECTORY
 from compute_agent.host.processes import Process
 
 _TIMEOUT = 5.0
 """Seconds; it is accepted as soon as the server has nothing else to do."""
+_GREETING, _GREETING_SIZE = b"NBDMAGIC", 18
+_OPTION, _ABORT = b"IHAVEOPT", 2
+_GOODBYE = struct.pack(">I8sII", 1, _OPTION, _ABORT, 0)
+"""A client of the fixed newstyle, who wants to leave."""
 _OUT_OF_THE_WAY = 768
 """Below the customary limit of 1024.
 
@@ -34,6 +39,33 @@ def connect_to_nbd(path: Path) -> int:
             return fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
         except OSError as error:
             raise StorageError(f"block server: no number above {_OUT_OF_THE_WAY} is free: {error}") from error
+
+
+def await_nbd(path: Path, seconds: float) -> None:
+    """Wait until a server that has only just been started serves NBD: its main loop runs then.
+
+    Only after that may its monitor be connected to. QEMU 7.2 gives a monitor a thread of its own; where a client is
+    there before, that thread and the main one may both set the connection up, and nothing that is said on it, or on any
+    later one, is ever read.
+
+    Source: the NBD protocol (doc/proto.md), newstyle negotiation.
+
+    :raises StorageError: it has ended.
+    :raises DeadlineExceeded: it does not serve yet.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        _connect(connection, path)
+        connection.settimeout(seconds)
+        try:
+            greeting = connection.recv(_GREETING_SIZE)
+            connection.sendall(_GOODBYE)
+            connection.recv(_GREETING_SIZE)
+        except TimeoutError:
+            raise DeadlineExceeded(f"block server: it does not serve within {seconds:g} s") from None
+        except OSError as error:
+            raise StorageError(f"block server: it has ended: {error}") from error
+    if not greeting.startswith(_GREETING):
+        raise StorageError("block server: it has ended")
 
 
 def connect_to_vhost_user(process: Process, export: str) -> int:

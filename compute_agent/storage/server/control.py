@@ -34,10 +34,6 @@ class Control:
         """
         return self._execute(command, arguments, self._settings.command_timeout, fd)
 
-    def await_start(self) -> None:
-        """Its first answer may take as long as `start_timeout`. Raises as `execute`."""
-        self._execute(_HARMLESS, None, self._settings.start_timeout)
-
     def open_node(self, node: Mapping[str, Any]) -> None:
         """Open a block node, which may take as long as `open_timeout`. Raises as `execute`."""
         self._execute("blockdev-add", node, self._settings.open_timeout, None)

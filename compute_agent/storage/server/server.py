@@ -11,7 +11,7 @@ from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
 from compute_agent.instance.devices import NbdSource, VhostUserSource
 from compute_agent.storage.server.admission import Admissions
-from compute_agent.storage.server.connections import connect_to_nbd, connect_to_vhost_user
+from compute_agent.storage.server.connections import await_nbd, connect_to_nbd, connect_to_vhost_user
 from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.exports import Export, RbdExport
 from compute_agent.storage.server.graph import export_arguments, limiting_node
@@ -48,8 +48,8 @@ class BlockServer:
         self._lock = threading.RLock()
 
     def await_start(self) -> None:
-        """It has only just been started: wait until it answers."""
-        self._control.await_start()
+        """It has only just been started: wait until its monitor can be asked. Nobody may have asked before."""
+        await_nbd(self._paths.nbd_socket, self._settings.start_timeout)
 
     def disks(self) -> set[str]:
         """The names of those that it serves."""

@@ -21,7 +21,7 @@ class BlockServerSettings:
     cgroup_dir: Path = Path("/sys/fs/cgroup/compute-agent-servers")
     """Holds the control groups, one an instance; where the host has no cgroup v2 there, servers have no limits."""
     start_timeout: float = 60.0
-    """For its first answer."""
+    """To begin to serve."""
     open_timeout: float = 30.0
     """To open a disk, with all that it stands on."""
     command_timeout: float = 10.0
