@@ -26,7 +26,7 @@ from compute_agent.errors import ComputeAgentError, DiskInUse
 from compute_agent.host.resources import cpu_count, memory_mb
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationState, OperationView
 from compute_agent.network.contract import PortDriver
 from compute_agent.storage.contract import DiskDriver, OnCutOff
 from compute_agent.virt.contract import Hypervisor, OnDiskFailure, OnGuestExit
@@ -182,6 +182,10 @@ class Manager:
     def prune_images(self) -> list[CachedImage]:
         """Remove what nobody uses; what is gone."""
         return self._node.storage.prune_images()
+
+    def reconcile(self, dry_run: bool) -> list[Leftover]:
+        """Look for what nobody wants, and remove what was found twice; a dry run only tells."""
+        return self._reconciler.look(dry_run=dry_run)
 
     def get_snapshot(self, image_id: str) -> Snapshot:
         """:raises CopyNotFound: there is none."""

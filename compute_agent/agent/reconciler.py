@@ -7,23 +7,17 @@ operation half way.
 from __future__ import annotations
 
 import logging
-from threading import Event, Thread
-from typing import NamedTuple
+from threading import Event, Lock, Thread
+
+import msgspec
 
 from compute_agent.agent.node import Node
 from compute_agent.errors import ComputeAgentError
 from compute_agent.instance.state import VmState
+from compute_agent.instance.view import Leftover
+from compute_agent.network.contract import PluggedPort
 
 LOG = logging.getLogger(__name__)
-
-
-class Leftover(NamedTuple):
-    """Something of an instance that this node does not have."""
-
-    kind: str
-    """``guest``, ``disk`` or ``port``."""
-    instance_uuid: str
-    port_id: str | None = None
 
 
 class Reconciler:
@@ -34,6 +28,7 @@ class Reconciler:
         self._node = node
         self._interval = interval
         self._seen: set[Leftover] = set()
+        self._looking = Lock()
         self._closed = Event()
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
         self._thread.start()
@@ -55,13 +50,20 @@ class Reconciler:
                 LOG.exception("This look at the node was cut short, and nobody foresaw why")
             self._closed.wait(self._interval)
 
-    def look(self) -> None:
-        """Compare once; remove what was unwanted the last time as well."""
-        unwanted = self._leftovers()
-        for leftover in unwanted & self._seen:
-            LOG.warning("Removing a leftover: %s of instance %s", leftover.kind, leftover.instance_uuid)
-            self._remove(leftover)
-        self._seen = unwanted
+    def look(self, *, dry_run: bool = False) -> list[Leftover]:
+        """Compare once; remove what was unwanted the last time as well. What was found.
+
+        A dry run changes nothing, and the next look does not know of it.
+        """
+        with self._looking:
+            unwanted = self._leftovers()
+            due = unwanted & self._seen
+            if not dry_run:
+                for leftover in due:
+                    LOG.warning("Removing a leftover: %s of instance %s", leftover.kind, leftover.instance_uuid)
+                    self._remove(leftover)
+                self._seen = unwanted
+            return [msgspec.structs.replace(one, due=one in due) for one in sorted(unwanted, key=_order)]
 
     def _leftovers(self) -> set[Leftover]:
         guests, disks = self._node.hypervisor.inspect(), self._node.storage.inspect()
@@ -69,9 +71,9 @@ class Reconciler:
         wanted = self._node.journal.instance_uuids()  # read last: what was begun meanwhile is wanted
         connected = self._connected()
         return {
-            *(Leftover("guest", uuid) for uuid in guests - wanted),
-            *(Leftover("disk", uuid) for uuid in disks - wanted),
-            *(Leftover("port", one.instance_uuid, one.port_id) for one in ports if one.instance_uuid not in connected),
+            *(Leftover(kind="guest", instance_uuid=uuid) for uuid in guests - wanted),
+            *(Leftover(kind="disk", instance_uuid=uuid) for uuid in disks - wanted),
+            *(_unwanted(port) for port in ports if port.instance_uuid not in connected),
         }
 
     def _connected(self) -> set[str]:
@@ -92,3 +94,11 @@ class Reconciler:
             if guest is not None:
                 guest.kill()
             self._node.hypervisor.forget(leftover.instance_uuid)
+
+
+def _unwanted(port: PluggedPort) -> Leftover:
+    return Leftover(kind="port", instance_uuid=port.instance_uuid, port_id=port.port_id)
+
+
+def _order(leftover: Leftover) -> tuple[str, str]:
+    return leftover.instance_uuid, leftover.kind

@@ -6,6 +6,7 @@ Times are seconds since the epoch.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -98,6 +99,16 @@ class CachedImage(Struct, frozen=True, kw_only=True):
     used_at: float
     used_by: int
     """How many disks stand on it."""
+
+
+class Leftover(Struct, frozen=True, kw_only=True):
+    """Something that carries this host's mark, of an instance that this host does not have or that is stopped."""
+
+    kind: Literal["guest", "disk", "port"]
+    instance_uuid: str
+    port_id: str | None = None
+    due: bool = False
+    """The look before this one found it, too: this one removes it."""
 
 
 class Notification(Struct, frozen=True, kw_only=True):

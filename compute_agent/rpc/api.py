@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from compute_agent.agent.request import Request
 from compute_agent.instance.copies import Backup, Snapshot
-from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationView
 
 
 class Api(Protocol):
@@ -41,3 +41,5 @@ class Api(Protocol):
     def list_images(self) -> list[CachedImage]: ...
 
     def prune_images(self) -> list[CachedImage]: ...
+
+    def reconcile(self, dry_run: bool) -> list[Leftover]: ...

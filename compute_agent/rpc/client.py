@@ -21,11 +21,11 @@ from typing import Any, Literal
 from compute_agent.errors import DeadlineExceeded
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
-from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationState, OperationView
 from compute_agent.rpc.copy_verbs import CopyVerbs
 from compute_agent.rpc.disk_verbs import DiskVerbs
 
-prepare(CachedImage, InstanceView, OperationView)
+prepare(CachedImage, InstanceView, Leftover, OperationView)
 
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 1.0
@@ -118,6 +118,10 @@ class ComputeClient(DiskVerbs, CopyVerbs):
     def prune_images(self) -> list[CachedImage]:
         """Remove the images from the cache that nobody uses; what is gone."""
         return self._ask(list[CachedImage], "prune_images")
+
+    def reconcile(self, *, dry_run: bool = False) -> list[Leftover]:
+        """What is on the host and should not be; what is ``due`` is removed, unless this is a dry run."""
+        return self._ask(list[Leftover], "reconcile", dry_run=dry_run)
 
     def get_operation(self, request_id: str) -> OperationView:
         """One operation."""

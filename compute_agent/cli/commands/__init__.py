@@ -22,6 +22,7 @@ from compute_agent.cli.commands.instances import Diagnostics, List, Show
 from compute_agent.cli.commands.layers import VolumeSnapshotCreate, VolumeSnapshotDelete, VolumeSnapshotRevert
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
 from compute_agent.cli.commands.operations import OperationList, OperationShow
+from compute_agent.cli.commands.reconcile import Reconcile
 from compute_agent.cli.commands.volumes import VolumeAttach, VolumeDetach, VolumeExtend, VolumeLimit
 
 COMMANDS: dict[str, dict[str, type[Command]]] = {
@@ -69,6 +70,7 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "operation list": OperationList,
         "operation show": OperationShow,
         "doctor": Doctor,
+        "reconcile": Reconcile,
     },
     "This tool": {"help": Help, "complete": Complete},
 }

@@ -22,6 +22,15 @@ class PruneImages(Message, frozen=True):
     """Remove from the image cache of this host what nobody uses; it is fetched again when it is needed."""
 
 
+class Reconcile(Message, frozen=True):
+    """Compare what is on this host with what should be, and remove what was not wanted the last time either.
+
+    The agent does so by itself, at its start and then now and then. A dry run only tells.
+    """
+
+    dry_run: bool = False
+
+
 class GetOperation(Message, frozen=True):
     """One operation, by its request id."""
 
@@ -39,6 +48,7 @@ MESSAGES: tuple[type[Message], ...] = (
     GetHost,
     ListImages,
     PruneImages,
+    Reconcile,
     GetOperation,
     ListOperations,
 )

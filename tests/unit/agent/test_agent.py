@@ -152,9 +152,13 @@ def test_only_what_was_unwanted_twice_is_removed(world: World, agent: Agent) -> 
     agent.journal.remove_instance(UUID)
     reconciler = Reconciler(agent.node, interval=3600)
     reconciler.close(5)
-    reconciler.look()
-    reconciler.look()
+    for dry_run in (False, True, False):
+        was_left = world.left_of(UUID)
+        found = reconciler.look(dry_run=dry_run)
+        assert [one.kind for one in found] == sorted(was_left)
+    assert all(one.due for one in found)
     assert world.left_of(UUID) == []
+    assert reconciler.look() == []
 
 
 def test_a_port_of_a_stopped_instance_is_a_leftover_and_one_of_a_running_is_not(world: World, agent: Agent) -> None:

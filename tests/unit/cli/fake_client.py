@@ -18,6 +18,7 @@ from compute_agent.instance.view import (
     CachedImage,
     Fault,
     InstanceView,
+    Leftover,
     OperationState,
     OperationView,
     StepState,
@@ -230,6 +231,10 @@ class FakeClient:
     def prune_images(self) -> list[CachedImage]:
         self.requests.append(("prune_images", {}))
         return self.list_images()
+
+    def reconcile(self, *, dry_run: bool) -> list[Leftover]:
+        self.requests.append(("reconcile", {"dry_run": dry_run}))
+        return [Leftover(kind="disk", instance_uuid=BACKUP.instance_uuid, due=True)]
 
     def _answer(self) -> None:
         if self.raises is not None:

@@ -130,6 +130,13 @@ def test_what_was_pruned(shell: Shell) -> None:
     assert (image["size"], shell.client.requests) == (2**30, [("prune_images", {})])
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_what_is_left_over(shell: Shell, options: list[str]) -> None:
+    (found,) = shell("reconcile", *options, "-f", "json").json
+    assert (found["kind"], found["port_id"], found["due"]) == ("disk", None, True)
+    assert shell.client.requests == [("reconcile", {"dry_run": bool(options)})]
+
+
 def test_what_kvm_is_on_a_host(shell: Shell) -> None:
     host = shell("host", "show", "-f", "json").json
     assert host["kvm"] == {"problem": None, "nested_paging": "NPT"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from compute_agent.agent.request import Request
 from compute_agent.errors import InstanceNotFound
-from compute_agent.instance.view import Accepted, CachedImage, InstanceView, OperationState, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationState, OperationView
 
 
 class RememberingAgent:
@@ -62,6 +62,9 @@ class RememberingAgent:
 
     def prune_images(self) -> list[CachedImage]:
         return self.list_images()
+
+    def reconcile(self, dry_run: bool) -> list[Leftover]:
+        return [Leftover(kind="disk", instance_uuid="6fb1a000-0000-4000-8000-000000000001", due=not dry_run)]
 
     def get_host(self) -> dict[str, Any]:
         return {"host": "node1"}

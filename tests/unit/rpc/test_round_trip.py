@@ -65,6 +65,7 @@ def test_every_question(client: ComputeClient) -> None:
     assert client.list_instances() == []
     assert client.get_host() == {"host": "node1"}
     assert client.list_images()[0].used_at == client.prune_images()[0].used_at == 1.5
+    assert [client.reconcile(dry_run=dry)[0].due for dry in (True, False)] == [False, True]
     assert client.get_serial_console(UUID) == {"type": "unix"}
     assert client.get_console_output(UUID, 5) == "xxxxx"
     assert client.get_operation(UUID).accepted_at == 1.5
