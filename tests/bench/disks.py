@@ -26,10 +26,10 @@ from tests.functional.shell import run_inside
 GIB = 1024**3
 ROUNDS = 10
 ROUNDS_INSIDE = 5
-_AREA_MB = 130
+AREA_MB = 130
 """What is written first: every 4 KiB block that the shell's $RANDOM (15 bits) can name, and a burst more."""
 _BURST = "for n in $(seq {bursts}); do dd bs=4k count=32 {what} 2>/dev/null; done"
-_LOADS = {
+LOADS = {
     "random 4k reads": _BURST.format(bursts=40, what="if=/dev/{disk} of=/dev/null iflag=direct skip=$RANDOM"),
     "random 4k writes": _BURST.format(bursts=20, what="if=/dev/zero of=/dev/{disk} oflag=direct seek=$RANDOM"),
     "sequential reads": "dd if=/dev/{disk} of=/dev/null bs=1M count=128 iflag=direct",
@@ -101,14 +101,14 @@ def _pairs(ours: Callable[[], None], theirs: Callable[[], None]) -> list[tuple[f
 def _inside(ours: Run, hand: DiskGuestByHand) -> Iterator[Comparison]:
     for disk, where, other in (("vda", "a qcow2 disk", "QEMU by hand"), ("vdb", "a disk in Ceph", "librbd in QEMU")):
         for run_there in (ours, hand.shell):
-            run_there(f"dd if=/dev/zero of=/dev/{disk} bs=1M count={_AREA_MB} oflag=direct")
-        for name, load in _LOADS.items():
+            run_there(f"dd if=/dev/zero of=/dev/{disk} bs=1M count={AREA_MB} oflag=direct")
+        for name, load in LOADS.items():
             command = load.replace("{disk}", disk)
-            pairs = [(_took(ours, command), _took(hand.shell, command)) for _ in range(ROUNDS_INSIDE)]
+            pairs = [(took(ours, command), took(hand.shell, command)) for _ in range(ROUNDS_INSIDE)]
             yield compared(f"{name}, {where}", pairs, 1.0, other)
 
 
-def _took(run_there: Run, command: str) -> float:
+def took(run_there: Run, command: str) -> float:
     """Seconds by the guest's own clock, in steps of 10 ms."""
     now = "$(cut -d ' ' -f 1 /proc/uptime)"
     said = run_there(f"began={now}; {command}; echo took $began {now}")
