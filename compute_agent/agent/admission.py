@@ -5,14 +5,21 @@ from __future__ import annotations
 from compute_agent.agent.execution import check_state
 from compute_agent.agent.node import Node
 from compute_agent.agent.operations import operation_of
+from compute_agent.agent.operations.interfaces import check_interface, ordered_port, refuse_ports_in_use
 from compute_agent.agent.operations.volumes import check_disk, ordered_device
 from compute_agent.agent.request import Request
-from compute_agent.errors import InstanceExists, InsufficientResources, InvalidMessage, RequestMismatch
+from compute_agent.errors import (
+    ComputeAgentError,
+    InstanceExists,
+    InsufficientResources,
+    InvalidMessage,
+    RequestMismatch,
+)
 from compute_agent.host.resources import cpu_count, memory_mb
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.extra_specs import read_extra_specs
-from compute_agent.instance.model import Flavor, Instance
+from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.record import InstanceRecord
 
 
@@ -23,8 +30,12 @@ def admit(node: Node, request: Request) -> bool:
     """
     if _known(node, request):
         return False
-    if request.instance is not None:
-        _check_order(node, request.instance)
+    try:
+        _check_early(node, request)
+    except ComputeAgentError:
+        if _known(node, request):  # twice at once: the other has got what this one would need
+            return False
+        raise
     with node.journal.transaction():
         if _known(node, request):  # twice at once
             return False
@@ -43,12 +54,23 @@ def _known(node: Node, request: Request) -> bool:
     return row is not None
 
 
-def _check_order(node: Node, instance: Instance) -> None:
+def _check_early(node: Node, request: Request) -> None:
     """What can be known to be impossible now is refused now, not after a download."""
+    if request.instance is not None:
+        _check_order(node, request.instance)
+    elif request.operation == "attach_interface" and not node.journal.unfinished(request.instance_uuid):
+        node.network.check({"port": ordered_port(request.arguments)})
+
+
+def _check_order(node: Node, instance: Instance) -> None:
     _check_flavor(instance.flavor, node.settings.cpu_allocation_ratio)
     node.storage.check(instance)
-    node.network.check(instance.ports)
+    node.network.check(_by_field(instance))
     node.hypervisor.check(instance)
+
+
+def _by_field(instance: Instance) -> dict[str, Port]:
+    return {f"instance.ports[{index}]": port for index, port in enumerate(instance.ports)}
 
 
 def _check_flavor(flavor: Flavor, vcpus_a_cpu: float) -> None:
@@ -67,6 +89,7 @@ def _check_flavor(flavor: Flavor, vcpus_a_cpu: float) -> None:
 def _add_instance(node: Node, instance: Instance) -> None:
     if instance.uuid in node.journal.instance_uuids():
         raise InstanceExists(instance.uuid)
+    refuse_ports_in_use(node, _by_field(instance))
     node.journal.add_instance(InstanceRecord(instance=with_named_devices(instance)))
 
 
@@ -78,6 +101,7 @@ def _check_instance(node: Node, request: Request) -> None:
     if not node.journal.unfinished(request.instance_uuid):
         check_state(operation_of(request, row.vm_state), row.record, row.vm_state)
         check_disk(request, row.record.instance)
+        check_interface(node, request, row.record)
 
 
 def _check_volume(node: Node, device: BlockDevice) -> None:

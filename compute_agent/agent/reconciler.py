@@ -15,7 +15,6 @@ from compute_agent.agent.node import Node
 from compute_agent.errors import ComputeAgentError
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import Leftover
-from compute_agent.network.contract import PluggedPort
 
 LOG = logging.getLogger(__name__)
 
@@ -69,20 +68,29 @@ class Reconciler:
         guests, disks = self._node.hypervisor.inspect(), self._node.storage.inspect()
         ports = self._node.network.inspect()
         wanted = self._node.journal.instance_uuids()  # read last: what was begun meanwhile is wanted
-        connected = self._connected()
+        plugged, busy = self._plugged(), self._busy()
         return {
             *(Leftover(kind="guest", instance_uuid=uuid) for uuid in guests - wanted),
             *(Leftover(kind="disk", instance_uuid=uuid) for uuid in disks - wanted),
-            *(_unwanted(port) for port in ports if port.instance_uuid not in connected),
+            *(
+                Leftover(kind="port", instance_uuid=one.instance_uuid, port_id=one.port_id)
+                for one in ports
+                if one.instance_uuid not in busy and (one.instance_uuid, one.port_id) not in plugged
+            ),
         }
 
-    def _connected(self) -> set[str]:
-        """Instances that may have ports now: those that run, and those that something is being done to."""
-        journal = self._node.journal
-        running = {
-            row.record.instance.uuid for row in journal.instances() if row.vm_state in (VmState.ACTIVE, VmState.PAUSED)
+    def _plugged(self) -> set[tuple[str, str]]:
+        """Ports of instances that run, each with its instance."""
+        return {
+            (row.record.instance.uuid, port.id)
+            for row in self._node.journal.instances()
+            if row.vm_state in (VmState.ACTIVE, VmState.PAUSED)
+            for port in row.record.instance.ports
         }
-        return running | {row.request.instance_uuid for row in journal.unfinished()}
+
+    def _busy(self) -> set[str]:
+        """Instances that something is being done to: they may have any ports."""
+        return {row.request.instance_uuid for row in self._node.journal.unfinished()}
 
     def _remove(self, leftover: Leftover) -> None:
         if leftover.port_id is not None:
@@ -94,10 +102,6 @@ class Reconciler:
             if guest is not None:
                 guest.kill()
             self._node.hypervisor.forget(leftover.instance_uuid)
-
-
-def _unwanted(port: PluggedPort) -> Leftover:
-    return Leftover(kind="port", instance_uuid=port.instance_uuid, port_id=port.port_id)
 
 
 def _order(leftover: Leftover) -> tuple[str, str]:

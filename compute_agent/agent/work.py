@@ -9,9 +9,9 @@ import msgspec
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
 from compute_agent.instance.devices import Nic
-from compute_agent.instance.extra_specs import read_extra_specs
+from compute_agent.instance.extra_specs import queue_pairs
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.network.contract import PortRequest
 from compute_agent.virt.contract import Guest
@@ -73,21 +73,21 @@ class Work:
 
     def plug_ports(self) -> Sequence[Nic]:
         """The instance's NICs, plugged; descriptors are open until `close`."""
-        if not self._nics and self.instance.ports:
-            self._nics = self.node.network.plug(self._port_requests())
+        return self._plug(self.instance.ports)
+
+    def plug_port(self, port: Port) -> Nic:
+        """The same with one of its ports only."""
+        (nic,) = self._plug([port])
+        return nic
+
+    def _plug(self, ports: Sequence[Port]) -> Sequence[Nic]:
+        if not self._nics and ports:
+            self._nics = self.node.network.plug([self._port_request(port) for port in ports])
         return self._nics
 
-    def _port_requests(self) -> list[PortRequest]:
-        queues = self._queues()
-        return [
-            PortRequest(instance_uuid=self.uuid, name=f"net{index}", port=port, queues=queues)
-            for index, port in enumerate(self.instance.ports)
-        ]
-
-    def _queues(self) -> int:
-        """Queue pairs of each NIC. The kernel's tap takes 256, and no flavor has more than 255 vCPUs."""
-        flavor = self.instance.flavor
-        return flavor.vcpus if read_extra_specs(flavor.extra_specs).multiqueue else 1
+    def _port_request(self, port: Port) -> PortRequest:
+        queues = queue_pairs(self.instance.flavor)
+        return PortRequest(instance_uuid=self.uuid, name=str(port.device_name), port=port, queues=queues)
 
     def close(self) -> None:
         """Let go of what was handed over; a guest that was started has its own descriptors."""

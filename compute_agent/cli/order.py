@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from compute_agent.cli.failure import ExitStatus, Failure
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 
 _FORMAT_OF_SUFFIX = {".qcow2": "qcow2", ".raw": "raw"}
 
@@ -56,6 +56,17 @@ def instance_from_file(path: Path, request_id: str) -> Instance:
     if isinstance(content, dict):
         content.setdefault("uuid", _Derived(request_id).uuid("instance"))
     return _checked(content)
+
+
+def port_from_arguments(port: dict[str, object], request_id: str) -> Port:
+    """The port that `compute_agent.cli.arguments.port` has read.
+
+    :raises Failure: it cannot be meant.
+    """
+    try:
+        return msgspec.convert(_Derived(request_id).complete(port, 0), Port)
+    except msgspec.ValidationError as error:
+        raise Failure(f"port: {error}", "computectl help interface attach", ExitStatus.USAGE) from None
 
 
 class _Derived:

@@ -182,6 +182,7 @@ def _describe_disk(disk: BlockDevice) -> dict[str, object]:
 
 def _describe_port(port: Port) -> dict[str, object]:
     return {
+        "device_name": port.device_name,
         "id": port.id,
         "mac_address": port.mac_address,
         "bridge": port.details.bridge_name,

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from compute_agent.errors import InvalidMessage
 from compute_agent.instance.machine import HypervisorName
+from compute_agent.instance.model import Flavor
 
 _QUOTA = "quota:"
 _MULTIQUEUE = "hw:vif_multiqueue_enabled"
@@ -58,6 +59,11 @@ def read_extra_specs(specs: Mapping[str, str]) -> ExtraSpecs:
         multiqueue=_boolean(_MULTIQUEUE, specs.get(_MULTIQUEUE, "false")),
         hypervisor=_hypervisor(specs.get(_HYPERVISOR)),
     )
+
+
+def queue_pairs(flavor: Flavor) -> int:
+    """Of each NIC. The kernel's tap takes 256, and no flavor has more than 255 vCPUs."""
+    return flavor.vcpus if read_extra_specs(flavor.extra_specs).multiqueue else 1
 
 
 def _limit(name: str, value: str) -> int:

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from compute_agent.instance.block_device import BlockDevice, SourceFile
-from compute_agent.instance.wire import END, BridgeName, Hostname, MacAddress, Model, OneLine, Uuid
+from compute_agent.instance.wire import END, BridgeName, Hostname, MacAddress, Model, NicName, OneLine, Uuid
 
-MOST_DISKS = 24
+MOST_DISKS, MOST_PORTS = 24, 16
 """That an instance can have."""
 
 
@@ -53,6 +53,8 @@ class Port(Model, frozen=True):
 
     id: Uuid
     mac_address: MacAddress
+    device_name: NicName | None = None
+    """What the NIC is called; the agent chooses the first name that is free where the order does not."""
     vif_type: Literal["ovs"] = "ovs"
     vnic_type: Literal["normal"] = "normal"
     details: PortDetails = PortDetails()
@@ -76,7 +78,7 @@ class Instance(Model, frozen=True):
     flavor: Flavor
     hostname: Hostname | None = None
     block_devices: Annotated[list[BlockDevice], Meta(max_length=MOST_DISKS)] = []
-    ports: Annotated[list[Port], Meta(max_length=16)] = []
+    ports: Annotated[list[Port], Meta(max_length=MOST_PORTS)] = []
     direct_boot: DirectBoot | None = None
     config_drive: bool = True
     user_data: Annotated[str, Meta(max_length=128 * 1024, description="base64")] | None = None

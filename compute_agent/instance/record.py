@@ -15,8 +15,8 @@ from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
 
-VERSION = 3
-"""1: disks had no layers. 2: every machine was QEMU's."""
+VERSION = 4
+"""1: disks had no layers. 2: every machine was QEMU's. 3: ports had no names."""
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,7 +24,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     instance: Instance
     machine: Machine | None = None
-    version: Literal[1, 2, 3] = 3
+    version: Literal[1, 2, 3, 4] = 4
 
     @property
     def takes_vhost_user(self) -> bool:
@@ -52,8 +52,8 @@ def decode_record(data: bytes) -> InstanceRecord:
     if version > VERSION:
         raise RecordTooNew(f"instance record has version {version}, this agent knows up to {VERSION}")
     record = msgspec.json.decode(data, type=InstanceRecord)
-    # The first agents kept an instance as it was ordered, its disks without names.
-    return msgspec.structs.replace(record, instance=with_named_devices(record.instance), version=3)
+    # Earlier agents kept an instance as it was ordered, its disks or ports without names.
+    return msgspec.structs.replace(record, instance=with_named_devices(record.instance), version=VERSION)
 
 
 prepare(_Versioned, InstanceRecord)

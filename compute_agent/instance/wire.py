@@ -21,6 +21,7 @@ Url = Annotated[str, Meta(pattern="^(file:///|https?://|rbd://)[^\\s]+" + END, m
 Rate = Annotated[int, Meta(ge=0, le=10**15)]
 BurstLength = Annotated[int, Meta(ge=1, le=86400, description="seconds")]
 DeviceName = Annotated[str, Meta(pattern="^disk(0|[1-9][0-9]?)" + END)]
+NicName = Annotated[str, Meta(pattern="^net(0|[1-9][0-9]?)" + END)]
 Backend = Literal["qcow2", "rbd"]
 DiskBus = Literal["virtio", "scsi"]
 CacheMode = Literal["none", "writeback", "writethrough", "directsync", "unsafe"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,10 +38,14 @@ class PluggedPort:
 class PortDriver(Protocol):
     """Makes the tap of a port and puts it on its bridge."""
 
-    def check(self, ports: Sequence[Port]) -> None:
-        """Refuse early what cannot be plugged; changes nothing.
+    def interface_name(self, port_id: str) -> str:
+        """What the host's end of a port is called; pure. Two ports of one host must differ in it."""
 
-        :raises NetworkError: names the bridge that is not there, or says that the switch does not answer.
+    def check(self, ports: Mapping[str, Port]) -> None:
+        """Refuse early what cannot be plugged; changes nothing. `ports` are by the fields that they are ordered in.
+
+        :raises NetworkError: names the field and the bridge that is not there, or the interface that somebody has; or
+            says that the switch does not answer.
         """
 
     def plug(self, requests: Sequence[PortRequest]) -> list[Nic]:

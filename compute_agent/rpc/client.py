@@ -24,6 +24,7 @@ from compute_agent.instance.preparation import prepare
 from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationState, OperationView
 from compute_agent.rpc.copy_verbs import CopyVerbs
 from compute_agent.rpc.disk_verbs import DiskVerbs
+from compute_agent.rpc.interface_verbs import InterfaceVerbs
 
 prepare(CachedImage, InstanceView, Leftover, OperationView)
 
@@ -33,7 +34,7 @@ _PAUSES_A_WAIT = 3
 """A pause is so small a part of what was waited already: the end is heard of that much later at most."""
 
 
-class ComputeClient(DiskVerbs, CopyVerbs):
+class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs):
     """Talks to the agent of one host. May be used by many threads at once."""
 
     # --- changes: answered as soon as they are durable ---------------------------------------------

@@ -44,7 +44,7 @@ there is no broker. `compute_agent.rpc.notifications.listen` receives them.
 
 `event_type` is `compute.instance.<operation>.<start|progress|end|error>`; the operations are `boot`, `start`, `stop`,
 `reboot`, `pause`, `unpause`, `suspend`, `resume`, `terminate`, `snapshot`, `backup`, `restore`, those about volumes
-(named as their verbs), and `guest_exit` when a guest stopped by itself.
+and interfaces (named as their verbs), and `guest_exit` when a guest stopped by itself.
 The payload:
 
 - `request_id`, `instance_uuid`, `operation`, `host`: strings

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from compute_agent.errors import InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.model import FixedIp, Instance, Subnet
+from compute_agent.instance.model import Instance
+from compute_agent.instance.port_checks import check_ports
 
 _MAX_KEY = 255
 """Characters of a metadata key; a YAML parser gives up on keys of more than 1024."""
@@ -22,7 +22,7 @@ def check_instance(instance: Instance) -> None:
     _check_names(instance.block_devices)
     _check_boot(instance)
     _check_guest_data(instance)
-    _check_ports(instance)
+    check_ports(instance.ports)
 
 
 _NEEDED = {"image": ("image",), "blank": ("size_gb",), "volume": ("volume_id", "connection_info")}
@@ -85,48 +85,3 @@ def _check_guest_data(instance: Instance) -> None:
             raise InvalidMessage("instance.metadata", key, f"keys have 1 to {_MAX_KEY} characters")
     if not instance.config_drive and (instance.user_data or instance.ssh_keys or instance.metadata):
         raise InvalidMessage("instance.config_drive", False, "user_data, ssh_keys and metadata need a config drive")
-
-
-def _check_ports(instance: Instance) -> None:
-    seen: set[str] = set()
-    for index, port in enumerate(instance.ports):
-        if port.mac_address in seen:
-            raise InvalidMessage(f"instance.ports[{index}].mac_address", port.mac_address, "is used twice")
-        seen.add(port.mac_address)
-        for number, fixed_ip in enumerate(port.fixed_ips):
-            _check_fixed_ip(f"instance.ports[{index}].fixed_ips[{number}]", fixed_ip)
-
-
-def _check_fixed_ip(field: str, fixed_ip: FixedIp) -> None:
-    network = _network(f"{field}.subnet.cidr", fixed_ip.subnet.cidr)
-    address = _address(f"{field}.ip_address", fixed_ip.ip_address)
-    if address not in network:
-        raise InvalidMessage(f"{field}.ip_address", fixed_ip.ip_address, f"is not in {network}")
-    _check_subnet(f"{field}.subnet", fixed_ip.subnet, network)
-
-
-def _check_subnet(field: str, subnet: Subnet, network: IPv4Network | IPv6Network) -> None:
-    if subnet.gateway_ip is not None:
-        gateway = _address(f"{field}.gateway_ip", subnet.gateway_ip)
-        routed_by_link = gateway.version == 6 and network.version == 6 and gateway.is_link_local
-        if gateway not in network and not routed_by_link:
-            raise InvalidMessage(f"{field}.gateway_ip", subnet.gateway_ip, f"is not in {network}")
-    for index, server in enumerate(subnet.dns_nameservers):
-        _address(f"{field}.dns_nameservers[{index}]", server)
-
-
-def _network(field: str, cidr: str) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(cidr)
-    except ValueError as error:
-        raise InvalidMessage(field, cidr, f"is not a network: {error}") from error
-
-
-def _address(field: str, text: str) -> IPv4Address | IPv6Address:
-    try:
-        address = ip_address(text)
-    except ValueError as error:
-        raise InvalidMessage(field, text, "is not an IP address") from error
-    if "%" in text:
-        raise InvalidMessage(field, text, "must not name a zone")
-    return address

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, Nic
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.copies import DiskCopies
 from compute_agent.virt.layers import DiskLayers
@@ -134,6 +134,23 @@ class Guest(Protocol):
     def reconnect_disk(self, disk: Disk) -> None:
         """Go over to a fresh connection to the same disk; the guest does not notice."""
 
+    def has_nic(self, name: str) -> bool:
+        """It is plugged, and all that belongs to it."""
+
+    def attach_nic(self, nic: Nic, machine: Machine) -> None:
+        """Plug a NIC, which the guest has not, into its place in the machine.
+
+        :raises GuestError, HostError: it cannot be plugged; nothing of it is left in the guest.
+        """
+
+    def detach_nic(self, name: str) -> None:
+        """Ask the guest to let go of a NIC, and its process of what an `attach_nic` that was cut short has left.
+
+        Nothing happens where there is neither. Nobody holds the port's tap any more when this returns.
+
+        :raises DetachRefused: the guest has not let go of it; the NIC is as it was, and this may be repeated.
+        """
+
     def diagnostics(self) -> Mapping[str, object]:
         """Counters for a person: state, uptime, CPU time, disk and NIC counters, balloon; plain JSON values."""
 
@@ -162,8 +179,14 @@ class Hypervisor(Protocol):
         :raises InvalidMessage: it has no place left.
         """
 
-    def remove_disk(self, machine: Machine, name: str) -> Machine:
-        """The machine with the disk's place free again; pure."""
+    def add_nic(self, machine: Machine, port: Port) -> Machine:
+        """The machine with a place for one more NIC; pure.
+
+        :raises InvalidMessage: it has no place left.
+        """
+
+    def remove_device(self, machine: Machine, name: str) -> Machine:
+        """The machine with a disk's or NIC's place free again; pure."""
 
     def limit_disk(self, instance: Instance, disk: Disk) -> None:
         """See that what the flavor allows a running guest's process counts for a disk, too, that it is about to get.

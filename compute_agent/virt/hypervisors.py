@@ -11,7 +11,7 @@ import msgspec
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import HypervisorName, Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.choice import Configured, choose, choose_unasked
 from compute_agent.virt.contract import Guest, Hypervisor, OnDiskFailure, OnGuestExit, StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
@@ -49,8 +49,11 @@ class Hypervisors:
     def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
         return self._all[machine.hypervisor].add_disk(machine, device)
 
-    def remove_disk(self, machine: Machine, name: str) -> Machine:
-        return self._all[machine.hypervisor].remove_disk(machine, name)
+    def add_nic(self, machine: Machine, port: Port) -> Machine:
+        return self._all[machine.hypervisor].add_nic(machine, port)
+
+    def remove_device(self, machine: Machine, name: str) -> Machine:
+        return self._all[machine.hypervisor].remove_device(machine, name)
 
     def limit_disk(self, instance: Instance, disk: Disk) -> None:
         self._whose(instance.uuid).limit_disk(instance, disk)

@@ -21,7 +21,7 @@ def named(block_devices: Sequence[BlockDevice]) -> Iterator[tuple[str, BlockDevi
 def names_beside_disks(instance: Instance) -> list[str]:
     """``config``, ``net0``, …"""
     config = ["config"] if instance.config_drive else []
-    return config + [f"net{index}" for index in range(len(instance.ports))]
+    return config + [port.device_name or f"net{index}" for index, port in enumerate(instance.ports)]
 
 
 def check_boot_order(block_devices: Sequence[BlockDevice]) -> None:
@@ -34,18 +34,20 @@ def check_boot_order(block_devices: Sequence[BlockDevice]) -> None:
             seen.add(device.boot_index)
 
 
-def place(machine: Machine, name: str, slots: range, what: str) -> Machine:
-    """The machine with a device more, in the first of `slots` that is free.
+def place(machine: Machine, name: str, slots: range, what: str, field: str) -> Machine:
+    """The machine with a device more, in the first of `slots` that is free; as it is where it has that device.
 
-    :raises InvalidMessage: none is; says `what` they are.
+    :raises InvalidMessage: none is free: says `what` they are, and names the `field` that the device is ordered by.
     """
+    if name in machine.slots:
+        return machine
     slot = next((slot for slot in slots if slot not in machine.slots.values()), None)
     if slot is None:
-        raise InvalidMessage("block_device", name, f"all {len(slots)} {what} of the instance's machine are taken")
+        raise InvalidMessage(field, name, f"all {len(slots)} {what} of the instance's machine are taken")
     return msgspec.structs.replace(machine, slots={**machine.slots, name: slot})
 
 
-def remove_disk(machine: Machine, name: str) -> Machine:
-    """The machine with the disk's place free again; a controller stays for those that come later."""
+def remove_device(machine: Machine, name: str) -> Machine:
+    """The machine with the device's place free again; a disk's controller stays for those that come later."""
     slots = {device: slot for device, slot in machine.slots.items() if device != name}
     return msgspec.structs.replace(machine, slots=slots)

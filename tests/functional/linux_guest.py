@@ -66,7 +66,7 @@ class LinuxGuest:
     def detach(self, name: str) -> None:
         """Unplug it; its place is free again."""
         self.guest.detach_disk(name)
-        self.machine = self.hypervisor.remove_disk(self.machine, name)
+        self.machine = self.hypervisor.remove_device(self.machine, name)
 
     def run(self, command: str, seconds: float = _ANSWER) -> str:
         """What a command in the guest writes. It must succeed."""

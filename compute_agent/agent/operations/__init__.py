@@ -4,6 +4,7 @@ from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
 from compute_agent.agent.operations.copies import BACKUP, SNAPSHOT
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
+from compute_agent.agent.operations.interfaces import ATTACH_INTERFACE, DETACH_INTERFACE
 from compute_agent.agent.operations.layers import (
     VOLUME_SNAPSHOT_CREATE,
     VOLUME_SNAPSHOT_DELETE,
@@ -26,6 +27,7 @@ _BY_NAME = {
         *(SNAPSHOT, BACKUP, RESTORE),
         *(VOLUME_SNAPSHOT_CREATE, VOLUME_SNAPSHOT_DELETE, VOLUME_SNAPSHOT_REVERT),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
+        *(ATTACH_INTERFACE, DETACH_INTERFACE),
     )
 }
 

@@ -69,7 +69,7 @@ def forget_device(work: Work) -> None:
     """The record does not have the disk any more."""
     device = _find(work)
     if device is not None:
-        machine = work.node.hypervisor.remove_disk(work.machine, str(device.device_name))
+        machine = work.node.hypervisor.remove_device(work.machine, str(device.device_name))
         rest = [other for other in work.instance.block_devices if other != device]
         work.change_instance(_with_devices(work.instance, rest), machine)
 

@@ -19,6 +19,7 @@ from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
 from compute_agent.cli.commands.images import ImageList, ImagePrune
 from compute_agent.cli.commands.instances import Diagnostics, List, Show
+from compute_agent.cli.commands.interfaces import InterfaceAttach, InterfaceDetach
 from compute_agent.cli.commands.layers import VolumeSnapshotCreate, VolumeSnapshotDelete, VolumeSnapshotRevert
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
 from compute_agent.cli.commands.operations import OperationList, OperationShow
@@ -49,6 +50,10 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "volume snapshot create": VolumeSnapshotCreate,
         "volume snapshot delete": VolumeSnapshotDelete,
         "volume snapshot revert": VolumeSnapshotRevert,
+    },
+    "Interfaces": {
+        "interface attach": InterfaceAttach,
+        "interface detach": InterfaceDetach,
     },
     "Images": {
         "image list": ImageList,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, NetworkError
 from compute_agent.instance.devices import Nic
@@ -36,19 +37,27 @@ class OvsPortDriver:
         self._settings = settings
         self._ovsdb = Ovsdb(settings.ovsdb_connection)
 
-    def check(self, ports: Sequence[Port]) -> None:
-        """Refuse early what cannot be plugged; changes nothing.
+    def interface_name(self, port_id: str) -> str:
+        """The tap's."""
+        return tap_name(port_id)
 
-        :raises NetworkError: names the bridge that is not there, or says that the switch does not answer.
+    def check(self, ports: Mapping[str, Port]) -> None:
+        """Refuse early what cannot be plugged; changes nothing. `ports` are by the fields that they are ordered in.
+
+        :raises NetworkError: names the field and the bridge that is not there, or the tap that somebody holds; or says
+            that the switch does not answer.
         """
-        bridges = {port.details.bridge_name for port in ports}
 
         def find(switch: Switch) -> None:
-            for name in sorted(bridges):
-                switch.bridge(name)
+            for field, port in ports.items():
+                with _named(f"{field}.details.bridge_name"):
+                    switch.bridge(port.details.bridge_name)
 
-        if bridges:
+        if ports:
             self._ovsdb.ask(Look(find), self._deadline())
+        for field, port in ports.items():
+            with _named(f"{field}.id"):
+                refuse_taken([tap_name(port.id)])
 
     def plug(self, requests: Sequence[PortRequest]) -> list[Nic]:
         """Plug all the ports of an instance at once; on return the switch forwards for each of them.
@@ -132,3 +141,12 @@ class OvsPortDriver:
 
     def _deadline(self) -> float:
         return time.monotonic() + self._settings.plug_timeout
+
+
+@contextmanager
+def _named(field: str) -> Iterator[None]:
+    """What is wrong is wrong about this field."""
+    try:
+        yield
+    except NetworkError as error:
+        raise NetworkError(field, *error.args) from error

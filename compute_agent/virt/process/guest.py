@@ -20,6 +20,7 @@ from compute_agent.virt.process.console import Console
 from compute_agent.virt.process.disk_failures import DiskFailures
 from compute_agent.virt.process.paths import GuestPaths
 from compute_agent.virt.process.saving import Execute, save_memory
+from compute_agent.virt.process.unplugging import Unplugging, has_device
 from compute_agent.virt.settings import VirtSettings
 
 _POWER_STATES = {
@@ -67,6 +68,7 @@ class ProcessGuest:
         self._paths = GuestPaths.of(common.settings, instance_uuid)
         self._monitor = Monitor(common.loop, self._paths.monitor_socket, process, self._on_event)
         self._execute: Execute = partial(self._monitor.execute, deadline=common.settings.command_timeout)
+        self._unplugging = Unplugging(self._execute, common.settings.detach_timeout)
         self._off = threading.Event()
         self._cleared_away = threading.Event()
         self._may_end = True
@@ -116,6 +118,9 @@ class ProcessGuest:
         if not self._cleared_away.wait(self._settings.kill_timeout):
             raise DeadlineExceeded(f"{self.process} has not died of SIGKILL")
 
+    def has_nic(self, name: str) -> bool:
+        return has_device(self._execute, name)
+
     def wait_until_made(self) -> None:
         """Wait until the process has made the machine and opened all it needs; the vCPUs do not run yet.
 
@@ -139,6 +144,7 @@ class ProcessGuest:
 
     def ended(self) -> None:
         """The process is gone and the hypervisor has cleared away what belonged to it."""
+        self._unplugging.ended()
         is_news = not (self._may_end or self._off.is_set())
         self._off.set()
         self._monitor.close()
@@ -156,6 +162,7 @@ class ProcessGuest:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         self._failures.heard(event)
+        self._unplugging.heard(event)
         if event["event"] == "SHUTDOWN" and event["data"]["guest"]:
             self._powered_off(event["data"]["reason"])
 

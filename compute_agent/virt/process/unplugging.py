@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from compute_agent.errors import DetachRefused, GuestGone, MonitorError
@@ -16,13 +16,25 @@ _NO_DEVICE = " not found"
 _DELETED, _REFUSED, _ENDED = "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "the process has ended"
 
 
+_DEVICES = "/machine/peripheral"
+
+
+def device_path(name: str) -> str:
+    """Where the monitor has a device's properties."""
+    return f"{_DEVICES}/{name}"
+
+
+def has_device(execute: Execute, name: str) -> bool:
+    """The guest has a device of that name."""
+    return any(child["name"] == name for child in execute("qom-list", {"path": _DEVICES}))
+
+
 class Unplugging:
     """Of one running guest's devices, over its monitor. May be repeated after a crash."""
 
-    def __init__(self, execute: Execute, has: Callable[[str], bool], seconds: float) -> None:
-        """`has` tells whether the guest has a device; it gets `seconds` to let go of one."""
+    def __init__(self, execute: Execute, seconds: float) -> None:
+        """The guest gets `seconds` to let go of a device."""
         self._execute = execute
-        self._has = has
         self._seconds = seconds
         self._awaited: dict[str, queue.SimpleQueue[str]] = {}
         """By device: what happens to it."""
@@ -71,7 +83,7 @@ class Unplugging:
             what = happens.get(timeout=self._seconds)
         except queue.Empty:
             # The event is lost where the connection was lost meanwhile.
-            if self._has(name):
+            if has_device(self._execute, name):
                 text = f"{name}: the guest has not let go of it within {self._seconds:g} s"
                 raise DetachRefused(text) from None
             return

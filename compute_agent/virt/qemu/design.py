@@ -8,7 +8,7 @@ from typing import Literal
 from compute_agent.errors import InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import ROOT_PORTS, Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.placement import check_boot_order, named, names_beside_disks, place
 from compute_agent.virt.qemu.disks import SCSI_CONTROLLER
 
@@ -43,9 +43,16 @@ def add_disk(machine: Machine, device: BlockDevice) -> Machine:
     :raises InvalidMessage: every root port is taken.
     """
     (name,) = _disk_names([device])
-    if name in machine.slots:
-        return machine
-    return place(machine, name, range(machine.root_ports), "PCIe root ports")
+    return _place(machine, name, "block_device")
+
+
+def add_nic(machine: Machine, port: Port) -> Machine:
+    """The same for a port, which has a name; raises alike."""
+    return _place(machine, str(port.device_name), "port")
+
+
+def _place(machine: Machine, name: str, field: str) -> Machine:
+    return place(machine, name, range(machine.root_ports), "PCIe root ports", field)
 
 
 def _device_names(instance: Instance) -> list[str]:

@@ -5,7 +5,7 @@ A device is named as in the instance's machine (``disk0``, ``net0``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from compute_agent.instance.devices import Nic
 from compute_agent.instance.machine import Machine
@@ -33,19 +33,30 @@ def bus_of(machine: Machine, device: str) -> Properties:
     return {"bus": f"rp{machine.slots[device]}", "addr": "0x0"}
 
 
+def backend_name(nic: str) -> str:
+    """Of what stands behind the NIC of that name."""
+    return f"tap-{nic}"
+
+
 def nic_backend(nic: Nic) -> str:
-    """Numbers only, so nothing in it needs quoting."""
-    backend = f"tap,id=tap-{nic.name},fds={_numbers(nic.tap_fds)}"
-    return f"{backend},vhost=on,vhostfds={_numbers(nic.vhost_fds)}" if nic.vhost_fds else backend
+    """For the command line. Numbers only, so nothing in it needs quoting."""
+    backend = f"tap,id={backend_name(nic.name)},fds={_joined(nic.tap_fds)}"
+    return f"{backend},vhost=on,vhostfds={_joined(nic.vhost_fds)}" if nic.vhost_fds else backend
 
 
-def _numbers(fds: tuple[int, ...]) -> str:
-    return ":".join(str(fd) for fd in fds)
+def later_nic_backend(nic: str, taps: Sequence[str], vhosts: Sequence[str]) -> Properties:
+    """For the monitor, which has the descriptors by these names."""
+    backend: Properties = {"type": "tap", "id": backend_name(nic), "fds": _joined(taps)}
+    return backend | {"vhost": True, "vhostfds": _joined(vhosts)} if vhosts else backend
+
+
+def _joined(descriptors: Iterable[int | str]) -> str:
+    return ":".join(map(str, descriptors))
 
 
 def nic_device(nic: Nic) -> Properties:
     """Without a boot ROM: a guest boots from its disks or from the kernel it was given."""
-    device: Properties = {"driver": "virtio-net-pci", "id": nic.name, "netdev": f"tap-{nic.name}", "romfile": ""}
+    device: Properties = {"driver": "virtio-net-pci", "id": nic.name, "netdev": backend_name(nic.name), "romfile": ""}
     device |= {"mac": nic.mac_address, "host_mtu": nic.mtu}
     queues = len(nic.tap_fds)
     # One MSI-X vector for each direction of a queue pair, one for configuration, one for control.

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property
 
 from compute_agent.errors import MonitorError
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import Machine
 from compute_agent.virt.process.saving import Execute
-from compute_agent.virt.process.unplugging import Unplugging
+from compute_agent.virt.process.unplugging import Unplugging, device_path, has_device
 from compute_agent.virt.qemu.block_layer import BlockLayer
 from compute_agent.virt.qemu.block_nodes import top_names
 from compute_agent.virt.qemu.disks import SCSI_CONTROLLER, disk_device, scsi_controller
-
-_DEVICES = "/machine/peripheral"
 
 
 class DiskPlugging:
     """The disks of one running guest, over its monitor. Each verb may be repeated after a crash."""
 
-    def __init__(self, execute: Execute, detach_timeout: float) -> None:
+    def __init__(self, execute: Execute, unplugging: Unplugging) -> None:
         self._execute = execute
         self._nodes = BlockLayer(execute)
-        self._has = partial(_has_device, execute)
-        self._unplugging = Unplugging(execute, self._has, detach_timeout)
+        self._unplugging = unplugging
 
     def attach(self, disk: Disk, machine: Machine) -> None:
         """See the contract."""
         top, _ = top_names(disk.name)
         if not self._nodes.node_names().isdisjoint(top_names(disk.name)):
-            if self._has(disk.name):
+            if has_device(self._execute, disk.name):
                 return
             self._nodes.remove(disk.name)  # of an agent that was killed before the guest got it
         self._nodes.add(disk, top)
@@ -73,21 +68,13 @@ class DiskPlugging:
             raise
         self._nodes.remove(disk.name, present)
 
-    def heard(self, event: Mapping[str, Any]) -> None:
-        """An event of the monitor."""
-        self._unplugging.heard(event)
-
-    def ended(self) -> None:
-        """Nothing will happen any more."""
-        self._unplugging.ended()
-
     def top(self, disk: str) -> str:
         """The top node of a disk."""
-        return str(self._execute("qom-get", {"path": f"{_DEVICES}/{disk}", "property": "drive"}))
+        return str(self._execute("qom-get", {"path": device_path(disk), "property": "drive"}))
 
     def _add_device(self, disk: Disk, top: str, machine: Machine) -> None:
         iothreads = len(self._iothreads)
-        if disk.bus == "scsi" and not self._has(SCSI_CONTROLLER):
+        if disk.bus == "scsi" and not has_device(self._execute, SCSI_CONTROLLER):
             self._execute("device_add", scsi_controller(machine, iothreads))
         # Firmware asks for the order to boot in when the machine starts, and has done so.
         self._execute("device_add", disk_device(disk, top, machine, iothreads, bootable=False))
@@ -100,14 +87,10 @@ class DiskPlugging:
         """A device that its guest drives is served by an iothread, any other by the main one: nodes have to follow."""
         for thread in (*self._iothreads, None):
             try:
-                self._execute("qom-set", {"path": f"{_DEVICES}/{device}", "property": "drive", "value": top})
+                self._execute("qom-set", {"path": device_path(device), "property": "drive", "value": top})
             except MonitorError as error:
                 if "aio context" not in str(error) or thread is None:
                     raise
                 self._execute("x-blockdev-set-iothread", {"node-name": top, "iothread": thread})
             else:
                 return
-
-
-def _has_device(execute: Execute, device: str) -> bool:
-    return any(child["name"] == device for child in execute("qom-list", {"path": _DEVICES}))

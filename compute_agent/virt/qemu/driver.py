@@ -10,13 +10,13 @@ from dataclasses import asdict
 from compute_agent.errors import InvalidConfiguration
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
-from compute_agent.virt.placement import remove_disk
+from compute_agent.virt.placement import remove_device
 from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
 from compute_agent.virt.process.keeper import GuestKeeper
 from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
-from compute_agent.virt.qemu.design import add_disk, design_machine
+from compute_agent.virt.qemu.design import add_disk, add_nic, design_machine
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.launch import QemuLaunch
 from compute_agent.virt.settings import VirtSettings
@@ -61,8 +61,11 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
     def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
         return add_disk(machine, device)
 
-    def remove_disk(self, machine: Machine, name: str) -> Machine:
-        return remove_disk(machine, name)
+    def add_nic(self, machine: Machine, port: Port) -> Machine:
+        return add_nic(machine, port)
+
+    def remove_device(self, machine: Machine, name: str) -> Machine:
+        return remove_device(machine, name)
 
     def _find_capabilities(self) -> Capabilities:
         with self._capabilities_lock:

@@ -1,4 +1,4 @@
-"""A guest that runs in a QEMU process: its disks, their copies and snapshots."""
+"""A guest that runs in a QEMU process: its disks, their copies and snapshots, its NICs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from compute_agent.host.processes import Process
 from compute_agent.instance.block_device import DiskQos
-from compute_agent.instance.devices import Disk
+from compute_agent.instance.devices import Disk, Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.process.console import Console
@@ -20,6 +20,7 @@ from compute_agent.virt.qemu.disk_plugging import DiskPlugging
 from compute_agent.virt.qemu.freezing import Freeze
 from compute_agent.virt.qemu.layers import LayerJobs
 from compute_agent.virt.qemu.moments import Moments
+from compute_agent.virt.qemu.nic_plugging import NicPlugging
 
 _ANSWERS_WITHIN = 1.0
 """Seconds for a guest that is about to be ended."""
@@ -30,7 +31,8 @@ class QemuGuest(ProcessGuest):
 
     def __init__(self, instance_uuid: str, process: Process, console: Console | None, common: Common) -> None:
         super().__init__(instance_uuid, process, console, common, disk_of)
-        self._disks = DiskPlugging(self._execute, common.settings.detach_timeout)
+        self._disks = DiskPlugging(self._execute, self._unplugging)
+        self._nics = NicPlugging(self._execute, self._unplugging)
         freeze = partial(Freeze, self._paths.guest_agent_socket, common.settings.freeze_timeout)
         moments = Moments(self._execute, freeze)
         self.copies = CopyJobs(self._execute, self._disks.top, moments, common.settings)
@@ -52,19 +54,20 @@ class QemuGuest(ProcessGuest):
     def reconnect_disk(self, disk: Disk) -> None:
         self._disks.reconnect(disk)
 
+    def attach_nic(self, nic: Nic, machine: Machine) -> None:
+        self._nics.attach(nic, machine)
+
+    def detach_nic(self, name: str) -> None:
+        self._nics.detach(name)
+
     def diagnostics(self) -> Mapping[str, object]:
         return diagnostics(self._execute, self.pid)
-
-    def ended(self) -> None:
-        self._disks.ended()
-        super().ended()
 
     def _prepare_end(self) -> None:
         if self.status(_ANSWERS_WITHIN) is not PowerState.UNRESPONSIVE:
             self.copies.store_marks(self.process)
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
-        self._disks.heard(event)
         self.copies.heard(event)
         self.layers.heard(event)
         super()._on_event(event)

@@ -1,6 +1,6 @@
 """What a machine's monitor can be asked for, in QEMU's words.
 
-Source: QEMU's qapi/ (run-state.json, machine.json, block-core.json, qdev.json, migration.json, misc.json).
+Source: QEMU's qapi/ (run-state.json, machine.json, block-core.json, qdev.json, qom.json, migration.json, misc.json).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ VERSION: Mapping[str, object] = {
 }
 """What the greeting says."""
 _SCHEME = "fd:"
+_CHILD = "child<device>"
 
 
 class Add(Arguments, frozen=True):
@@ -48,6 +49,12 @@ class Named(Arguments, frozen=True):
     """Of ``device_del``."""
 
     id: str
+
+
+class Listed(Arguments, frozen=True):
+    """Of ``qom-list``; nothing but the devices can be listed."""
+
+    path: Literal["/machine/peripheral"]
 
 
 class Resize(Arguments, frozen=True):
@@ -85,6 +92,7 @@ def commands_of(machine: Machine) -> Commands:
         "query-name": _command(Nothing, lambda *_: {"name": machine.name}),
         "query-cpus-fast": _command(Nothing, lambda *_: machine.describe_processors()),
         "query-block": _command(Nothing, lambda *_: [_block(*disk) for disk in slots.devices(VhostUserBlock)]),
+        "qom-list": _command(Listed, lambda *_: [{"name": name, "type": _CHILD} for name in slots.names()]),
         "query-stats": _command(Nothing, lambda *_: machine.statistics()),
         "query-migrate": _command(Nothing, lambda *_: machine.saver.describe()),
         "stop": _command(Nothing, lambda *_: life.pause()),

@@ -6,7 +6,7 @@ from compute_agent.errors import InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.extra_specs import read_extra_specs
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.placement import check_boot_order, named, names_beside_disks, place
 
 MACHINE_TYPE = "vmm-1"
@@ -45,7 +45,19 @@ def add_disk(machine: Machine, device: BlockDevice) -> Machine:
     """
     _check_disk("block_device", device)
     ((name, _),) = named([device])
-    return machine if name in machine.slots else place(machine, name, SLOTS, "PCI slots")
+    return _place(machine, name, "block_device")
+
+
+def add_nic(machine: Machine, port: Port) -> Machine:
+    """The machine with a place for one more port, which has a name; the one that it has where it has one.
+
+    :raises InvalidMessage: every slot is taken.
+    """
+    return _place(machine, str(port.device_name), "port")
+
+
+def _place(machine: Machine, name: str, field: str) -> Machine:
+    return place(machine, name, SLOTS, "PCI slots", field)
 
 
 def check_instance(instance: Instance) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from compute_agent.errors import HostError, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
-from compute_agent.virt.placement import remove_disk
+from compute_agent.virt.placement import remove_device
 from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
 from compute_agent.virt.process.keeper import GuestKeeper
 from compute_agent.virt.settings import VirtSettings
-from compute_agent.virt.vmm.design import MACHINE_TYPE, add_disk, design_machine
+from compute_agent.virt.vmm.design import MACHINE_TYPE, add_disk, add_nic, design_machine
 from compute_agent.virt.vmm.guest import VmmGuest
 from compute_agent.virt.vmm.launch import VmmLaunch
 from compute_agent.virt.vmm.support import Support, find_support
@@ -60,8 +60,11 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
     def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
         return add_disk(machine, device)
 
-    def remove_disk(self, machine: Machine, name: str) -> Machine:
-        return remove_disk(machine, name)
+    def add_nic(self, machine: Machine, port: Port) -> Machine:
+        return add_nic(machine, port)
+
+    def remove_device(self, machine: Machine, name: str) -> Machine:
+        return remove_device(machine, name)
 
     def _require(self, instance: Instance) -> None:
         """:raises HostError: this host has no KVM for it."""

@@ -86,9 +86,14 @@ def server_of(disk: Disk) -> int:
     return disk.source.fd
 
 
-def _plan_nic(nic: Nic, slot: int) -> NicPlan:
+def require_vhost(nic: Nic) -> None:
+    """:raises HostError: the kernel does not serve it."""
     if not nic.vhost_fds:
         raise HostError(f"{nic.name}: vmm needs vhost-net, which this host does not have")
+
+
+def _plan_nic(nic: Nic, slot: int) -> NicPlan:
+    require_vhost(nic)
     return NicPlan(
         name=nic.name, slot=slot, taps=nic.tap_fds, vhosts=nic.vhost_fds, mac_address=nic.mac_address, mtu=nic.mtu
     )

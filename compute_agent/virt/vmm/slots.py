@@ -65,6 +65,10 @@ class Slots:
             self._functions.pop(name).close()
         return name
 
+    def names(self) -> list[str]:
+        """Of all that is in a slot."""
+        return list(self._names)
+
     def function(self, name: str) -> VirtioPci:
         """:raises MonitorError: there is none of this name."""
         if name not in self._functions:

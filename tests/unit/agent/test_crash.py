@@ -16,7 +16,7 @@ from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
 from tests.unit.agent.layering import FIRST
-from tests.unit.agent.world import INSTANCE, UUID, Agent, Killed, World
+from tests.unit.agent.world import INSTANCE, OTHER_PORT, UUID, Agent, Killed, World
 
 RUNNING = ["disk", "port", "guest"]
 
@@ -25,6 +25,8 @@ COPY_ID, LATER_ID = "00000000-0000-4000-8000-0000000000c1", "00000000-0000-4000-
 A_LAYER = {"disk": "disk0", "snapshot_id": COPY_ID}
 QOS = DiskQos(total_iops_sec=100)
 A_DISK_MORE = {"block_device": {"source_type": "blank", "size_gb": 1, "volume_id": VOLUME_ID}}
+THE_PORT, A_PORT_MORE = {"port_id": OTHER_PORT.id}, {"port": msgspec.to_builtins(OTHER_PORT)}
+WITH_PORT = [*RUNNING, "other port", "other tap", "other nic"]
 WITH_DISK = [*RUNNING, "volume", "connection", "plugged"]
 
 # operation, arguments, what came before, what is left at the end, the instance's last state
@@ -48,6 +50,15 @@ LIVES = {
         WITH_DISK,
         VmState.ACTIVE,
     ),
+    "attach_interface": (A_PORT_MORE, ["boot"], WITH_PORT, VmState.ACTIVE),
+    "attach_interface stopped": (A_PORT_MORE, ["boot", "stop"], ["disk"], VmState.STOPPED),
+    "detach_interface": (THE_PORT, ["boot", "attach_interface"], RUNNING, VmState.ACTIVE),
+    "detach_interface stopped": (THE_PORT, ["boot", "attach_interface", "stop"], ["disk"], VmState.STOPPED),
+    "start attached": ({}, ["boot", "stop", "attach_interface stopped"], WITH_PORT, VmState.ACTIVE),
+    "reboot attached": ({"reboot_type": "HARD"}, ["boot", "attach_interface"], WITH_PORT, VmState.ACTIVE),
+    "suspend attached": ({}, ["boot", "attach_interface"], ["disk", "memory"], VmState.SUSPENDED),
+    "resume attached": ({}, ["boot", "attach_interface", "suspend"], WITH_PORT, VmState.ACTIVE),
+    "terminate attached": ({}, ["boot", "attach_interface"], [], None),
     "snapshot": ({"image_id": COPY_ID}, ["boot"], [*RUNNING, "copy"], VmState.ACTIVE),
     "snapshot stopped": ({"image_id": COPY_ID}, ["boot", "stop"], ["disk", "copy"], VmState.STOPPED),
     "snapshot direct": ({"image_id": COPY_ID, "backend": "rbd"}, ["boot"], [*RUNNING, "copy"], VmState.ACTIVE),
@@ -78,6 +89,9 @@ LIVES = {
     "start layered": ({}, ["boot", "volume_snapshot_create", "stop"], [*RUNNING, "layer"], VmState.ACTIVE),
     "terminate": ({}, ["boot"], [], None),
 }
+
+KILLABLE = [life for life in LIVES if life != "attach_interface stopped"]
+"""That one changes nothing but the journal."""
 
 
 def request_for(operation: str, arguments: dict[str, object]) -> Request:
@@ -153,7 +167,7 @@ def moments_of(tmp_path: Path, operation: str) -> int:
     return len(world.touches)
 
 
-@pytest.mark.parametrize("operation", LIVES)
+@pytest.mark.parametrize("operation", KILLABLE)
 def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(tmp_path: Path, operation: str) -> None:
     (tmp_path / "whole").mkdir()
     moments = moments_of(tmp_path / "whole", operation)
@@ -169,7 +183,7 @@ def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(tmp_pat
         assert_whole(world, operation)
 
 
-@pytest.mark.parametrize("operation", LIVES)
+@pytest.mark.parametrize("operation", KILLABLE)
 def test_killed_again_at_any_moment_of_the_recovery(tmp_path: Path, operation: str) -> None:
     (tmp_path / "whole").mkdir()
     first = moments_of(tmp_path / "whole", operation) // 2
@@ -189,7 +203,8 @@ def test_killed_again_at_any_moment_of_the_recovery(tmp_path: Path, operation: s
             return
 
 
-DISK_OPERATIONS = (
+DEVICE_OPERATIONS = (
+    *("attach_interface", "detach_interface"),
     *("attach_volume", "detach_volume", "extend_volume", "set_disk_qos", "snapshot", "backup", "restore"),
     *("volume_snapshot_create", "volume_snapshot_delete"),
 )
@@ -212,6 +227,10 @@ FAILURES = [
     ("detach_volume", "detach", WITH_DISK, VmState.ACTIVE),
     ("extend_volume", "grow", RUNNING, VmState.ACTIVE),
     ("set_disk_qos", "limit", WITH_DISK, VmState.ACTIVE),
+    ("attach_interface", "plug", RUNNING, VmState.ACTIVE),
+    ("attach_interface", "hand over", RUNNING, VmState.ACTIVE),
+    ("attach_interface", "attach", RUNNING, VmState.ACTIVE),
+    ("detach_interface", "detach", WITH_PORT, VmState.ACTIVE),
     ("snapshot", "prepare copies", RUNNING, VmState.ACTIVE),
     ("snapshot", "begin copies", RUNNING, VmState.ACTIVE),
     ("snapshot", "copy", RUNNING, VmState.ACTIVE),
@@ -249,8 +268,8 @@ def test_a_refused_side_effect_is_undone_and_reported(
     last = agent.journal.operations(UUID, 1)[0]
     assert last.state is OperationState.FAILED
     assert last.fault is not None and refused in last.fault.message
-    own_fault = None if operation.split(maxsplit=1)[0] in DISK_OPERATIONS else last.fault
-    assert row.fault == own_fault, "what happens to a disk is not the instance's fault"
+    own_fault = None if operation.split(maxsplit=1)[0] in DEVICE_OPERATIONS else last.fault
+    assert row.fault == own_fault, "what happens to a device is not the instance's fault"
     assert agent.events()[-1] == f"compute.instance.{operation.split(maxsplit=1)[0]}.error"
 
 

@@ -12,6 +12,7 @@ import pytest
 from compute_agent.agent.admission import admit
 from compute_agent.agent.work import Work
 from compute_agent.errors import InvalidMessage
+from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.devices import Nic
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.record import InstanceRecord
@@ -55,7 +56,7 @@ def an_instance(vcpus: int, **extra_specs: str) -> Instance:
 def test_each_port_gets_as_many_queue_pairs_as_there_are_vcpus(agent: Agent, instance: Instance, queues: int) -> None:
     network = NotingNetwork(World(agent.node.settings.state_dir))
     node = dataclasses.replace(agent.node, network=network)
-    Work(node, request_for("start", {}), InstanceRecord(instance=instance)).plug_ports()
+    Work(node, request_for("start", {}), InstanceRecord(instance=with_named_devices(instance))).plug_ports()
     assert [(one.name, one.queues) for one in network.requests] == [("net0", queues), ("net1", queues)]
 
 

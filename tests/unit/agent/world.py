@@ -23,11 +23,12 @@ from compute_agent.errors import ComputeAgentError, DeadlineExceeded
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, FileSource, Nic
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import Flavor, Instance, Port
+from compute_agent.instance.model import MOST_PORTS, Flavor, Instance, Port
 from compute_agent.instance.state import PowerState
 from compute_agent.instance.view import CachedImage
 from compute_agent.network.contract import PluggedPort, PortRequest
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
+from compute_agent.virt.placement import place, remove_device
 from tests.unit.agent.copying import FakeCopies, FakeCopyStore
 from tests.unit.agent.layering import FIRST, FakeLayers, FakeLayerStore, Layering
 
@@ -40,6 +41,8 @@ INSTANCE = Instance(
     block_devices=[BlockDevice(source_type="blank", size_gb=1)],
     ports=[Port(id=PORT_ID, mac_address="52:54:00:00:00:01")],
 )
+OTHER_PORT = Port(id="10000000-0000-4000-8000-0000000000f2", mac_address="52:54:00:00:00:02")
+"""One more, that it may get."""
 
 
 class Killed(BaseException):
@@ -74,6 +77,11 @@ class World:
     """What is beside the disks."""
     layering: Layering = field(default_factory=Layering)
     ports: set[str] = field(default_factory=set)
+    """On the switch."""
+    taps: dict[str, str] = field(default_factory=dict)
+    """Those that a guest's process holds, by the NICs' names: the MAC addresses."""
+    nics: set[str] = field(default_factory=set)
+    """Those that a guest has got while it ran, by name."""
     guests: dict[str, PowerState] = field(default_factory=dict)
     resets: int = 0
     starts: int = 0
@@ -113,11 +121,14 @@ class World:
         return self.directory / f"{uuid}.memory"
 
     def left_of(self, uuid: str) -> list[str]:
-        """Everything that is still there of an instance with one port, in words."""
+        """Everything that is still there of an instance, in words."""
         found = {
             "disk": uuid in self.disks,
             "port": PORT_ID in self.ports,
             "guest": uuid in self.guests,
+            "other port": OTHER_PORT.id in self.ports,
+            "other tap": OTHER_PORT.mac_address in self.taps.values(),
+            "other nic": bool(self.nics),
             "memory": self.saved(uuid).exists(),
             "volume": bool(self.volumes),
             "connection": uuid in self.connected,
@@ -183,7 +194,8 @@ class FakeGuest:
 
     def _die(self) -> None:
         self._world.guests.pop(self.instance_uuid, None)
-        self._world.plugged.clear()
+        for of_its_process in (self._world.plugged, self._world.taps, self._world.nics):
+            of_its_process.clear()
 
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
         self._world.touch("attach", lambda: self._world.plugged.update({disk.name: disk.qos}))
@@ -198,6 +210,19 @@ class FakeGuest:
         self._world.touch("limit", lambda: self._world.plugged.update({name: qos}))
 
     def reconnect_disk(self, disk: Disk) -> None: ...
+
+    def has_nic(self, name: str) -> bool:
+        return name in self._world.nics
+
+    def attach_nic(self, nic: Nic, machine: Machine) -> None:
+        assert nic.name in machine.slots
+        assert nic.name not in self._world.nics
+        self._world.touch("hand over", lambda: self._world.taps.update({nic.name: nic.mac_address}))
+        self._world.touch("attach", lambda: self._world.nics.add(nic.name))
+
+    def detach_nic(self, name: str) -> None:
+        self._world.touch("detach", lambda: self._world.nics.discard(name))
+        self._world.touch("take back", lambda: self._world.taps.pop(name, None) and None)
 
     def diagnostics(self) -> Mapping[str, object]:
         return {}
@@ -230,13 +255,15 @@ class FakeHypervisor:
             newest = ([FIRST] + [layer for one in request.instance.block_devices for layer in one.layers])[-1]
             assert newest in self._world.layering.whole, "the guest would not find what it wrote"
             self._world.layering.writes_to = newest
-            self._world.touch("start", lambda: self._start(uuid, request.saved_state))
+            self._world.touch("start", lambda: self._start(uuid, request.saved_state, request.nics))
         return FakeGuest(self._world, uuid)
 
-    def _start(self, uuid: str, saved_state: Path | None) -> None:
+    def _start(self, uuid: str, saved_state: Path | None, nics: Sequence[Nic]) -> None:
         assert saved_state is None or saved_state.exists()
         self._world.starts += 1
         self._world.guests[uuid] = PowerState.PAUSED if saved_state else PowerState.RUNNING
+        self._world.taps |= {nic.name: nic.mac_address for nic in nics}
+        self._world.nics |= self._world.taps.keys() - {"net0"}
 
     def adopt(self, instance_uuid: str) -> FakeGuest | None:
         return FakeGuest(self._world, instance_uuid) if instance_uuid in self._world.guests else None
@@ -244,8 +271,11 @@ class FakeHypervisor:
     def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
         return machine
 
-    def remove_disk(self, machine: Machine, name: str) -> Machine:
-        return machine
+    def add_nic(self, machine: Machine, port: Port) -> Machine:
+        return place(machine, str(port.device_name), range(MOST_PORTS), "slots", "port")
+
+    def remove_device(self, machine: Machine, name: str) -> Machine:
+        return remove_device(machine, name)
 
     def limit_disk(self, instance: Instance, disk: Disk) -> None: ...
 
@@ -273,10 +303,14 @@ class FakeNetwork:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def check(self, ports: Sequence[Port]) -> None: ...
+    def interface_name(self, port_id: str) -> str:
+        return port_id[:8]
+
+    def check(self, ports: Mapping[str, Port]) -> None: ...
 
     def plug(self, requests: Sequence[PortRequest]) -> list[Nic]:
-        assert not any(one.instance_uuid in self._world.guests for one in requests), "its tap is in use"
+        held = set(self._world.taps.values())
+        assert held.isdisjoint(one.port.mac_address for one in requests), "its tap is in use"
         self._world.touch("plug", lambda: self._world.ports.update(one.port.id for one in requests))
         return [Nic(name=one.name, mac_address=one.port.mac_address, mtu=1500, tap_fds=()) for one in requests]
 

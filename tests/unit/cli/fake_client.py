@@ -11,7 +11,7 @@ from typing import Any
 
 from compute_agent.errors import InstanceNotFound, OperationNotFound
 from compute_agent.instance.copies import Backup, DiskBackup, Snapshot
-from compute_agent.instance.model import Flavor, Instance
+from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import (
     Accepted,
@@ -179,6 +179,12 @@ class FakeClient:
 
     def snapshot_instance(self, instance_uuid: str, image_id: str, **arguments: Any) -> Accepted:
         return self._accept("snapshot", instance_uuid, {"image_id": image_id, **arguments})
+
+    def attach_interface(self, instance_uuid: str, port: Port, *, request_id: str) -> Accepted:
+        return self._accept("attach_interface", instance_uuid, {"port": port, "request_id": request_id})
+
+    def detach_interface(self, instance_uuid: str, port_id: str, *, request_id: str) -> Accepted:
+        return self._accept("detach_interface", instance_uuid, {"port_id": port_id, "request_id": request_id})
 
     def volume_snapshot_create(self, instance_uuid: str, disk: str, snapshot_id: str, *, request_id: str) -> Accepted:
         return self._accept_layer("create", instance_uuid, disk, snapshot_id, request_id)

@@ -40,10 +40,17 @@ def put(server: SwitchServer, name: str, host: str) -> None:
 
 
 def test_check_names_the_bridge_that_is_not_there(driver: PortDriver) -> None:
-    driver.check([])
-    driver.check([port_on("br-int")])
-    with pytest.raises(NetworkError, match="bridge br-nope is not there"):
-        driver.check([port_on("br-int"), port_on("br-nope")])
+    driver.check({})
+    driver.check({"port": port_on("br-int")})
+    with pytest.raises(NetworkError, match=r"^instance\.ports\[1\]\.details\.bridge_name: bridge br-nope is not there"):
+        driver.check({"instance.ports[0]": port_on("br-int"), "instance.ports[1]": port_on("br-nope")})
+
+
+def test_check_names_the_tap_that_somebody_holds(driver: PortDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(7, TAP)])
+    assert driver.interface_name(PORT_ID) == TAP
+    with pytest.raises(NetworkError, match=rf"^port\.id: tap {TAP} is busy"):
+        driver.check({"port": port_on("br-int")})
 
 
 def test_inspect_tells_of_our_ports_only(server: SwitchServer, driver: PortDriver) -> None:

@@ -13,7 +13,7 @@ from .making import UUID, checksum, image_disk, make_instance
 
 DISK = image_disk("http://images/debian", checksum(b""))
 KERNEL = SourceFile(url="http://images/kernel", checksum=checksum(b""))
-MAC = "fa:16:3e:00:00:01"
+MAC, OTHER = "fa:16:3e:00:00:01", "7e0a2a2c-6a8f-4df6-8a5b-0a9bdf3a1c12"
 
 
 def blank(**fields: int) -> BlockDevice:
@@ -58,7 +58,21 @@ def test_sound_orders(instance: Instance) -> None:
         ("metadata", make_instance(DISK, metadata={"": ""})),
         ("config_drive", make_instance(DISK, config_drive=False, user_data="aGk=")),
         ("config_drive", make_instance(DISK, config_drive=False, ssh_keys=["k"])),
-        ("ports[1].mac_address", make_instance(DISK, ports=[Port(id=UUID, mac_address=MAC)] * 2)),
+        (
+            "ports[1].mac_address",
+            make_instance(DISK, ports=[Port(id=UUID, mac_address=MAC), Port(id=OTHER, mac_address=MAC)]),
+        ),
+        ("ports[1].id", make_instance(DISK, ports=[Port(id=UUID, mac_address=MAC)] * 2)),
+        (
+            "ports[1].device_name",
+            make_instance(
+                DISK,
+                ports=[
+                    Port(id=UUID, mac_address=MAC, device_name="net1"),
+                    Port(id=OTHER, mac_address="fa:16:3e:00:00:02", device_name="net1"),
+                ],
+            ),
+        ),
         ("ports[0].fixed_ips[0].ip_address", fixed("10.0.1.5")),
         ("ports[0].fixed_ips[0].ip_address", fixed("fd00::5")),
         ("ports[0].fixed_ips[0].ip_address", fixed("10.0.0.500")),

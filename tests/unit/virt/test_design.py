@@ -6,7 +6,7 @@ from compute_agent.errors import HostError, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.wire import DiskBus
-from compute_agent.virt.placement import remove_disk
+from compute_agent.virt.placement import remove_device
 from compute_agent.virt.qemu.capabilities import newest_q35
 from compute_agent.virt.qemu.design import add_disk, design_machine
 
@@ -53,18 +53,18 @@ def named(name: str, bus: DiskBus = "virtio") -> BlockDevice:
 def test_disk_that_comes_gets_the_first_free_port_and_others_stay() -> None:
     machine = design_machine(instance(2, 1), "pc-q35-7.2", "tcg")
     assert machine.slots == {"disk0": 0, "disk1": 1, "config": 2, "net0": 3}
-    machine = add_disk(remove_disk(machine, "disk1"), named("disk5"))
+    machine = add_disk(remove_device(machine, "disk1"), named("disk5"))
     assert machine.slots == {"disk0": 0, "config": 2, "net0": 3, "disk5": 1}
     assert add_disk(machine, named("disk5")) == machine
     assert add_disk(machine, named("disk6")).slots["disk6"] == 4
-    assert remove_disk(machine, "disk9") == machine
+    assert remove_device(machine, "disk9") == machine
 
 
 def test_scsi_disks_share_the_port_of_their_controller() -> None:
     machine = add_disk(design_machine(instance(1, 0), "pc-q35-7.2", "tcg"), named("disk1", "scsi"))
     assert machine.slots == {"disk0": 0, "config": 1, "scsi0": 2}
     assert add_disk(machine, named("disk2", "scsi")) == machine
-    assert remove_disk(machine, "disk1") == machine
+    assert remove_device(machine, "disk1") == machine
 
 
 def test_machine_without_a_free_port_takes_no_disk() -> None:

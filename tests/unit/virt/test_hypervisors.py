@@ -120,7 +120,7 @@ def test_an_instance_stays_with_its_hypervisor(name: HypervisorName) -> None:
     assert [guest, hypervisors.adopt(UUID), hypervisors.inspect()] == [name, name, {UUID}]
     answers: list[Any] = [
         hypervisors.add_disk(machine, DEVICE),
-        hypervisors.remove_disk(machine, "disk1"),
+        hypervisors.remove_device(machine, "disk1"),
         hypervisors.console_output(UUID, 10),
         hypervisors.console_socket(UUID),
         hypervisors.saved_state_path(UUID),

@@ -8,7 +8,7 @@ from compute_agent.errors import InvalidMessage
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.wire import DiskBus
-from compute_agent.virt.placement import remove_disk
+from compute_agent.virt.placement import remove_device
 from compute_agent.virt.vmm.design import add_disk, design_machine
 
 
@@ -42,7 +42,7 @@ def test_as_many_as_there_are_slots() -> None:
 
 def test_disk_that_comes_gets_the_first_free_slot_and_others_stay() -> None:
     machine = design_machine(instance(a_disk(), a_disk()))
-    machine = add_disk(remove_disk(machine, "disk0"), a_disk(name="disk7"))
+    machine = add_disk(remove_device(machine, "disk0"), a_disk(name="disk7"))
     assert machine.slots == {"disk7": 2, "disk1": 3, "config": 4, "net0": 5}
     assert add_disk(machine, a_disk(name="disk7")) == machine
 

@@ -91,7 +91,7 @@ def test_process_inherits_what_its_plan_names(name: str, descriptors: set[int], 
     assert set(launch._descriptors(make_plan(name))) == descriptors
 
 
-def test_each_queue_pair_has_room_for_its_worker() -> None:
+def test_each_queue_pair_that_may_come_has_room_for_its_worker() -> None:
     limits = dict(limits_of(a_request("image_boot")))
-    assert limits["pids.max"] == str(4 + 64 + 3)
+    assert limits["pids.max"] == str(4 + 64 + 16)
     assert limits["memory.max"] == str((4096 + 64) * 1024**2)
