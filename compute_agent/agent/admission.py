@@ -59,6 +59,7 @@ def _check_early(node: Node, request: Request) -> None:
     if request.instance is not None:
         _check_order(node, request.instance)
     elif request.operation == "attach_interface" and not node.journal.unfinished(request.instance_uuid):
+        _check_instance(node, request)  # who has a port is told rather than that somebody holds its tap
         node.network.check({"port": ordered_port(request.arguments)})
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sandbox import disk_audit
+from sandbox import disk_audit, port_audit
 from sandbox.node import Node
 from sandbox.switch import Switch
 
-_TAP = "tap"
-"""What the names of the guests' taps and ports begin with."""
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _GUESTS_DESCRIPTORS = re.compile(r"/dev/net/tun|/dev/vhost-net|pidfd|memfd:|\(deleted\)")
 """What the agent has open for a guest and for nothing else."""
@@ -36,7 +33,7 @@ def leftovers(node: Node, switch: Switch) -> list[str]:
 
 def _look(node: Node, switch: Switch) -> list[str]:
     return [
-        *(*_processes(node), *_taps(), *_ports(switch), *_files(node), *_descriptors(node)),
+        *(*_processes(node), *port_audit.difference(switch, []), *_files(node), *_descriptors(node)),
         *(*disk_audit.surplus(node, []), *disk_audit.waiting(node)),
     ]
 
@@ -44,19 +41,6 @@ def _look(node: Node, switch: Switch) -> list[str]:
 def _processes(node: Node) -> Iterator[str]:
     for pid in node.qemu_pids():
         yield f"process {pid}: QEMU"
-
-
-def _taps() -> Iterator[str]:
-    for _, name in socket.if_nameindex():
-        if name.startswith(_TAP):
-            yield f"interface {name}"
-
-
-def _ports(switch: Switch) -> Iterator[str]:
-    for bridge in switch.vsctl("list-br").split():
-        for port in switch.ports(bridge):
-            if port.startswith(_TAP):
-                yield f"port {port} on {bridge}"
 
 
 def _files(node: Node) -> Iterator[str]:

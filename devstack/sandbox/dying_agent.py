@@ -6,7 +6,7 @@ moment that passes is noted in ``DIRECTORY/moments``.
 
 The moments are found and not listed: there is one before and one after each step, one before the journal knows of the
 end, and one before everything that the operation changes: files (Python tells of them), children, and what it asks of
-QEMU, block servers and the workers that talk to Ceph.
+QEMU, the switch, block servers and the workers that talk to Ceph.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from compute_agent.agent.manager import Manager
 from compute_agent.cli.agent import main
 from compute_agent.host.qmp import Monitor
 from compute_agent.instance.view import StepState
+from compute_agent.network.ovs.errand import Look
+from compute_agent.network.ovs.ovsdb import Ovsdb
 from compute_agent.storage.rbd.worker_process import WorkerProcess
 
 _CHANGES_OF_FILES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
@@ -99,6 +101,7 @@ def _watch(life: Life) -> None:
     sys.addaudithook(life.hear)
     _around(Monitor, "execute", asked)
     _around(WorkerProcess, "call", asked)
+    _around(Ovsdb, "ask", lambda errand, _: None if isinstance(errand, Look) else life.moment(type(errand).__name__))
     _around(subprocess.Popen, "__init__", partial(_child, life, "before"), partial(_child, life, "during"))
     _around(Journal, "set_step", partial(_step, life, False), partial(_step, life, True))
     _around(Journal, "finish", lambda *_: life.moment(_LAST))

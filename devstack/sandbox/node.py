@@ -44,6 +44,7 @@ run_dir = {directory}/run
 [virt]
 guest_uid_base = {guest_uid_base}
 cgroup_dir = /sys/fs/cgroup/{host}
+{virt}
 
 [network]
 ovsdb_connection = {switch}
@@ -75,8 +76,8 @@ class Node:
         """From here, and from the cache of `sandbox.images`, the agent takes images."""
         self.volumes = directory / "volumes"
         """Here volumes in files may be."""
-        self.storage = ""
-        """More lines of the section [storage], from the next start on."""
+        self.storage, self.virt = "", ""
+        """More lines of the sections [storage] and [virt], from the next start on."""
         self.program: Sequence[str | Path] = [_AGENT]
         """What is run, from the next start on."""
         self.config_file = directory / "compute-agent.conf"
@@ -202,6 +203,7 @@ class Node:
             image_source=self.image_source,
             volumes=self.volumes,
             storage=self.storage,
+            virt=self.virt,
             server_uid_base=self._server_uid_base,
             ceph=self.ceph.options() if self.ceph else f"secret_dir = {self.secrets}",
         )

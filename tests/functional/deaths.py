@@ -1,4 +1,4 @@
-"""An operation on a real guest's disks, whose agent kills itself in the middle; and what has to hold afterwards."""
+"""An operation on a real guest's disks or ports, whose agent kills itself in the middle; and what has to hold then."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
 
+import msgspec
+
 from compute_agent.agent.journal import Journal
 from compute_agent.errors import ComputeAgentError
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import find_device
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.rpc.client import ComputeClient
-from sandbox import disk_audit
+from sandbox import disk_audit, port_audit
+from sandbox.commands import run
 from sandbox.fate import Fate
 from sandbox.node import Node
-from tests.functional.guests import Guests, an_order, until
+from sandbox.switch import Switch
+from tests.functional.guests import Guests, a_port, an_order, pings, until
 from tests.functional.shell import attach, run_inside
 
 ROOT_MARK, VOLUME_MARK = 5, 9
 """Sectors."""
+_ROUTER, _ON_PORT = "10.78.0.1", "10.78.0.2"
+"""Addresses of the host, and of the guest's NIC that comes and goes."""
 END = ": end"
 """Of the last moment's name: all is done, and the journal does not know."""
 _NEVER, _SOON = 1_000_000, 7
@@ -30,11 +36,13 @@ _RUNNING = (VmState.ACTIVE, VmState.PAUSED)
 
 
 class Scene:
-    """A guest that counts, one more disk for it, and the node's fate."""
+    """A guest that counts, one more disk and one more port for it, and the node's fate."""
 
-    def __init__(self, node: Node, fate: Fate, root: BlockDevice, volume: BlockDevice) -> None:
+    def __init__(self, node: Node, switch: Switch, fate: Fate, root: BlockDevice, volume: BlockDevice) -> None:
         self.node = node
+        self.switch = switch
         self.fate = fate
+        self.port = a_port()
         self.guests = Guests(node)
         self.volume = volume
         self.root = root
@@ -82,6 +90,30 @@ class Scene:
             if self.volume.source_type == "blank":
                 self.mark("vdb", VOLUME_MARK)
 
+    def has_port(self) -> bool:
+        """By the record."""
+        return self.port in [
+            msgspec.structs.replace(port, device_name=None) for port in self.guests.view(self.guest.uuid).instance.ports
+        ]
+
+    def have_port(self, attached: bool) -> None:
+        if attached and not self.has_port():
+            self.guests.finish(self.client.attach_interface(self.guest.uuid, self.port))
+        elif not attached and self.has_port():
+            self.guests.finish(self.client.detach_interface(self.guest.uuid, self.port.id))
+
+    def nics(self) -> str:
+        """Their MAC addresses, as the guest knows them."""
+        return self.run("cat /sys/class/net/*/address")
+
+    def reaches_port(self) -> bool:
+        """The guest finds the NIC, and packets pass through it."""
+        until(lambda: self.port.mac_address in self.nics())
+        run("ip", "address", "replace", f"{_ROUTER}/24", "dev", "br-int")
+        nic = f"$(basename $(dirname $(grep -l {self.port.mac_address} /sys/class/net/*/address)))"
+        self.run(f"nic={nic}; ip address flush dev $nic; ip link set $nic up; ip address add {_ON_PORT}/24 dev $nic")
+        return until(lambda: pings(_ON_PORT))
+
     def boot_other(self, *devices: BlockDevice) -> None:
         """One whose system need not be there yet."""
         order = an_order(config_drive=False, block_devices=[self.root, *devices])
@@ -111,7 +143,7 @@ class Scene:
         journal.close()
         running = [row.record.instance for row in rows if row.vm_state in _RUNNING]
         stopped = [row.record.instance for row in rows if row.vm_state not in _RUNNING]
-        return disk_audit.surplus(self.node, running, stopped)
+        return [*disk_audit.surplus(self.node, running, stopped), *port_audit.difference(self.switch, running)]
 
 
 Order = Callable[[Scene, str], object]

@@ -1,4 +1,4 @@
-"""The agent is killed before and after each step of what it does with disks, and within: all is finished, nothing left.
+"""The agent is killed before and after each step of what it does with disks and ports, and within: all is finished.
 
 Each operation's moments are found while it is carried out (`sandbox.dying_agent`). By default every run takes some of
 them, others on another day; ``AGENT_DEATHS=all`` takes them all.
@@ -195,6 +195,18 @@ CASES = {
         order=lambda scene, asked: scene.client.set_disk_qos(scene.guest.uuid, "disk1", limits(scene), asked),
         check=is_limited,
     ),
+    "attach port": Case(
+        operation="attach_interface",
+        prepare=lambda scene: scene.have_port(False),
+        order=lambda scene, asked: scene.client.attach_interface(scene.guest.uuid, scene.port, asked),
+        check=lambda scene: scene.has_port() and scene.reaches_port(),
+    ),
+    "detach port": Case(
+        operation="detach_interface",
+        prepare=lambda scene: scene.have_port(True),
+        order=lambda scene, asked: scene.client.detach_interface(scene.guest.uuid, scene.port.id, asked),
+        check=lambda scene: not scene.has_port() and scene.port.mac_address not in scene.nics(),
+    ),
     "terminate": Case(
         operation="terminate",
         prepare=give_other_the_volume,
@@ -246,6 +258,7 @@ CASES = {
     ),
 }
 PLUGGING = ("attach", "detach", "grow", "limit", "terminate")
+PORTS = ("attach port", "detach port")
 COPYING = ("snapshot", "backup", "incremental backup", "restore", "delete backup", "delete snapshot")
 COPIED = ("qcow2", "rbd")
 """Kinds of root disks; in the order of `KINDS`, so that each has one scene."""
@@ -282,9 +295,9 @@ def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph, fate: Fate
 
 
 @pytest.fixture(scope="module")
-def scene(node: Node, fate: Fate, request: pytest.FixtureRequest) -> Iterator[Scene]:
+def scene(node: Node, switch: Switch, fate: Fate, request: pytest.FixtureRequest) -> Iterator[Scene]:
     root, a_volume = KINDS[request.param]
-    yield Scene(node, fate, root, a_volume(node))
+    yield Scene(node, switch, fate, root, a_volume(node))
     Guests(node).terminate_all()
 
 
@@ -300,6 +313,12 @@ def an_agent(node: Node, fate: Fate) -> Iterator[None]:
 @pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
 @pytest.mark.parametrize("case", PLUGGING)
 def test_whenever_the_agent_dies_the_next_one_finishes(scene: Scene, case: str) -> None:
+    survive_all(scene, case)
+
+
+@pytest.mark.parametrize("scene", ["qcow2"], indirect=True, scope="module")
+@pytest.mark.parametrize("case", PORTS)
+def test_whenever_the_agent_dies_the_next_one_finishes_with_ports(scene: Scene, case: str) -> None:
     survive_all(scene, case)
 
 

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.model import Flavor, Instance
+from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.rpc.client import ComputeClient
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
-from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
+from tests.functional.guests import BOOT_SECONDS, Guests, a_port, address_of, an_order, until
 
 VCPUS = 2
 FLAVOR = Flavor(vcpus=VCPUS, memory_mb=192, extra_specs={"hw:vif_multiqueue_enabled": "true"})
@@ -30,6 +30,8 @@ print(run_over(Path(sys.argv[1]), sys.argv[2], 60.0))
 FILL = "seq 1 200000 > /tmp/numbers && dd if=/tmp/numbers of=/dev/vda bs=4k conv=fsync && md5sum < /tmp/numbers"
 SIZE = 1_288_895
 """Of the numbers, bytes."""
+ROUTER, ON_NIC = "10.79.0.1", "10.79.0.2"
+"""Addresses of the host, and of a NIC that comes and goes."""
 
 
 class Machine:
@@ -54,6 +56,20 @@ class Machine:
         """What it printed, inside the guest."""
         socket = self.client.get_serial_console(self.uuid)["path"]
         return self.host.run(sys.executable, "-c", INSIDE, str(socket), command, seconds=90)
+
+    def sends(self, address: str, size: int) -> int:
+        """Of so many bytes that it sends from there, how many arrive."""
+        receive = f"exec 3<>/dev/tcp/{address}/19; timeout 40 head -c {size} <&3 | wc -c"
+        return int(self.host.run("bash", "-c", receive))
+
+    def nic(self, port: Port) -> str:
+        """What it calls the port's NIC; empty where it has none."""
+        found = self.run(f"grep -l {port.mac_address} /sys/class/net/*/address || true").strip()
+        return Path(found).parent.name
+
+    def opened(self, path: str) -> int:
+        """How often its process has a file open."""
+        return self.host.run("sh", "-c", f"readlink /proc/{self.pid}/fd/*").count(path)
 
     def disks(self) -> list[str]:
         return re.findall(r"vd[a-z]", self.run("ls /sys/block"))
@@ -121,6 +137,24 @@ def test_a_disk_comes_and_goes_while_it_runs(machine: Machine) -> None:
     assert machine.disks() == ["vda"]
 
 
+def test_a_nic_comes_carries_packets_and_goes_while_it_runs(machine: Machine) -> None:
+    port, vhost = a_port(), "/dev/vhost-net"
+    served = machine.opened(vhost)
+    machine.guests.finish(machine.client.attach_interface(machine.uuid, port))
+    name = until(lambda: machine.nic(port), BOOT_SECONDS)
+    assert machine.opened(vhost) == served + VCPUS, "a queue pair for each processor"
+    machine.run(f"ip link set {name} up; ip address add {ON_NIC}/24 dev {name}")
+    machine.host.run("ip", "address", "replace", f"{ROUTER}/24", "dev", "br-int")
+    assert machine.sends(ON_NIC, 4_000_000) == 4_000_000
+    machine.guests.finish(machine.client.suspend_instance(machine.uuid))
+    machine.guests.finish(machine.client.resume_instance(machine.uuid))
+    assert machine.sends(ON_NIC, 1_000_000) == 1_000_000
+    machine.guests.finish(machine.client.detach_interface(machine.uuid, port.id))
+    assert not machine.nic(port)
+    assert machine.opened(vhost) == served
+    assert f"tap{port.id[:11]}" not in machine.host.run("ip", "-br", "link") + machine.host.run("ovs-vsctl", "show")
+
+
 def test_a_block_server_that_dies_is_replaced_and_its_guest_goes_on(machine: Machine) -> None:
     machine.host.run("pkill", "-KILL", "-f", "qemu-storage-daemon")
     until(lambda: "qemu-storage-daemon" in machine.host.run("ps", "-e", "-o", "args"))
@@ -129,9 +163,7 @@ def test_a_block_server_that_dies_is_replaced_and_its_guest_goes_on(machine: Mac
 
 
 def test_tcp_carries_all_that_is_sent(machine: Machine) -> None:
-    address = address_of(machine.order)
-    receive = f"exec 3<>/dev/tcp/{address}/19; timeout 40 head -c 4000000 <&3 | wc -c"
-    assert int(machine.host.run("bash", "-c", receive)) == 4_000_000
+    assert machine.sends(address_of(machine.order), 4_000_000) == 4_000_000
 
 
 def test_it_resets_itself_and_is_switched_off_from_inside(machine: Machine) -> None:
