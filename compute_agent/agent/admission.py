@@ -64,6 +64,7 @@ def _check_early(node: Node, request: Request) -> None:
 
 
 def _check_order(node: Node, instance: Instance) -> None:
+    _refuse_uuid_in_use(node, instance.uuid)
     _check_flavor(instance.flavor, node.settings.cpu_allocation_ratio)
     node.storage.check(instance)
     node.network.check(_by_field(instance))
@@ -88,10 +89,14 @@ def _check_flavor(flavor: Flavor, vcpus_a_cpu: float) -> None:
 
 
 def _add_instance(node: Node, instance: Instance) -> None:
-    if instance.uuid in node.journal.instance_uuids():
-        raise InstanceExists(instance.uuid)
+    _refuse_uuid_in_use(node, instance.uuid)
     refuse_ports_in_use(node, _by_field(instance))
     node.journal.add_instance(InstanceRecord(instance=with_named_devices(instance)))
+
+
+def _refuse_uuid_in_use(node: Node, uuid: str) -> None:
+    if uuid in node.journal.instance_uuids():
+        raise InstanceExists(uuid)
 
 
 def _check_instance(node: Node, request: Request) -> None:

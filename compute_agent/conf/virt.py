@@ -106,7 +106,7 @@ OPTIONS = [
         default=_DEFAULTS["detach_timeout"],
         min=1,
         max=600,
-        help="Seconds that a guest may take to let go of a disk or NIC; after that the detach fails and may be repeated.",
+        help="Seconds that a guest may take to let go of a device; after that the detach fails and may be repeated.",
     ),
     cfg.FloatOpt(
         "freeze_timeout",

@@ -102,6 +102,15 @@ def test_a_nic_has_a_queue_pair_a_vcpu(multiqueue: Inhabitant, plain: Inhabitant
             guest.await_console(f"QUEUES eth{number} {queues}")
 
 
+def test_a_nic_that_comes_later_is_served_alike_and_goes_with_its_workers(multiqueue: Inhabitant) -> None:
+    client, uuid, port, served = multiqueue.guests.client, multiqueue.order.uuid, a_port(), multiqueue.vhost_workers()
+    multiqueue.guests.finish(client.attach_interface(uuid, port))
+    assert multiqueue.vhost_devices() == multiqueue.vhost_workers() == served + VCPUS
+    assert len(multiqueue.host.run("ls", f"/sys/class/net/tap{port.id[:11]}/queues").split()) == 2 * VCPUS
+    multiqueue.guests.finish(client.detach_interface(uuid, port.id))
+    assert multiqueue.vhost_devices() == multiqueue.vhost_workers() == served
+
+
 def test_its_ports_are_in_the_kernels_datapath(multiqueue: Inhabitant) -> None:
     datapath, *ports = multiqueue.host.run("ovs-dpctl", "show").splitlines()
     assert datapath == "system@ovs-system:"
