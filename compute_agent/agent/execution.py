@@ -39,11 +39,8 @@ def fault_of(error: Exception) -> Fault:
 
 def check_state(operation: Operation, record: InstanceRecord, state: VmState) -> None:
     """:raises InvalidState: the operation may not start in this state."""
-    allowed = operation.allowed
-    if operation.allowed_over_vhost_user is not None and record.takes_vhost_user:
-        allowed = operation.allowed_over_vhost_user
-    if state not in allowed:
-        raise InvalidState(record.instance.uuid, operation.name, state, " or ".join(sorted(allowed)))
+    if state not in operation.allowed:
+        raise InvalidState(record.instance.uuid, operation.name, state, " or ".join(sorted(operation.allowed)))
 
 
 class Execution:

@@ -35,8 +35,6 @@ class Operation:
     name: str
     allowed: frozenset[VmState]
     """States of the instance in which it may start."""
-    allowed_over_vhost_user: frozenset[VmState] | None = None
-    """The same, where its hypervisor opens no disk; None: in the same states."""
     steps: tuple[Step, ...]
     outcome: VmState | Literal["gone", "unchanged", "observed"]
     """The instance's state when all steps are done; observed: what is found by looking."""

@@ -8,6 +8,8 @@ import msgspec
 
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
+from compute_agent.block.open_disks import OpenDisks
+from compute_agent.errors import GuestGone, StorageError
 from compute_agent.instance.devices import Nic
 from compute_agent.instance.extra_specs import queue_pairs
 from compute_agent.instance.machine import Machine
@@ -60,6 +62,23 @@ class Work:
     def guest(self) -> Guest:
         """:raises GuestGone: the instance has no process."""
         return self.node.guest(self.uuid)
+
+    @property
+    def open_disks(self) -> OpenDisks:
+        """:raises GuestGone, StorageError: the process that should have the instance's disks open has ended."""
+        found = self.find_open_disks()
+        if found is None and self.takes_vhost_user:
+            raise StorageError(f"instance {self.uuid} has no block server")
+        if found is None:
+            raise GuestGone(f"instance {self.uuid} has no running process")
+        return found
+
+    def find_open_disks(self) -> OpenDisks | None:
+        """The instance's disks, if a process has them open for its guest."""
+        if self.takes_vhost_user:
+            return self.node.storage.find_served_disks(self.instance)
+        guest = self.node.find_guest(self.uuid)
+        return None if guest is None else guest.open_disks
 
     @property
     def hurried(self) -> bool:

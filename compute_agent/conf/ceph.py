@@ -110,6 +110,7 @@ def rbd_settings(conf: cfg.ConfigOpts) -> RbdSettings:
             program=section.server_binary,
             uid_base=section.server_uid_base,
             cgroup_dir=Path(section.server_cgroup_dir),
+            copy_halt_timeout=conf.virt.copy_halt_timeout,
         ),
         state_dir=Path(section.state_dir),
         own_pool=OwnPool(user=user, pool=section.pool) if section.pool else None,

@@ -24,6 +24,8 @@ from compute_agent.host.processes import Process
 
 T = TypeVar("T")
 OnEvent = Callable[[Mapping[str, Any]], None]
+Execute = Callable[..., Any]
+"""``execute(command, arguments, fd=…, deadline=…)``; without it, a deadline of its own."""
 
 _ATTEMPTS, _PAUSE = 4, 0.1
 """To agree with a monitor, and seconds between two of them: one that has not noticed yet that its last client died

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from compute_agent.block.open_disks import OpenDisks
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
@@ -98,11 +99,8 @@ class DiskDriver(Protocol):
         :raises StorageError: its server does not make it larger.
         """
 
-    def limit_served_disk(self, instance: Instance, device: BlockDevice) -> None:
-        """Put such a disk under the limits that `device` has, and all that shares them.
-
-        :raises StorageError: its server refuses, and is as it was.
-        """
+    def find_served_disks(self, instance: Instance) -> OpenDisks | None:
+        """Those that a block server has open for the instance's guest; None: there is no such server."""
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         """The kernel to start directly, where the instance asks for one."""

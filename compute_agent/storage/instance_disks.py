@@ -14,6 +14,7 @@ from compute_agent.storage.config_drive.nocloud import VOLUME_ID, make_files
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.files import require_present, require_space, write_complete
 from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.server.served_disks import ServedDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.serving import Serving
 from compute_agent.storage.settings import StorageSettings
@@ -100,9 +101,9 @@ class InstanceDisks:
         self._kind_of(device).check_growth(self._place(device), device, size)
         self._serving.grow(device, size)
 
-    def limit_served(self, device: BlockDevice) -> None:
+    def find_served(self) -> ServedDisks | None:
         """See the contract."""
-        self._serving.limit(device)
+        return self._serving.find_served_disks(self._directory)
 
     def _describe(self, device: BlockDevice, source: FileSource | NbdSource | VhostUserSource) -> Disk:
         passphrase = passphrase_of(device, self._settings.rbd.ceph.secret_dir)

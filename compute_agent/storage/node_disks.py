@@ -32,6 +32,7 @@ from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.disks import RbdDisks
 from compute_agent.storage.secrets import passphrase_of
+from compute_agent.storage.server.served_disks import ServedDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import DiskKind, Place
@@ -143,9 +144,9 @@ class NodeDisks:
         with storage_errors(self._settings.disk_dir):
             self._disks(instance).grow_served(device, size)
 
-    def limit_served_disk(self, instance: Instance, device: BlockDevice) -> None:
+    def find_served_disks(self, instance: Instance) -> ServedDisks | None:
         """See the contract."""
-        self._disks(instance).limit_served(device)
+        return self._disks(instance).find_served()
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         """The cached kernel and ramdisk.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.device_names import find_device
 from compute_agent.instance.devices import FileSource, VhostUserSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.server.exports import Export, FileExport
+from compute_agent.storage.server.served_disks import ServedDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.storage.source import is_read_only
@@ -37,9 +40,14 @@ class Serving:
         """It has `size` bytes from now on; who is connected does not hear of it."""
         self._servers.resize(self._instance.uuid, self._without_content(device), size)
 
-    def limit(self, device: BlockDevice) -> None:
-        """It has the limits that `device` has now, and so has all that shares them."""
-        self._servers.limit(self._instance.uuid, self._without_content(device))
+    def find_served_disks(self, directory: Path) -> ServedDisks | None:
+        """As `BlockServers.find_served_disks`."""
+        return self._servers.find_served_disks(self._instance.uuid, self._export_of, directory)
+
+    def _export_of(self, name: str) -> Export:
+        device = find_device(self._instance, name)
+        assert device is not None
+        return self._without_content(device)
 
     def _connect(self, export: Export) -> VhostUserSource:
         self._servers.add(self._instance.uuid, export, self._instance.flavor.memory_mb * 1024**2)

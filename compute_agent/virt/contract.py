@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from compute_agent.instance.block_device import BlockDevice, DiskQos
+from compute_agent.block.open_disks import OpenDisks
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk, Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.state import PowerState
-from compute_agent.virt.copies import DiskCopies
-from compute_agent.virt.layers import DiskLayers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +69,8 @@ class Guest(Protocol):
     def pid(self) -> int: ...
 
     @property
-    def copies(self) -> DiskCopies:
-        """Copies of its disks."""
-
-    @property
-    def layers(self) -> DiskLayers:
-        """Snapshots of its disks."""
+    def open_disks(self) -> OpenDisks | None:
+        """Its disks, where its process has them open; None: its block server has."""
 
     def status(self, seconds: float | None = None) -> PowerState:
         """What the machine does now; UNRESPONSIVE where the monitor does not answer, never an exception.
@@ -127,9 +122,6 @@ class Guest(Protocol):
 
     def resize_disk(self, name: str, size: int | None) -> None:
         """Tell the guest that a disk has `size` bytes now; a local file is grown. None: as many as its server gives."""
-
-    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
-        """Limit a disk anew; None: not at all."""
 
     def reconnect_disk(self, disk: Disk) -> None:
         """Go over to a fresh connection to the same disk; the guest does not notice."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Queue
 
@@ -16,7 +14,6 @@ import msgspec
 import pytest
 
 from compute_agent.errors import DiskInUse, InvalidMessage, StorageError
-from compute_agent.host.processes import Process
 from compute_agent.instance.block_device import (
     MOST_LAYERS,
     BlockDevice,
@@ -24,119 +21,51 @@ from compute_agent.instance.block_device import (
     Encryption,
     FileConnection,
     FileVolume,
-    RbdConnection,
-    RbdVolume,
 )
 from compute_agent.instance.device_names import with_named_devices
-from compute_agent.instance.devices import Disk, VhostUserSource
-from compute_agent.instance.model import Flavor, Instance
+from compute_agent.instance.model import Instance
 from compute_agent.storage.node_disks import NodeDisks
-from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
-from compute_agent.storage.rbd.settings import OwnPool, RbdSettings
 from compute_agent.storage.server.launch import find_servers
 from compute_agent.storage.server.paths import ServerPaths
-from compute_agent.storage.server.servers import BlockServers
-from compute_agent.storage.server.settings import BLOCK_SERVER_UIDS, BlockServerSettings
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.virt.vmm.virtio.common import Register
 from compute_agent.virt.vmm.virtio.device import VERSION_1
-from compute_agent.virt.vmm.virtio.pci import VirtioPci
 from compute_agent.virt.vmm.virtio.vhost_user_blk import VhostUserBlock
 from sandbox.ceph import Ceph
 from tests.functional.containers import make_encrypted
-from tests.unit.storage.making import UUID, ignore, local_disk, make_instance, make_qcow2, number, qemu_img
+from tests.functional.serving import (
+    BLANK,
+    FIRST_USER,
+    Agent,
+    Plug,
+    a_volume,
+    agent,
+    ceph,
+    connection_of,
+    content,
+    disks,
+    ended,
+    kinds,
+    made,
+    plug,
+    served,
+    server_of,
+    settings,
+    write,
+)
+from tests.unit.storage.making import UUID, ignore, make_instance, number
 from tests.unit.storage.server.test_admission import die_over
-from tests.unit.virt.vmm.parts import Parts, parts
+from tests.unit.virt.vmm.parts import parts
 from tests.unit.virt.vmm.virtio.driver import Driver, DriverQueue
-from tests.unit.virt.vmm.virtio.storage import IO_ERROR, MIB, OK, SECTOR, flush, read_sectors, write_sectors
+from tests.unit.virt.vmm.virtio.storage import IO_ERROR, MIB, SECTOR, write_sectors
 
-__all__ = ["parts"]
+__all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "settings"]
 
 GIB = 1024**3
 PASSPHRASE = "open sesame"
 ELSEWHERE = 0x200000
 """In the guest's memory: where no driver has had its queues yet."""
-FIRST_USER = 1_900_700_000 + os.getpid() % 1000 * BLOCK_SERVER_UIDS
-"""Nobody else's, though tests may run beside each other."""
-
-BLANK = BlockDevice(source_type="blank", size_gb=1)
 READ_ONLY = 1 << 5
-
-Agent = Callable[[], NodeDisks]
-Plug = Callable[[Disk], Driver]
-
-
-@pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "sd-ceph") as ceph:
-        yield ceph
-
-
-@pytest.fixture
-def settings(ceph: Ceph, directory: Path, tmp_path: Path) -> StorageSettings:
-    for name in ("sources", "volumes"):
-        (tmp_path / name).mkdir()
-    user = ClusterUser(auth_username=ceph.user, secret_uuid=ceph.secret_uuid)
-    run_dir = directory / uuid.uuid4().hex[:8]
-    return StorageSettings(
-        disk_dir=tmp_path / "disks",
-        image_dir=tmp_path / "images",
-        snapshot_dir=tmp_path / "snapshots",
-        backup_dir=tmp_path / "backups",
-        rbd=RbdSettings(
-            ceph=CephSettings(conf_dir=ceph.conf_dir, secret_dir=ceph.secret_dir),
-            servers=BlockServerSettings(run_dir=run_dir, uid_base=FIRST_USER),
-            state_dir=tmp_path / "ceph",
-            own_pool=OwnPool(user=user, pool=ceph.pool),
-        ),
-        image_sources=(tmp_path / "sources",),
-        volume_dirs=(tmp_path / "volumes",),
-        reserved_space=0,
-    )
-
-
-@pytest.fixture
-def ended() -> Queue[str]:
-    """The instances whose servers have ended unasked."""
-    return Queue()
-
-
-@pytest.fixture
-def agent(settings: StorageSettings, ended: Queue[str]) -> Iterator[Agent]:
-    """Each call is another life of the agent. In the end, nothing of any server may be left."""
-    lives: list[NodeDisks] = []
-
-    def begin() -> NodeDisks:
-        if lives:
-            lives[-1].close()
-        lives.append(NodeDisks(settings, BlockServers(settings.rbd.servers, ended.put)))
-        return lives[-1]
-
-    yield begin
-    for instance_uuid in lives[-1].inspect():
-        lives[-1].delete(instance_uuid)
-    lives[-1].close()
-    assert find_servers(settings.rbd.servers.run_dir) == {}
-    assert {entry.name for entry in settings.rbd.servers.run_dir.iterdir()} <= {"fork-server.lock"}
-
-
-@pytest.fixture
-def disks(agent: Agent) -> NodeDisks:
-    return agent()
-
-
-@pytest.fixture
-def plug(parts: Parts) -> Iterator[Plug]:
-    drivers: list[Driver] = []
-
-    def plug(disk: Disk) -> Driver:
-        device = VhostUserBlock(connection_of(disk), parts.ram)
-        drivers.append(Driver(parts, VirtioPci(device, parts.ram, parts.interrupts, parts.kvm)))
-        return drivers[-1]
-
-    yield plug
-    for driver in drivers:
-        driver.device.close()
 
 
 @pytest.fixture(scope="module")
@@ -147,62 +76,14 @@ def secret(ceph: Ceph) -> Path:
     return path
 
 
-@pytest.fixture
-def kinds(settings: StorageSettings, ceph: Ceph, tmp_path: Path) -> dict[str, BlockDevice]:
-    """A disk of each, with sevens at 1 MiB; all have 64 MiB."""
-    image = make_qcow2(tmp_path / "image.qcow2")
-    raw, name = settings.volume_dirs[0] / "volume.raw", f"volume-{uuid.uuid4()}"
-    qemu_img("convert", "-O", "raw", str(tmp_path / "image.qcow2"), str(raw))
-    ceph.rbd("import", "--no-progress", str(raw), f"{ceph.pool}/{name}")
-    in_ceph = RbdVolume(name=f"{ceph.pool}/{name}", auth_username=ceph.user, secret_uuid=ceph.secret_uuid)
-    return {
-        "overlay": local_disk(settings.image_sources[0], image, size_gb=None),
-        "raw": a_volume(FileConnection(data=FileVolume(path=str(raw), format="raw"))),
-        "rbd": a_volume(RbdConnection(data=in_ceph)),
-    }
-
-
-def a_volume(connection: FileConnection | RbdConnection) -> BlockDevice:
-    return BlockDevice(source_type="volume", volume_id=str(uuid.uuid4()), connection_info=connection)
-
-
-def made(disks: NodeDisks, *devices: BlockDevice, vcpus: int = 1) -> Instance:
-    instance = make_instance(*devices, flavor=Flavor(vcpus=vcpus, memory_mb=64))
-    disks.create(instance, ignore)
-    return with_named_devices(instance)
-
-
-def served(disks: NodeDisks, instance: Instance) -> Sequence[Disk]:
-    return disks.connect(instance, vhost_user=True)
-
-
-def connection_of(disk: Disk) -> socket.socket:
-    assert isinstance(disk.source, VhostUserSource)
-    return socket.socket(fileno=disk.source.fd)
-
-
 def block(driver: Driver) -> VhostUserBlock:
     device = driver.device.agreement.device
     assert isinstance(device, VhostUserBlock)
     return device
 
 
-def server_of(settings: StorageSettings, instance: Instance) -> Process:
-    return find_servers(settings.rbd.servers.run_dir)[instance.uuid]
-
-
 def capacity(driver: Driver) -> int:
     return driver.configuration(0, 8) * SECTOR
-
-
-def content(queue: DriverQueue, offset: int) -> bytes:
-    status, found = read_sectors(queue, offset // SECTOR, SECTOR)
-    assert status == OK
-    return found
-
-
-def write(queue: DriverQueue, offset: int, byte: bytes) -> None:
-    assert (write_sectors(queue, offset // SECTOR, byte * SECTOR), flush(queue)) == (OK, OK)
 
 
 @pytest.mark.parametrize("kind", ["overlay", "raw", "rbd"])
@@ -386,13 +267,17 @@ def test_limits_change_while_a_disk_is_served(disks: NodeDisks, plug: Plug) -> N
     instance = made(disks, limited)
     (queue,) = plug(served(disks, instance)[0]).set_up()
     assert seconds_of(queue, 15) > 1
-    free = msgspec.structs.replace(instance.block_devices[0], qos=None)
     for _ in range(2):
-        disks.limit_served_disk(instance, free)
+        limit(disks, instance, None)
     assert seconds_of(queue, 15) < 1
-    shared = msgspec.structs.replace(free, qos=DiskQos(total_iops_sec=5, group_name="slow"))
-    disks.limit_served_disk(instance, shared)
+    limit(disks, instance, DiskQos(total_iops_sec=5, group_name="slow"))
     assert seconds_of(queue, 15) > 1
+
+
+def limit(disks: NodeDisks, instance: Instance, qos: DiskQos | None) -> None:
+    opened = disks.find_served_disks(instance)
+    assert opened is not None
+    opened.set_disk_qos("disk0", qos)
 
 
 def seconds_of(queue: DriverQueue, reads: int) -> float:

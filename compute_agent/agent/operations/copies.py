@@ -1,7 +1,7 @@
 """snapshot and backup: an instance's disks are copied as they are at one moment, whether or not its guest runs.
 
-A guest that runs copies them itself, in jobs that an agent's death does not end. From a backup's moment on its disks
-remember what is written to them, so that the next backup need not hold more than that.
+Whoever has a running guest's disks open copies them, in jobs that an agent's death does not end. From a backup's moment
+on its disks remember what is written to them, so that the next backup need not hold more than that.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import msgspec
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.copy_order import order_of
 from compute_agent.agent.work import Work
+from compute_agent.block.copies import DiskCopy
 from compute_agent.errors import ComputeAgentError, HostError, InvalidMessage, InvalidState
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.storage.copies.contract import CopyOrder
-from compute_agent.virt.copies import DiskCopy
 
 _RUNNING = frozenset({VmState.ACTIVE, VmState.PAUSED})
 _NOT_RUNNING = frozenset({VmState.STOPPED})
 _STATES = _RUNNING | _NOT_RUNNING
-"""A guest whose process has no disk open cannot copy any."""
+"""Whoever has no disk open cannot copy any."""
 
 _LOOK = 1.0
 """Seconds between two looks at copies that are being made."""
@@ -49,7 +49,7 @@ def begin_copies(work: Work) -> None:
         _take_moment(work, order)
     elif _is_running(work):
         with _copies(work, order) as copies:
-            frozen = work.guest.copies.begin(work.request.request_id, copies)
+            frozen = work.open_disks.copies.begin(work.request.request_id, copies)
         if frozen:
             work.node.storage.copies.note_frozen(order)
 
@@ -60,7 +60,7 @@ def _take_moment(work: Work, order: CopyOrder) -> None:
     if store.has_moment(order):
         return
     if _is_running(work):
-        frozen = work.guest.copies.at_one_moment(lambda: store.take_moment(order))
+        frozen = work.open_disks.copies.at_one_moment(lambda: store.take_moment(order))
     else:
         store.take_moment(order)
         frozen = True  # nobody has anything mounted
@@ -70,15 +70,16 @@ def _take_moment(work: Work, order: CopyOrder) -> None:
 
 def abandon_copies(work: Work) -> None:
     """Nothing is copied any more, and the disks remember only what they did before."""
-    order, guest = order_of(work), work.node.find_guest(work.uuid)
-    if guest is None:
+    order, disks = order_of(work), work.find_open_disks()
+    if disks is None:
         work.node.storage.copies.forget_mark(order)
         return
-    guest.copies.end()
+    disks.copies.end()
     for disk in _marked(order):
-        guest.copies.forget_marks(disk, guest.copies.marks(disk) - {order.copy_id})
-    if _state(work) is VmState.ACTIVE and guest.status() is PowerState.PAUSED:
-        # What it writes waits until the copy has what was there before: a target that is full has held it up.
+        disks.copies.forget_marks(disk, disks.copies.marks(disk) - {order.copy_id})
+    guest = work.node.find_guest(work.uuid)
+    if guest is not None and _state(work) is VmState.ACTIVE and guest.status() is PowerState.PAUSED:
+        # What it writes may wait until the copy has what was there before: a target that is full has held it up.
         guest.resume()
 
 
@@ -88,7 +89,8 @@ def await_copies(work: Work) -> None:
     if order.is_direct or not _is_running(work):
         work.node.storage.copies.copy(order, work.report)
         return
-    while (percent := work.guest.copies.progress(work.request.request_id, _LOOK)) < 100:
+    copies = work.open_disks.copies
+    while (percent := copies.progress(work.request.request_id, _LOOK)) < 100:
         work.report(percent)
         if work.hurried:
             raise HostError("given up, because the instance is to be terminated")
@@ -97,7 +99,7 @@ def await_copies(work: Work) -> None:
 def release_copies(work: Work) -> None:
     """The guest's process lets go of them."""
     if _is_running(work):
-        work.guest.copies.end()
+        work.open_disks.copies.end()
 
 
 def keep_copies(work: Work) -> None:
@@ -117,7 +119,7 @@ def forget_older_marks(work: Work) -> None:
         work.node.storage.copies.forget_older_marks(order)
         return
     for disk in _marked(order):
-        work.guest.copies.forget_marks(disk, {order.copy_id})
+        work.open_disks.copies.forget_marks(disk, {order.copy_id})
 
 
 def snapshot_made(work: Work) -> Mapping[str, object]:
@@ -167,7 +169,7 @@ def _require_marks(work: Work, order: CopyOrder) -> None:
         needed = " or ".join(sorted(_RUNNING))
         raise InvalidState(work.uuid, "an incremental backup", VmState.STOPPED, needed)
     for disk in _marked(order):
-        if order.parent not in work.guest.copies.marks(disk):
+        if order.parent not in work.open_disks.copies.marks(disk):
             reason = "it is not known what was written since then: a parent is the last backup; make one without parent"
             raise InvalidMessage("parent", order.parent, f"{disk}: {reason}")
 
@@ -192,7 +194,6 @@ _MAKING = (
 SNAPSHOT = Operation(
     name="snapshot",
     allowed=_STATES,
-    allowed_over_vhost_user=_NOT_RUNNING,
     steps=_MAKING,
     outcome="unchanged",
     result=snapshot_made,
@@ -201,7 +202,6 @@ SNAPSHOT = Operation(
 BACKUP = Operation(
     name="backup",
     allowed=_STATES,
-    allowed_over_vhost_user=_NOT_RUNNING,
     steps=(*_MAKING, Step("forget_older_marks", forget_older_marks)),
     outcome="unchanged",
     result=backup_made,

@@ -67,11 +67,9 @@ def restore_limits(work: Work) -> None:
 
 def _limit(work: Work, device: BlockDevice, qos: DiskQos | None) -> None:
     """Whoever has the disk open holds the guest to it."""
-    guest = work.node.find_guest(work.uuid)
-    if guest is not None and work.takes_vhost_user:
-        work.node.storage.limit_served_disk(work.instance, msgspec.structs.replace(device, qos=qos))
-    elif guest is not None:
-        guest.set_disk_qos(str(device.device_name), qos)
+    disks = work.find_open_disks()
+    if disks is not None:
+        disks.set_disk_qos(str(device.device_name), qos)
 
 
 def _size(work: Work) -> int:

@@ -30,8 +30,8 @@ def require_layer(instance: Instance, arguments: Mapping[str, object]) -> None:
 
 @contextmanager
 def open_disk(work: Work) -> Iterator[Disk]:
-    """As the record has it, for a guest that runs."""
-    disk = work.node.storage.connect_disk(work.instance, device_of(work), vhost_user=work.takes_vhost_user)
+    """As the record has it, for whoever has it open already: files, which only those have that can have layers."""
+    disk = work.node.storage.connect_disk(work.instance, device_of(work), vhost_user=False)
     try:
         yield disk
     finally:

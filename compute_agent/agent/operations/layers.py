@@ -41,9 +41,9 @@ def check_new_layer(work: Work) -> None:
 
 def forget_marks(work: Work) -> None:
     """The next backup has no parent: the file that remembers what was written since then is not written to any more."""
-    guest, device = work.node.find_guest(work.uuid), device_of(work)
-    if guest is not None:
-        guest.copies.forget_marks(str(device.device_name), ())
+    disks, device = work.find_open_disks(), device_of(work)
+    if disks is not None:
+        disks.copies.forget_marks(str(device.device_name), ())
     else:
         work.node.storage.layers.forget_marks(work.instance, device)
 
@@ -55,11 +55,11 @@ def make_layer(work: Work) -> None:
 
 def take_layer_back(work: Work) -> None:
     """The disk is as it was, unless the guest writes to the layer: then it stays, to be deleted as any other."""
-    guest, device = work.node.find_guest(work.uuid), device_of(work)
-    if guest is not None and guest.layers.writes_to(str(device.device_name), layer_of(work)):
+    disks, device = work.find_open_disks(), device_of(work)
+    if disks is not None and disks.layers.writes_to(str(device.device_name), layer_of(work)):
         LOG.warning("The guest writes to the new layer, so it stays")
         return
-    if guest is None and layer_of(work) in device.layers:
+    if disks is None and layer_of(work) in device.layers:
         # It may have written before it ended.
         work.node.storage.layers.commit(work.instance, device, layer_of(work))
     forget_layer(work)
@@ -75,10 +75,10 @@ def note_layer(work: Work) -> None:
 
 def write_to_layer(work: Work) -> None:
     """This is the moment, for a guest that runs."""
-    guest = work.node.find_guest(work.uuid)
-    if guest is not None:
+    disks = work.find_open_disks()
+    if disks is not None:
         with open_disk(work) as disk:
-            guest.layers.add(disk)
+            disks.layers.add(disk)
 
 
 def commit_layer(work: Work) -> None:
@@ -86,7 +86,7 @@ def commit_layer(work: Work) -> None:
     device, layer = device_of(work), layer_of(work)
     if layer not in device.layers:
         return  # of an agent that died in this step
-    if work.node.find_guest(work.uuid) is None:
+    if work.find_open_disks() is None:
         work.node.storage.layers.commit(work.instance, device, layer)
     else:
         _commit_running(work, layer)
@@ -94,9 +94,10 @@ def commit_layer(work: Work) -> None:
 
 
 def _commit_running(work: Work, layer: str) -> None:
+    layers = work.open_disks.layers
     with open_disk(work) as disk:
-        work.guest.layers.begin_commit(work.request.request_id, disk, layer)
-    while (percent := work.guest.layers.progress(work.request.request_id, _LOOK)) < 100:
+        layers.begin_commit(work.request.request_id, disk, layer)
+    while (percent := layers.progress(work.request.request_id, _LOOK)) < 100:
         work.report(percent)
         if work.hurried:
             raise HostError("given up, because the instance is to be terminated")
@@ -104,20 +105,20 @@ def _commit_running(work: Work, layer: str) -> None:
 
 def abandon_commit(work: Work) -> None:
     """The disk keeps its layer."""
-    guest, device, layer = work.node.find_guest(work.uuid), device_of(work), layer_of(work)
-    if guest is not None:
+    disks, device, layer = work.find_open_disks(), device_of(work), layer_of(work)
+    if disks is not None:
         with open_disk(work) as disk:
-            guest.layers.abandon(work.request.request_id, disk)
-        if layer not in device.layers and guest.layers.writes_to(str(device.device_name), layer):
+            disks.layers.abandon(work.request.request_id, disk)
+        if layer not in device.layers and disks.layers.writes_to(str(device.device_name), layer):
             replace_layers(work, [*device.layers, layer])
 
 
 def let_go_of_layer(work: Work) -> None:
     """A guest that runs does without it. There is no way back: as long as it does not answer, it is asked again."""
-    while (guest := work.node.find_guest(work.uuid)) is not None:
+    while (disks := work.find_open_disks()) is not None:
         try:
             with open_disk(work) as disk:
-                guest.layers.finish(work.request.request_id, disk, layer_of(work))
+                disks.layers.finish(work.request.request_id, disk, layer_of(work))
         except DeadlineExceeded:
             if work.hurried:
                 raise
@@ -130,7 +131,7 @@ def delete_layer(work: Work) -> None:
     """Its file is gone; and where nothing runs and no layer is left, so is all that kept others away."""
     device = device_of(work)
     work.node.storage.layers.delete(work.instance, device, layer_of(work))
-    if work.node.find_guest(work.uuid) is None:
+    if work.find_open_disks() is None:
         work.node.storage.disconnect_disk(work.uuid, device)
 
 
@@ -160,7 +161,6 @@ _CHECK = Step("check_layer", check_layer)
 VOLUME_SNAPSHOT_CREATE = Operation(
     name="volume_snapshot_create",
     allowed=_STATES,
-    allowed_over_vhost_user=_NOT_RUNNING,
     steps=(
         Step("check_layer", check_new_layer),
         Step("forget_marks", forget_marks),
@@ -174,7 +174,6 @@ VOLUME_SNAPSHOT_CREATE = Operation(
 VOLUME_SNAPSHOT_DELETE = Operation(
     name="volume_snapshot_delete",
     allowed=_STATES,
-    allowed_over_vhost_user=_NOT_RUNNING,
     steps=(
         _CHECK,
         Step("commit_layer", commit_layer, abandon_commit),

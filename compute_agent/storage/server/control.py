@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakMethod
 
+from compute_agent.block.graph import from_the_top
 from compute_agent.errors import GuestGone, MonitorError, StorageError
 from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
-from compute_agent.host.qmp import Monitor, MonitorLoop
+from compute_agent.host.qmp import Monitor, MonitorLoop, OnEvent
 from compute_agent.storage.server.lending import number_of
-from compute_agent.storage.server.names import from_the_top
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.settings import BlockServerSettings
 
@@ -24,6 +25,7 @@ class Control:
         self._process = process
         self._paths = paths
         self._settings = settings
+        self._listeners: list[WeakMethod[OnEvent]] = []
         self._monitor = Monitor(loop, paths.monitor_socket, process, self._on_event)
 
     def execute(self, command: str, arguments: Mapping[str, Any] | None = None, fd: int | None = None) -> Any:
@@ -33,6 +35,15 @@ class Control:
         :raises DeadlineExceeded: no answer in time.
         """
         return self._execute(command, arguments, self._settings.command_timeout, fd)
+
+    def ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """The same, in the words of those who ask QEMUs too.
+
+        :raises MonitorError: it refused, and is as it was.
+        :raises StorageError: it has ended.
+        :raises DeadlineExceeded: no answer in time.
+        """
+        return self._ask(command, arguments, self._settings.command_timeout)
 
     def open_node(self, node: Mapping[str, Any]) -> None:
         """Open a block node, which may take as long as `open_timeout`. Raises as `execute`."""
@@ -53,16 +64,16 @@ class Control:
         return {entry["id"]: entry["type"] for entry in self.execute("query-block-exports")}
 
     def nodes(self) -> list[str]:
-        """Names of all block nodes, those that stand on others before these.
-
-        ``query-named-block-nodes`` would read from the images, and hang while a cluster is away.
-        """
-        statistics = self.execute("query-blockstats", {"query-nodes": True})
-        return from_the_top(entry["node-name"] for entry in statistics)
+        """Names of all block nodes, those that stand on others before these."""
+        return from_the_top(self.execute)
 
     def objects(self) -> set[str]:
         """Names of all objects that somebody has made. Before the first there is no place for them."""
         return self._children("/objects") if "objects" in self._children("/") else set()
+
+    def listen(self, listener: OnEvent) -> None:
+        """Tell a method of all events, as long as its owner is there. It must not wait for anything."""
+        self._listeners = [one for one in self._listeners if one() is not None] + [WeakMethod(listener)]
 
     def close(self) -> None:
         """Hang up."""
@@ -75,11 +86,17 @@ class Control:
         self, command: str, arguments: Mapping[str, Any] | None, deadline: float, fd: int | None = None
     ) -> Any:
         try:
-            return self._monitor.execute(command, arguments, deadline=deadline, fd=fd)
+            return self._ask(command, arguments, deadline, fd)
         except MonitorError as error:
             raise StorageError(f"block server: {error}") from error
+
+    def _ask(self, command: str, arguments: Mapping[str, Any] | None, deadline: float, fd: int | None = None) -> Any:
+        try:
+            return self._monitor.execute(command, arguments, deadline=deadline, fd=fd)
         except GuestGone as error:
             raise StorageError(f"block server: {error}: {last_lines(self._paths.log)}") from error
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
-        """Nothing that it tells is waited for."""
+        for listener in self._listeners:
+            if (tell := listener()) is not None:
+                tell(event)

@@ -16,6 +16,8 @@ from compute_agent.storage.server.names import storage_name
 
 Node = dict[str, Any]
 
+_KEPT_WITHIN = 30
+"""Seconds that a guest's write may wait until what was there before is in a file of this host."""
 _TELLS_OF_WRITES_WHEN_THEY_ARE_DURABLE: tuple[CacheMode, ...] = ("writethrough", "directsync")
 
 
@@ -62,6 +64,32 @@ def limiting_node(name: str, export: Export, content: str) -> Node:
     if export.detect_zeroes != "off":
         node["detect-zeroes"] = export.detect_zeroes if export.discard else "on"
     return node | _common(export, read_only=export.read_only)
+
+
+def keeping_node(name: str, export: Export, content: str, kept: str) -> Node:
+    """Reads and writes as `content`; what was there before a write is in `kept`, if it can be had there in time."""
+    return {
+        "driver": "copy-before-write",
+        "node-name": name,
+        "file": content,
+        "target": kept,
+        "on-cbw-error": "break-snapshot",
+        "cbw-timeout": _KEPT_WITHIN,
+        "read-only": export.read_only,
+        "discard": "unmap",
+    }
+
+
+def kept_file_node(name: str, path: str) -> Node:
+    """For it: a file that nobody else has; `path` is one that the server can open."""
+    return {"driver": "file", "node-name": name, "filename": path, "locking": "off"}
+
+
+def remote_node(name: str, peer: tuple[str, int], export: str, seconds: float) -> Node:
+    """An export of an NBD server elsewhere, which has `seconds` to answer."""
+    host, port = peer
+    server = {"type": "inet", "host": host, "port": str(port), "numeric": True}
+    return {"driver": "nbd", "node-name": name, "server": server, "export": export, "open-timeout": int(seconds)}
 
 
 def export_arguments(name: str, export: Export) -> Mapping[str, Any]:

@@ -3,14 +3,18 @@
 A disk's export is called as the disk; one that was made when the disk had grown, ``disk0.<size in bytes>``. The nodes
 of an export are called as it, or ``<export>-…``::
 
-    disk0                          what is exported: the limits, or the content itself
-    disk0-00    disk0-00-file      where there are limits, the content: what it means, and its bytes
-    disk0-01    disk0-01-file      what it stands on
+    disk0                                          what is exported: the limits, or the content itself
+    disk0-1d0f2a…           disk0-1d0f2a…-file     layers
+    disk0-00                disk0-00-file          where there are limits, the content: what it means, and its bytes
+    disk0-01                disk0-01-file          what it stands on
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from compute_agent.block.names import layer_name
+from compute_agent.instance.devices import FileSource
 
 
 def grown(disk: str, size: int) -> str:
@@ -28,19 +32,19 @@ def export_of(node: str) -> str:
     return node.partition("-")[0]
 
 
-def layer_name(export: str, depth: int) -> str:
-    """The node of the content that `depth` others stand on, one on the other."""
+def content_name(export: str, depth: int) -> str:
+    """The node of what `depth` others stand on, one on the other; layers do not count."""
     return f"{export}-{depth:02}"
+
+
+def file_name(export: str, source: FileSource, depth: int) -> str:
+    """The node of what a file means: of a layer, or of what lies so deep below all layers."""
+    return layer_name(export, source.layer) if source.layer is not None else content_name(export, depth)
 
 
 def storage_name(node: str) -> str:
     """The node with the bytes that `node` gives a meaning."""
     return f"{node}-file"
-
-
-def from_the_top(nodes: Iterable[str]) -> list[str]:
-    """Those that stand on others before these."""
-    return sorted(nodes, key=lambda node: (len(node), node))
 
 
 def newest(disk: str, exports: Iterable[str]) -> str | None:

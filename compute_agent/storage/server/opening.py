@@ -23,7 +23,7 @@ from compute_agent.storage.server.graph import (
     rbd_node,
 )
 from compute_agent.storage.server.lending import in_memory
-from compute_agent.storage.server.names import layer_name, storage_name
+from compute_agent.storage.server.names import content_name, file_name, storage_name
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.throttling import set_limits
 
@@ -53,11 +53,20 @@ class Opening:
             if export.transport == "nbd":
                 self._open_content(name, name, export)
             else:
-                self._open_content(name, layer_name(name, 0), export)
+                content = file_name(name, export.source, 0) if isinstance(export, FileExport) else content_name(name, 0)
+                self._open_content(name, content, export)
                 set_limits(self._control, export.name, export.qos)
-                self._control.open_node(limiting_node(name, export, layer_name(name, 0)))
+                self._control.open_node(limiting_node(name, export, content))
         except OSError as error:
             raise StorageError(f"{export.name} cannot be served: {error}") from error
+
+    def open_file(self, node: str, export: FileExport) -> None:
+        """Make `node` of a file by itself, to be written to; what it stands on stays closed. Raises as `open`."""
+        try:
+            self._open_file(storage_name(node), export, export.source.path, read_only=False)
+            self._control.open_node(format_node(node, export, export.source.format, backing=None, read_only=False))
+        except OSError as error:
+            raise StorageError(f"{export.source.path} cannot be opened: {error.strerror}") from error
 
     def _open_content(self, name: str, content: str, export: Export) -> None:
         if isinstance(export, FileExport):
@@ -78,10 +87,13 @@ class Opening:
             self._control.open_node(rbd_node(node, export, conf=self._control.lend(conf), secret=_SECRET))
 
     def _open_files(self, name: str, content: str, export: FileExport) -> None:
-        backing = None
-        for depth, source in reversed(list(enumerate(_chain(export.source)))):
-            node, read_only = (layer_name(name, depth), True) if depth else (content, export.read_only)
-            self._open_file(storage_name(node), export, source.path, read_only=read_only)
+        """A layer's end makes what it stands on written to again, and a server has no way to open it anew for that."""
+        backing, chain = None, list(_chain(export.source))
+        layers = sum(source.layer is not None for source in chain)
+        for depth, source in reversed(list(enumerate(chain))):
+            node, read_only = (file_name(name, source, depth - layers), True) if depth else (content, export.read_only)
+            is_image = depth > layers
+            self._open_file(storage_name(node), export, source.path, read_only=is_image or export.read_only)
             meaning = format_node(node, export, source.format, backing=backing, read_only=read_only)
             if depth:
                 self._control.open_node(meaning)

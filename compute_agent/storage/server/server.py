@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from compute_agent.block.graph import child_of
+from compute_agent.block.jobs import end_jobs_of
 from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import MonitorLoop
@@ -15,7 +17,7 @@ from compute_agent.storage.server.connections import await_nbd, connect_to_nbd, 
 from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.exports import Export, RbdExport
 from compute_agent.storage.server.graph import export_arguments, limiting_node
-from compute_agent.storage.server.names import disk_of, export_of, grown, layer_name, newest
+from compute_agent.storage.server.names import disk_of, export_of, grown, newest
 from compute_agent.storage.server.opening import Opening
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.settings import BlockServerSettings
@@ -41,19 +43,23 @@ class BlockServer:
         self.process = process
         self.is_unwanted = False
         """It is being ended on purpose."""
-        self._paths = paths
-        self._settings = settings
-        self._control = Control(process, paths, loop, settings)
-        self._opening = Opening(self._control, paths, admissions)
+        self.paths = paths
+        self.settings = settings
+        self.control = Control(process, paths, loop, settings)
+        self.opening = Opening(self.control, paths, admissions)
         self._lock = threading.RLock()
 
     def await_start(self) -> None:
         """It has only just been started: wait until its monitor can be asked. Nobody may have asked before."""
-        await_nbd(self._paths.nbd_socket, self._settings.start_timeout)
+        await_nbd(self.paths.nbd_socket, self.settings.start_timeout)
+
+    def has_guest(self) -> bool:
+        """It serves a disk over vhost-user-blk, to whatever runs its instance."""
+        return "vhost-user-blk" in self.control.exports().values()
 
     def disks(self) -> set[str]:
         """The names of those that it serves."""
-        return {disk_of(export) for export in self._control.exports()}
+        return {disk_of(export) for export in self.control.exports()}
 
     def add(self, export: Export) -> None:
         """Serve a disk; nothing happens where it is served. If it fails, nothing of it is left."""
@@ -70,19 +76,20 @@ class BlockServer:
     def remove(self, disk: str) -> None:
         """Serve it no longer: connections are cut, the image is closed. Nothing happens where it is not served."""
         with self._lock:
-            for export in self._control.exports():
+            end_jobs_of(self.control.execute, disk, self.settings.command_timeout)
+            for export in self.control.exports():
                 if disk_of(export) == disk:
                     self._remove(export)
             self._close_nodes(lambda node: disk_of(export_of(node)) == disk)
-            forget_unused_limits(self._control)
+            forget_unused_limits(self.control)
 
     def limit(self, export: Export) -> None:
         """Put a disk that is served over vhost-user-blk under other limits, and all that shares them."""
         with self._lock:
-            set_limits(self._control, export.name, export.qos)
-            node = limiting_node(export.name, export, layer_name(export.name, 0))
-            self._control.execute("blockdev-reopen", {"options": [node]})
-            forget_unused_limits(self._control)
+            set_limits(self.control, export.name, export.qos)
+            node = limiting_node(export.name, export, child_of(self.control.execute, export.name))
+            self.control.execute("blockdev-reopen", {"options": [node]})
+            forget_unused_limits(self.control)
 
     def resize(self, export: Export, size: int) -> None:
         """Serve a disk, whose image has grown, with its new size in bytes.
@@ -94,15 +101,15 @@ class BlockServer:
         """
         with self._lock:
             if export.transport == "vhost-user-blk":
-                self._control.execute("block_resize", {"node-name": export.name, "size": size})
+                self.control.execute("block_resize", {"node-name": export.name, "size": size})
             elif not isinstance(export, RbdExport):
                 raise StorageError(f"{export.name}: a file that is served over NBD cannot grow")
-            elif (name := grown(export.name, size)) not in self._control.exports():
+            elif (name := grown(export.name, size)) not in self.control.exports():
                 self._add(name, export)
 
     def connect(self, disk: str) -> NbdSource:
         """A fresh connection, which the caller closes."""
-        return NbdSource(export=self._newest(disk), fd=connect_to_nbd(self._paths.nbd_socket))
+        return NbdSource(export=self._newest(disk), fd=connect_to_nbd(self.paths.nbd_socket))
 
     def connect_vhost_user(self, disk: str) -> VhostUserSource:
         """The same for a disk that is served over vhost-user-blk. Until the one before ends, nobody answers on it."""
@@ -112,22 +119,22 @@ class BlockServer:
         """:raises DeadlineExceeded: it is not gone, and may still write."""
         self.is_unwanted = True
         self.process.kill()
-        if not self.process.wait(self._settings.kill_timeout):
+        if not self.process.wait(self.settings.kill_timeout):
             raise DeadlineExceeded(f"block server: {self.process} was killed, but is not gone")
 
     def let_go(self) -> None:
         """Hang up; it goes on."""
-        self._control.close()
+        self.control.close()
 
     def _transport_of(self, disk: str) -> str | None:
-        return next((kind for name, kind in self._control.exports().items() if disk_of(name) == disk), None)
+        return next((kind for name, kind in self.control.exports().items() if disk_of(name) == disk), None)
 
     def _add(self, name: str, export: Export) -> None:
         self._remove_unused()
         self._close_unserved()
         try:
-            self._opening.open(name, export)
-            self._control.execute("block-export-add", export_arguments(name, export))
+            self.opening.open(name, export)
+            self.control.execute("block-export-add", export_arguments(name, export))
         except StorageError:
             if not self.process.has_ended():
                 self._close_unserved()
@@ -135,14 +142,14 @@ class BlockServer:
 
     def _remove_unused(self) -> None:
         """Exports of disks that have a newer one, and nobody connected to the old."""
-        exports = self._control.exports()
+        exports = self.control.exports()
         for export in exports:
             if export != newest(disk_of(export), exports):
                 self._remove(export, mode="safe")
 
     def _remove(self, export: str, mode: str = "hard") -> None:
         try:
-            self._control.execute("block-export-del", {"id": export, "mode": mode})
+            self.control.execute("block-export-del", {"id": export, "mode": mode})
         except StorageError:
             if mode == "safe":  # somebody is connected to it
                 return
@@ -151,24 +158,24 @@ class BlockServer:
         self._close_nodes(lambda node: export_of(node) == export)
 
     def _await_end_of(self, export: str) -> None:
-        deadline = time.monotonic() + self._settings.command_timeout
-        while export in self._control.exports():
+        deadline = time.monotonic() + self.settings.command_timeout
+        while export in self.control.exports():
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"block server: export {export} does not end")
             time.sleep(_LOOK_AGAIN)
 
     def _close_unserved(self) -> None:
         """Images of exports that have gone, or have not come to be: an agent that was killed has left them open."""
-        served = self._control.exports()
+        served = self.control.exports()
         self._close_nodes(lambda node: export_of(node) not in served)
 
     def _close_nodes(self, which: Callable[[str], bool]) -> None:
-        for node in self._control.nodes():
+        for node in self.control.nodes():
             if which(node):
-                self._control.execute("blockdev-del", {"node-name": node})
+                self.control.execute("blockdev-del", {"node-name": node})
 
     def _newest(self, disk: str) -> str:
-        export = newest(disk, self._control.exports())
+        export = newest(disk, self.control.exports())
         if export is None:
             raise StorageError(f"block server: {disk} is not served")
         return export

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.process_watch import ProcessWatch
@@ -18,6 +19,7 @@ from compute_agent.storage.server.admission import Admissions, take_back
 from compute_agent.storage.server.exports import Export
 from compute_agent.storage.server.launch import ServerLaunch, find_servers
 from compute_agent.storage.server.paths import ADMISSION_SUFFIX, ServerPaths
+from compute_agent.storage.server.served_disks import ExportOf, ServedDisks
 from compute_agent.storage.server.server import BlockServer
 from compute_agent.storage.server.settings import BlockServerSettings
 
@@ -99,9 +101,10 @@ class BlockServers:
         """Serve a disk, whose image has grown, with its new size in bytes; over NBD, to who connects from now on."""
         self._existing(instance_uuid).resize(export, size)
 
-    def limit(self, instance_uuid: str, export: Export) -> None:
-        """Put a disk that is served over vhost-user-blk under the limits that `export` has now."""
-        self._existing(instance_uuid).limit(export)
+    def find_served_disks(self, instance_uuid: str, export_of: ExportOf, directory: Path) -> ServedDisks | None:
+        """Those that the instance's server has open for a guest; `directory` is for what copies need meanwhile."""
+        server = self._get(instance_uuid)
+        return ServedDisks(server, export_of, directory) if server is not None and server.has_guest() else None
 
     def connect(self, instance_uuid: str, disk: str) -> NbdSource:
         """A fresh connection to a disk; the caller closes it."""

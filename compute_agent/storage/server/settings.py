@@ -26,5 +26,7 @@ class BlockServerSettings:
     """To open a disk, with all that it stands on."""
     command_timeout: float = 10.0
     """For anything else that a server is asked."""
+    copy_halt_timeout: float = 60.0
+    """Without anything copied, after which the copying of a running guest's disks is given up."""
     kill_timeout: float = 30.0
     """For a killed server to be gone."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 
 from compute_agent.errors import MonitorError
+from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import Nic
-from compute_agent.virt.process.saving import Execute
 
 _TAP, _VHOST = "tap", "vhost"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from compute_agent.errors import GuestGone
 from compute_agent.host.process_usage import resident_bytes, thread_cpu_times, uptime
-from compute_agent.virt.process.saving import Execute
+from compute_agent.host.qmp import Execute
 
 
 def process_diagnostics(execute: Execute, pid: int) -> dict[str, Any]:

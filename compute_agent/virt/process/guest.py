@@ -13,13 +13,13 @@ from typing import Any, Literal
 from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
 from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
-from compute_agent.host.qmp import Monitor, MonitorLoop
+from compute_agent.host.qmp import Execute, Monitor, MonitorLoop
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import GuestExit, OnDiskFailure, OnGuestExit
 from compute_agent.virt.process.console import Console
 from compute_agent.virt.process.disk_failures import DiskFailures
 from compute_agent.virt.process.paths import GuestPaths
-from compute_agent.virt.process.saving import Execute, save_memory
+from compute_agent.virt.process.saving import save_memory
 from compute_agent.virt.process.unplugging import Unplugging, has_device
 from compute_agent.virt.settings import VirtSettings
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from compute_agent.errors import MonitorError
 from compute_agent.host.durable import publish
-
-Execute = Callable[..., Any]
-"""``execute(command, arguments, fd=…, deadline=…)``; without it, a deadline of its own."""
+from compute_agent.host.qmp import Execute
 
 _AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switchover")
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25

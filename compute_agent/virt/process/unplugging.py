@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compute_agent.errors import DetachRefused, GuestGone, MonitorError
-from compute_agent.virt.process.saving import Execute
+from compute_agent.host.qmp import Execute
 
 _UNDER_WAY = "in the process of unplug"
 """The monitor's words where the guest has been asked before and has not answered."""

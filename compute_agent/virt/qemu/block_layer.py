@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from compute_agent.block.graph import child_of
 from compute_agent.errors import MonitorError
+from compute_agent.host.qmp import Execute
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk, NbdSource
 from compute_agent.instance.throttling import group_name, is_shared, limits
-from compute_agent.virt.process.saving import Execute
-from compute_agent.virt.qemu.block_graph import child_of
 from compute_agent.virt.qemu.block_nodes import (
     connection_name,
     disk_nodes,

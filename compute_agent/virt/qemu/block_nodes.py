@@ -11,11 +11,11 @@ of its nodes twice for a moment, so the top one has one of two names (`top_names
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from compute_agent.block.names import layer_name
 from compute_agent.errors import HostError
 from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.throttling import group_name, limits
@@ -35,12 +35,6 @@ def top_names(disk: str) -> tuple[str, str]:
 def disk_of(top: str) -> str:
     """The disk that a top node belongs to."""
     return top.partition(".")[0]
-
-
-def layer_name(top: str, layer: str) -> str:
-    """The format node of a snapshot's overlay: of its own for as long as it lives, whatever comes above or below."""
-    # QEMU takes no name of more than 31 characters; the longest here is disk99.b-0123456789ab-storage.
-    return f"{top}-{hashlib.blake2b(layer.encode(), digest_size=6).hexdigest()}"
 
 
 def storage_name(format_node: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from compute_agent.host.qmp import Execute
 from compute_agent.virt.process.diagnostics import process_diagnostics
-from compute_agent.virt.process.saving import Execute
 
 _DISK_COUNTERS = {
     "rd_bytes": "read_bytes",

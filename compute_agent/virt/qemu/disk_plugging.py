@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 from compute_agent.errors import MonitorError
+from compute_agent.host.qmp import Execute
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import Machine
-from compute_agent.virt.process.saving import Execute
 from compute_agent.virt.process.unplugging import Unplugging, device_path, has_device
 from compute_agent.virt.qemu.block_layer import BlockLayer
 from compute_agent.virt.qemu.block_nodes import top_names

@@ -14,11 +14,11 @@ from compute_agent.instance.state import PowerState
 from compute_agent.virt.process.console import Console
 from compute_agent.virt.process.guest import Common, ProcessGuest
 from compute_agent.virt.qemu.block_nodes import check_aio, disk_of
-from compute_agent.virt.qemu.copy_jobs import CopyJobs
+from compute_agent.virt.qemu.copies import QemuCopies
 from compute_agent.virt.qemu.diagnostics import diagnostics
+from compute_agent.virt.qemu.disk_layers import QemuLayers
 from compute_agent.virt.qemu.disk_plugging import DiskPlugging
 from compute_agent.virt.qemu.freezing import Freeze
-from compute_agent.virt.qemu.layers import LayerJobs
 from compute_agent.virt.qemu.moments import Moments
 from compute_agent.virt.qemu.nic_plugging import NicPlugging
 
@@ -35,8 +35,12 @@ class QemuGuest(ProcessGuest):
         self._nics = NicPlugging(self._execute, self._unplugging)
         freeze = partial(Freeze, self._paths.guest_agent_socket, common.settings.freeze_timeout)
         moments = Moments(self._execute, freeze)
-        self.copies = CopyJobs(self._execute, self._disks.top, moments, common.settings)
-        self.layers = LayerJobs(self._execute, self._disks.top, moments, common.settings.command_timeout)
+        self.copies = QemuCopies(self._execute, self._disks.top, moments, common.settings)
+        self.layers = QemuLayers(self._execute, self._disks.top, moments, common.settings.command_timeout)
+
+    @property
+    def open_disks(self) -> QemuGuest:
+        return self
 
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
         check_aio(disk, confined=self._settings.confine_guests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from compute_agent.virt.process.saving import Execute
+from compute_agent.host.qmp import Execute
 from compute_agent.virt.qemu.freezing import Freeze
 
 LOG = logging.getLogger(__name__)

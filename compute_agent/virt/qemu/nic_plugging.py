@@ -6,10 +6,10 @@ Source: QEMU's qapi/net.json (netdev_add, netdev_del), qapi/misc.json (getfd).
 from __future__ import annotations
 
 from compute_agent.errors import MonitorError
+from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import Nic
 from compute_agent.instance.machine import Machine
 from compute_agent.virt.process.descriptors import close_left_over, handed_over, tap_descriptors, vhost_descriptors
-from compute_agent.virt.process.saving import Execute
 from compute_agent.virt.process.unplugging import Unplugging
 from compute_agent.virt.qemu.devices import backend_name, bus_of, later_nic_backend, nic_device
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from compute_agent.errors import HostError, MonitorError, Unsupported
-from compute_agent.host.processes import Process
-from compute_agent.instance.block_device import DiskQos
+from compute_agent.errors import HostError, MonitorError
+from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import Disk, Nic
 from compute_agent.instance.machine import Machine
-from compute_agent.virt.process.console import Console
 from compute_agent.virt.process.descriptors import handed_over, tap_descriptors, vhost_descriptors
 from compute_agent.virt.process.diagnostics import process_diagnostics
-from compute_agent.virt.process.guest import Common, ProcessGuest
-from compute_agent.virt.process.saving import Execute
+from compute_agent.virt.process.guest import ProcessGuest
 from compute_agent.virt.process.unplugging import has_device
 from compute_agent.virt.vmm.launch import require_vhost, server_of
-from compute_agent.virt.vmm.unsupported import NoCopies, NoLayers
 
 _DISK, _NIC = "vhost-user-blk-pci", "virtio-net-pci"
 
@@ -25,10 +21,9 @@ _DISK, _NIC = "vhost-user-blk-pci", "virtio-net-pci"
 class VmmGuest(ProcessGuest):
     """Keeps `compute_agent.virt.contract.Guest`. Safe to be used from several threads."""
 
-    def __init__(self, instance_uuid: str, process: Process, console: Console | None, common: Common) -> None:
-        super().__init__(instance_uuid, process, console, common)
-        self.copies = NoCopies()
-        self.layers = NoLayers()
+    @property
+    def open_disks(self) -> None:
+        return None
 
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
         if not has_device(self._execute, disk.name):
@@ -42,9 +37,6 @@ class VmmGuest(ProcessGuest):
         """A server that has been asked for a fresh connection has told its size already."""
         known = _disks(self._execute)[name]["size"] if size is None else size
         self._execute("block_resize", {"device": name, "size": known})
-
-    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
-        raise Unsupported("vmm", f"limit {name} of a running guest")
 
     def reconnect_disk(self, disk: Disk) -> None:
         self._hand_over(disk, "x-reconnect-disk", {"device": disk.name})

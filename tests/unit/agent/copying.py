@@ -6,20 +6,20 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compute_agent.block.copies import DiskCopy
 from compute_agent.errors import CopyNotFound, InvalidMessage
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.devices import FileSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.copies.contract import CopyOrder
-from compute_agent.virt.copies import DiskCopy
 
 if TYPE_CHECKING:
     from tests.unit.agent.world import World
 
 
 class FakeCopies:
-    """Keeps `compute_agent.virt.copies.DiskCopies` over the world."""
+    """Keeps `compute_agent.block.copies.DiskCopies` over the world."""
 
     def __init__(self, world: World) -> None:
         self._world = world

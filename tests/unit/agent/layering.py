@@ -42,7 +42,7 @@ class Layering:
 
 
 class FakeLayers:
-    """Keeps `compute_agent.virt.layers.DiskLayers` over the world."""
+    """Keeps `compute_agent.block.layers.DiskLayers` over the world."""
 
     def __init__(self, world: World) -> None:
         self._world = world

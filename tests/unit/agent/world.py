@@ -157,6 +157,10 @@ class FakeGuest:
         self.copies = FakeCopies(world)
         self.layers = FakeLayers(world)
 
+    @property
+    def open_disks(self) -> FakeGuest | None:
+        return self if self._world.hypervisor == "qemu" else None
+
     def _become(self, state: PowerState) -> None:
         self._world.guests[self.instance_uuid] = state
 
@@ -326,6 +330,22 @@ class FakeNetwork:
     def close(self) -> None: ...
 
 
+class FakeServedDisks:
+    """Keeps `compute_agent.block.open_disks.OpenDisks` over the world, in a block server."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.copies = FakeCopies(world)
+        self.layers = FakeLayers(world)
+
+    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
+        def effect() -> None:
+            self._world.served.add(name)
+            self._world.plugged[name] = qos
+
+        self._world.touch("limit", effect)
+
+
 class FakeStorage:
     """Keeps `compute_agent.storage.contract.DiskDriver` over the world."""
 
@@ -359,7 +379,7 @@ class FakeStorage:
         self._world.touch("delete disk", lambda: self._world.volumes.discard(str(device.volume_id)))
 
     def connect_disk(self, instance: Instance, device: BlockDevice, *, vhost_user: bool) -> Disk:
-        assert vhost_user is (self._world.hypervisor == "vmm")
+        assert not (vhost_user and self._world.hypervisor == "qemu")
         if device.volume_id is not None:
             self._world.touch("connect disk", lambda: self._world.connected.add(instance.uuid))
         source = FileSource(path=Path("/dev/null"), format="raw", layer=(device.layers or [None])[-1])
@@ -376,12 +396,8 @@ class FakeStorage:
     def grow_served_disk(self, instance: Instance, device: BlockDevice, size: int) -> None:
         self._world.touch("grow", lambda: self._world.served.add(str(device.device_name)))
 
-    def limit_served_disk(self, instance: Instance, device: BlockDevice) -> None:
-        def effect() -> None:
-            self._world.served.add(str(device.device_name))
-            self._world.plugged[str(device.device_name)] = device.qos
-
-        self._world.touch("limit", effect)
+    def find_served_disks(self, instance: Instance) -> FakeServedDisks | None:
+        return FakeServedDisks(self._world) if instance.uuid in self._world.guests else None
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         return None

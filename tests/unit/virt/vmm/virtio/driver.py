@@ -76,7 +76,8 @@ class Driver:
 
     def __init__(self, parts: Parts, function: VirtioPci) -> None:
         self.parts, self.device = parts, function
-        self.function = Function(parts, parts.bus.add(function))
+        slot = parts.bus.add(function)
+        self.function, self.first_vector = Function(parts, slot), 0x40 + (slot << 8)
         self.function.enable()
         self.places = {}
         for kind, place in self.function.capabilities():
@@ -118,7 +119,7 @@ class Driver:
         table = self.function.bar(1)
         vectors = (self.function.read(self.msix + 2, 2) & 0x7FF) + 1
         for vector in range(vectors):
-            for place, value in enumerate((MESSAGES, 0, 0x40 + vector, 0)):
+            for place, value in enumerate((MESSAGES, 0, self.first_vector + vector, 0)):
                 self.parts.memory.write(table + 16 * vector + 4 * place, 4, value)
         self.write(Register.CONFIG_VECTOR, 2, vectors - 1)
 
@@ -159,7 +160,7 @@ class Driver:
     def interrupted(self, vector: int) -> bool:
         """Since this was asked last; takes the interrupt, as KVM does."""
         for fd, gsi in self.parts.kvm.connected.items():
-            if self.parts.kvm.messages[gsi] == (MESSAGES, 0x40 + vector) and select.select([fd], [], [], 0)[0]:
+            if self.parts.kvm.messages[gsi] == (MESSAGES, self.first_vector + vector) and select.select([fd], [], [], 0)[0]:
                 os.eventfd_read(fd)
                 return True
         return False
@@ -168,7 +169,7 @@ class Driver:
         (fd,) = (
             fd
             for fd, gsi in self.parts.kvm.connected.items()
-            if self.parts.kvm.messages[gsi] == (MESSAGES, 0x40 + vector)
+            if self.parts.kvm.messages[gsi] == (MESSAGES, self.first_vector + vector)
         )
         assert select.select([fd], [], [], DEADLINE_SECONDS)[0], "no interrupt in time"
         os.eventfd_read(fd)

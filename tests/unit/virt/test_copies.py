@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from compute_agent.block.copies import DiskCopy
 from compute_agent.errors import DeadlineExceeded, MonitorError
 from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import StartRequest
-from compute_agent.virt.copies import DiskCopy
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from tests.unit.virt.conftest import UUID, MakeHypervisor, tiny_request
 from tests.unit.virt.waiting import until, until_said
@@ -78,7 +78,7 @@ def test_what_is_cancelled_leaves_nothing(hypervisor: QemuHypervisor, request_: 
     guest.copies.begin("one", [a_copy(directory, "full")])
     guest.copies.end()
     guest.copies.end()
-    with pytest.raises(MonitorError, match="does not copy its disks"):
+    with pytest.raises(MonitorError, match="does not copy them any more"):
         guest.copies.progress("one", 0)
     guest.copies.forget_marks("disk0", [])
     assert guest.copies.marks("disk0") == set()

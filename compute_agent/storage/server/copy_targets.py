@@ -1,0 +1,93 @@
+"""What a block server copies disks to: it takes no connection from anybody, and opens each target by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from compute_agent.block.copies import DiskCopy
+from compute_agent.block.graph import nodes
+from compute_agent.host.processes import Process
+from compute_agent.instance.devices import FileSource, NbdSource
+from compute_agent.storage.server.exports import FileExport
+from compute_agent.storage.server.graph import remote_node
+from compute_agent.storage.server.server import BlockServer
+
+LOG = logging.getLogger(__name__)
+
+TARGET = "-copy"
+"""What the nodes of targets end with that are opened here."""
+
+Peer = tuple[str, int]
+
+
+class CopyTargets:
+    """Of one server."""
+
+    def __init__(self, server: BlockServer) -> None:
+        self._server = server
+        self._peers: set[Peer] = set()
+        """Where connections lead that this agent has had made."""
+
+    def open(self, copy: DiskCopy) -> str:
+        """The target's node: of a file, of an image that the server has open, or of an export that is elsewhere.
+
+        A connection is not taken; the server makes one of its own to where it leads.
+        """
+        node = f"{copy.disk}{TARGET}"
+        if isinstance(copy.target, FileSource):
+            self._server.opening.open_file(node, FileExport(name=copy.disk, source=copy.target))
+            return node
+        peer = _peer_of(copy.target)
+        if peer is None:
+            return copy.target.export  # its own: an image's node is called as its export
+        self._peers.add(peer)
+        self._server.control.open_node(remote_node(node, peer, copy.target.export, self._server.settings.open_timeout))
+        return node
+
+    def cut_off(self) -> None:
+        """End the connections to all that are elsewhere: what waits for them fails."""
+        found = [node for name, node in nodes(self._server.control.ask).items() if name.endswith(TARGET)]
+        self._cut({_peer_in(node["file"]) for node in found if node["drv"] == "nbd"})
+
+    def hang_up(self) -> None:
+        """The same, without asking the server, for those that this agent has had made."""
+        self._cut(self._peers)
+
+    def forget(self) -> None:
+        """They are closed."""
+        self._peers.clear()
+
+    def _cut(self, peers: Collection[Peer]) -> None:
+        if peers:
+            LOG.warning("%s does not answer, and is cut off", ", ".join(f"{host}:{port}" for host, port in peers))
+            for connection in _sockets_of(self._server.process):
+                with connection, suppress(OSError):  # it has ended, or is none
+                    if connection.getpeername()[:2] in peers:
+                        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _peer_of(target: NbdSource) -> Peer | None:
+    """None: it is on this host."""
+    with socket.socket(fileno=os.dup(target.fd)) as connection:
+        if connection.family == socket.AF_UNIX:
+            return None
+        host, port, *_ = connection.getpeername()
+        return host, port
+
+
+def _peer_in(address: str) -> Peer:
+    """As QEMU shows it: ``nbd://HOST:PORT/EXPORT``, without brackets."""
+    host, _, port = address.removeprefix("nbd://").partition("/")[0].rpartition(":")
+    return host, int(port)
+
+
+def _sockets_of(process: Process) -> Iterator[socket.socket]:
+    for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(OSError):  # closed since it was listed
+            if entry.readlink().name.startswith("socket:"):
+                yield socket.socket(fileno=process.copy_descriptor(int(entry.name)))

@@ -1,0 +1,40 @@
+"""Disks that a block server has open for a guest: what can be done with them meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from compute_agent.instance.block_device import DiskQos
+from compute_agent.storage.server.exports import Export
+from compute_agent.storage.server.served_copies import ServedCopies
+from compute_agent.storage.server.served_layers import ServedLayers
+from compute_agent.storage.server.server import BlockServer
+
+ExportOf = Callable[[str], Export]
+"""As the server knows a disk that it has open, by the disk's name."""
+
+
+class ServedDisks:
+    """Keeps `compute_agent.block.open_disks.OpenDisks`, over the server's monitor."""
+
+    def __init__(self, server: BlockServer, export_of: ExportOf, directory: Path) -> None:
+        """`directory`: on a file system with room for what guests overwrite while their disks are copied."""
+        self._server = server
+        self._export_of = export_of
+        self.copies = ServedCopies(server, export_of, directory)
+        self.layers = ServedLayers(server, export_of)
+        server.control.listen(self._on_event)
+
+    def set_disk_qos(self, name: str, qos: DiskQos | None) -> None:
+        """See the contract.
+
+        :raises StorageError: the server refuses, and is as it was.
+        """
+        self._server.limit(replace(self._export_of(name), qos=qos))
+
+    def _on_event(self, event: Any) -> None:
+        self.copies.heard(event)
+        self.layers.heard(event)
