@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Queue
 
+import msgspec
 import pytest
 
+from compute_agent.block.open_disks import OpenDisks
 from compute_agent.host.processes import Process
 from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume, RbdConnection, RbdVolume
 from compute_agent.instance.device_names import with_named_devices
@@ -159,3 +161,18 @@ def content(queue: DriverQueue, offset: int) -> bytes:
 
 def write(queue: DriverQueue, offset: int, byte: bytes) -> None:
     assert (write_sectors(queue, offset // SECTOR, byte * SECTOR), flush(queue)) == (OK, OK)
+
+
+def running(disks: NodeDisks, plug: Plug, *devices: BlockDevice) -> tuple[Instance, list[DriverQueue]]:
+    """An instance without a config drive, and what its guest has of its disks."""
+    instance = with_named_devices(msgspec.structs.replace(made(disks, *devices), config_drive=False))
+    queues = []
+    for number, disk in enumerate(served(disks, instance)):
+        queues += plug(disk).set_up(address=0x100000 * (number + 1))
+    return instance, queues
+
+
+def opened(disks: NodeDisks, instance: Instance) -> OpenDisks:
+    found = disks.find_served_disks(instance)
+    assert found is not None
+    return found

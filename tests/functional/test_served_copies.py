@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import threading
 import time
 import uuid
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import msgspec
 import pytest
 
 from compute_agent.block.copies import DiskCopies, DiskCopy
-from compute_agent.block.open_disks import OpenDisks
-from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.device_names import with_named_devices
-from compute_agent.instance.devices import NbdSource
+from compute_agent.errors import InvalidMessage, MonitorError, StorageError
+from compute_agent.instance.block_device import BlockDevice, Encryption
+from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.copies.contract import CopyOrder
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
+from sandbox.ceph import Ceph
+from tests.functional.guests import until
 from tests.functional.serving import (
+    Agent,
     Plug,
     agent,
     ceph,
@@ -28,16 +36,18 @@ from tests.functional.serving import (
     disks,
     ended,
     kinds,
-    made,
+    opened,
     plug,
+    running,
     served,
+    server_of,
     settings,
     write,
 )
 from tests.unit.storage.making import ignore
 from tests.unit.virt.vmm.parts import parts
 from tests.unit.virt.vmm.virtio.driver import DriverQueue
-from tests.unit.virt.vmm.virtio.storage import MIB, image_has
+from tests.unit.virt.vmm.virtio.storage import MIB, SECTOR, image_has
 
 __all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "settings"]
 
@@ -48,21 +58,6 @@ SECONDS = 30
 def two(kinds: dict[str, BlockDevice], disks: NodeDisks, plug: Plug) -> tuple[Instance, list[DriverQueue]]:
     """Disks of a guest, in files: an overlay, and a raw one."""
     return running(disks, plug, kinds["overlay"], kinds["raw"])
-
-
-def running(disks: NodeDisks, plug: Plug, *devices: BlockDevice) -> tuple[Instance, list[DriverQueue]]:
-    """An instance without a config drive, and what its guest has of its disks."""
-    instance = with_named_devices(msgspec.structs.replace(made(disks, *devices), config_drive=False))
-    queues = []
-    for number, disk in enumerate(served(disks, instance)):
-        queues += plug(disk).set_up(address=0x100000 * (number + 1))
-    return instance, queues
-
-
-def opened(disks: NodeDisks, instance: Instance) -> OpenDisks:
-    found = disks.find_served_disks(instance)
-    assert found is not None
-    return found
 
 
 def an_order(instance: Instance, **changes: Any) -> CopyOrder:
@@ -105,6 +100,11 @@ def copied(settings: StorageSettings, order: CopyOrder, disk: str) -> Path:
     return settings.backup_dir / order.copy_id / f"{disk}.qcow2"
 
 
+def holds(path: Path, *bytes_: int) -> bool:
+    """These, at 1 MiB, 2 MiB, and so on."""
+    return all(image_has(path, byte, (number + 1) * MIB, SECTOR) for number, byte in enumerate(bytes_))
+
+
 def test_all_disks_are_copied_at_one_moment_while_they_are_written_to(
     two: tuple[Instance, list[DriverQueue]], disks: NodeDisks, settings: StorageSettings
 ) -> None:
@@ -124,9 +124,225 @@ def test_all_disks_are_copied_at_one_moment_while_they_are_written_to(
         write(queue, MIB, b"\5")
     finish(disks, later)
     for disk in ("disk0", "disk1"):
-        assert [image_has(copied(settings, full, disk), *what) for what in ((7, MIB, 512), (1, 2 * MIB, 512))]
-        assert image_has(copied(settings, full, disk), 0, 3 * MIB, 512)
-        for byte, at in ((7, MIB), (2, 2 * MIB), (3, 3 * MIB)):
-            assert image_has(copied(settings, later, disk), byte, at, 512)
+        assert holds(copied(settings, full, disk), 7, 1, 0)
+        assert holds(copied(settings, later, disk), 7, 2, 3)
         assert copied(settings, later, disk).stat().st_blocks < 4 * MIB // 512, "what had changed, and no more"
     assert [content(queue, 2 * MIB)[:1] for queue in queues] == [b"\4", b"\4"]
+
+
+def test_disks_in_ceph_are_copied_to_ceph(
+    kinds: dict[str, BlockDevice], disks: NodeDisks, plug: Plug, ceph: Ceph, tmp_path: Path
+) -> None:
+    instance, (queue,) = running(disks, plug, kinds["rbd"])
+    full = an_order(instance, target="rbd")
+    begin(disks, full)
+    write(queue, 2 * MIB, b"\2")
+    finish(disks, full)
+    later = an_order(instance, target="rbd", parent=full.copy_id)
+    begin(disks, later)
+    write(queue, 2 * MIB, b"\3")
+    finish(disks, later)
+    for order, second in ((full, 0), (later, 2)):
+        path = tmp_path / order.copy_id
+        ceph.rbd("export", f"{ceph.pool}/backup-{order.copy_id}-disk0", str(path))
+        assert [path.read_bytes()[at * MIB] for at in (1, 2)] == [7, second]
+
+
+PORT = 10999
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """What is in the file is what an NBD server has as ``x-disk0``."""
+    path = tmp_path / "elsewhere"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+    server = subprocess.Popen(["qemu-nbd", "-t", "-e", "8", "-p", str(PORT), "-x", "x-disk0", "-f", "qcow2", path])
+    until(lambda: is_heard(PORT))
+    yield path
+    server.kill()
+    server.wait()
+
+
+def is_heard(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A target that says nothing from the first block on that is written to it, until it goes on."""
+
+    target: str
+    goes_on: threading.Event = field(default_factory=threading.Event)
+
+    def pass_on(self, source: socket.socket, target: socket.socket, longest: int) -> None:
+        with suppress(OSError):
+            while piece := source.recv(1 << 20):
+                if len(piece) > longest:
+                    self.goes_on.wait()
+                target.sendall(piece)
+
+
+@pytest.fixture
+def silent(elsewhere: Path) -> Iterator[Silent]:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as opened:
+        silent = Silent(f"nbd://127.0.0.1:{listening.getsockname()[1]}/x-")
+
+        def serve() -> None:
+            with suppress(OSError):
+                while connection := opened.enter_context(listening.accept()[0]):
+                    far = opened.enter_context(socket.create_connection(("127.0.0.1", PORT)))
+                    for way in ((connection, far, 4096), (far, connection, 1 << 20)):
+                        threading.Thread(target=silent.pass_on, args=way, daemon=True).start()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield silent
+        silent.goes_on.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        serving.join()
+
+
+def test_a_disk_is_copied_to_an_nbd_server(
+    kinds: dict[str, BlockDevice], disks: NodeDisks, plug: Plug, elsewhere: Path
+) -> None:
+    instance, (queue,) = running(disks, plug, kinds["overlay"])
+    order = an_order(instance, target=f"nbd://127.0.0.1:{PORT}/x-")
+    begin(disks, order)
+    write(queue, 2 * MIB, b"\2")
+    finish(disks, order)
+    for byte, at in ((7, MIB), (0, 2 * MIB)):
+        read = ["qemu-io", "-r", "-f", "raw", "-c", f"read -P {byte} {at} 512", f"nbd://127.0.0.1:{PORT}/x-disk0"]
+        assert "failed" not in subprocess.run(read, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_target_that_falls_silent_is_cut_off_and_the_guest_does_not_notice(
+    kinds: dict[str, BlockDevice], agent: Agent, plug: Plug, silent: Silent
+) -> None:
+    """Also by an agent that has not begun the copy."""
+    disks = agent()
+    instance, (queue,) = running(disks, plug, kinds["overlay"])
+    order = an_order(instance, target=silent.target)
+    begin(disks, order)
+    write(queue, MIB, b"\2")
+    disks = agent()
+    copies = opened(disks, instance).copies
+    assert copies.progress(order.copy_id, 0.1) < 100
+    write(queue, MIB, b"\3")
+    copies.end()
+    write(queue, MIB, b"\4")
+    assert content(queue, MIB)[:1] == b"\4"
+    disks.copies.discard(order)
+
+
+def test_the_next_agent_finds_the_copies_of_the_last(
+    two: tuple[Instance, list[DriverQueue]], agent: Agent, settings: StorageSettings
+) -> None:
+    instance, (queue, _) = two
+    disks = agent()
+    order = an_order(instance)
+    begin(disks, order)
+    write(queue, MIB, b"\2")
+    disks = agent()
+    assert opened(disks, instance).copies.begin(order.copy_id, []) is None
+    finish(disks, order)
+    assert holds(copied(settings, order, "disk0"), 7, 0)
+    assert opened(disks, instance).copies.marks("disk0") == {order.copy_id}
+
+
+def test_what_is_given_up_leaves_the_disk_as_it_was(two: tuple[Instance, list[DriverQueue]], disks: NodeDisks) -> None:
+    instance, (queue, _) = two
+    order = an_order(instance)
+    begin(disks, order)
+    copies = opened(disks, instance).copies
+    for _ in range(2):
+        copies.end()
+    with pytest.raises(MonitorError, match="does not copy them any more"):
+        copies.progress(order.copy_id, 0)
+    write(queue, MIB, b"\2")
+    target = disks.copies.open(order, "disk0")
+    with pytest.raises(MonitorError, match="unheard-of"):
+        copies.begin("later", [DiskCopy(disk="disk0", target=target, since="unheard-of")])
+    write(queue, MIB, b"\3")
+    disks.copies.discard(order)
+
+
+def test_marks_outlive_a_server_that_ends_in_good_order(
+    kinds: dict[str, BlockDevice], disks: NodeDisks, plug: Plug, settings: StorageSettings, ended: Queue[str]
+) -> None:
+    instance, _ = running(disks, plug, kinds["overlay"])
+    order = an_order(instance)
+    begin(disks, order)
+    finish(disks, order)
+    disks.disconnect(instance.uuid)
+    served(disks, instance)[0].close()
+    assert opened(disks, instance).copies.marks("disk0") == {order.copy_id}
+    server_of(settings, instance).kill()
+    ended.get(timeout=SECONDS)
+    assert disks.find_served_disks(instance) is None
+    served(disks, instance)[0].close()
+    assert opened(disks, instance).copies.marks("disk0") == set(), "nobody knows what it had not written down"
+
+
+def test_a_server_that_dies_takes_its_copies_with_it(
+    two: tuple[Instance, list[DriverQueue]], disks: NodeDisks, settings: StorageSettings, ended: Queue[str]
+) -> None:
+    instance, _ = two
+    order = an_order(instance)
+    begin(disks, order)
+    copies = opened(disks, instance).copies
+    server_of(settings, instance).kill()
+    with pytest.raises(StorageError, match="ended"):
+        await_end(copies, order)
+    ended.get(timeout=SECONDS)
+    disks.copies.discard(order)
+    disks.copies.forget_mark(order)
+    assert list(settings.backup_dir.iterdir()) == []
+    for disk in served(disks, instance):
+        disk.close()
+    again = an_order(instance)
+    begin(disks, again)
+    finish(disks, again)
+
+
+def test_a_disk_that_goes_is_not_copied_any_more(two: tuple[Instance, list[DriverQueue]], disks: NodeDisks) -> None:
+    """An agent could not end its copies in time, and now somebody ends the instance."""
+    instance, _ = two
+    begin(disks, an_order(instance))
+    disks.disconnect(instance.uuid)
+    assert disks.find_served_disks(instance) is None
+    disks.copies.tidy(lambda _: False)
+
+
+def test_where_there_is_no_room_the_copy_fails_and_not_the_guest(
+    kinds: dict[str, BlockDevice], disks: NodeDisks, plug: Plug, settings: StorageSettings, silent: Silent
+) -> None:
+    instance, (queue,) = running(disks, plug, kinds["raw"])
+    order = an_order(instance, target=silent.target)
+    directory = settings.disk_dir / instance.uuid
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", directory], check=True)
+    try:
+        begin(disks, order)
+        for number in range(8):
+            write(queue, (2 + number) * MIB, b"\2")
+        silent.goes_on.set()
+        copies = opened(disks, instance).copies
+        with pytest.raises(MonitorError, match=f"disk0 could not be copied: what .* could not be kept in {directory}"):
+            await_end(copies, order)
+        copies.end()
+        assert content(queue, 9 * MIB)[:1] == b"\2"
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+    disks.copies.discard(order)
+
+
+def test_an_encrypted_disk_is_copied_while_nobody_uses_it(
+    two: tuple[Instance, list[DriverQueue]], disks: NodeDisks, settings: StorageSettings, ceph: Ceph
+) -> None:
+    instance, _ = two
+    encrypted = msgspec.structs.replace(instance.block_devices[1], encryption=Encryption(secret_uuid=ceph.secret_uuid))
+    instance = msgspec.structs.replace(instance, block_devices=[instance.block_devices[0], encrypted])
+    target = FileSource(path=settings.disk_dir, format="qcow2")
+    with pytest.raises(InvalidMessage, match=r"disks: is encrypted, .* stop it first \(got 'disk1'\)"):
+        opened(disks, instance).copies.begin("one", [DiskCopy(disk=disk, target=target) for disk in ("disk0", "disk1")])

@@ -160,7 +160,10 @@ class Driver:
     def interrupted(self, vector: int) -> bool:
         """Since this was asked last; takes the interrupt, as KVM does."""
         for fd, gsi in self.parts.kvm.connected.items():
-            if self.parts.kvm.messages[gsi] == (MESSAGES, self.first_vector + vector) and select.select([fd], [], [], 0)[0]:
+            if (
+                self.parts.kvm.messages[gsi] == (MESSAGES, self.first_vector + vector)
+                and select.select([fd], [], [], 0)[0]
+            ):
                 os.eventfd_read(fd)
                 return True
         return False
