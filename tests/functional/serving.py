@@ -38,6 +38,9 @@ FIRST_USER = 1_900_700_000 + os.getpid() % 1000 * BLOCK_SERVER_UIDS
 
 BLANK = BlockDevice(source_type="blank", size_gb=1)
 
+ELSEWHERE = 0x200000
+"""In the guest's memory: where no driver has had its queues yet."""
+
 Agent = Callable[[], NodeDisks]
 Plug = Callable[[Disk], Driver]
 

@@ -35,6 +35,7 @@ from sandbox.ceph import Ceph
 from tests.functional.containers import make_encrypted
 from tests.functional.serving import (
     BLANK,
+    ELSEWHERE,
     FIRST_USER,
     Agent,
     Plug,
@@ -63,8 +64,6 @@ __all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "setting
 
 GIB = 1024**3
 PASSPHRASE = "open sesame"
-ELSEWHERE = 0x200000
-"""In the guest's memory: where no driver has had its queues yet."""
 READ_ONLY = 1 << 5
 
 
