@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +25,7 @@ from compute_agent.instance.model import Flavor, Instance
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
 from compute_agent.storage.rbd.settings import OwnPool, RbdSettings
+from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.launch import find_servers
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.server.settings import BLOCK_SERVER_UIDS, BlockServerSettings
@@ -47,7 +52,7 @@ Plug = Callable[[Disk], Driver]
 
 @pytest.fixture(scope="module")
 def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "sd-ceph") as ceph:
+    with Ceph(directory / f"sd-{uuid.uuid4().hex[:6]}") as ceph:
         yield ceph
 
 
@@ -179,3 +184,33 @@ def opened(disks: NodeDisks, instance: Instance) -> OpenDisks:
     found = disks.find_served_disks(instance)
     assert found is not None
     return found
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing in the agent may catch it."""
+
+
+STRIDE = 1 if os.environ.get("AGENT_DEATHS") == "all" else 9
+
+
+def moments() -> Iterator[int]:
+    """At which an agent is killed: by default some of them, others on another day."""
+    return count(1 + int(time.time() // 86400) % STRIDE, STRIDE)
+
+
+def dies(monkeypatch: pytest.MonkeyPatch, moment: int, act: Callable[[], object]) -> bool:
+    """Let an agent do something; True: it was killed, before or after something that it asked of a block server."""
+    moments, ask = count(1), Control._ask
+
+    def asked(*arguments: Any) -> Any:
+        for what in (lambda: None, lambda: ask(*arguments)):
+            answer = what()
+            if next(moments) == moment:
+                raise Killed
+        return answer
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(Control, "_ask", asked)
+        act()
+        return False
+    return True

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -33,9 +34,11 @@ from tests.functional.serving import (
     agent,
     ceph,
     content,
+    dies,
     disks,
     ended,
     kinds,
+    moments,
     opened,
     plug,
     running,
@@ -68,13 +71,17 @@ def an_order(instance: Instance, **changes: Any) -> CopyOrder:
 def begin(disks: NodeDisks, order: CopyOrder) -> None:
     """As the agent does."""
     disks.copies.prepare(order)
+    assert begin_prepared(disks, order) is False, "nobody is asked to freeze anything"
+
+
+def begin_prepared(disks: NodeDisks, order: CopyOrder) -> bool | None:
     copies = []
     for device in order.devices:
         name = str(device.device_name)
         target = disks.copies.open(order, name)
         copies.append(DiskCopy(disk=name, target=target, since=order.parent, mark=order.copy_id))
     try:
-        assert opened(disks, order.instance).copies.begin(order.copy_id, copies) is False, "nobody is asked to freeze"
+        return opened(disks, order.instance).copies.begin(order.copy_id, copies)
     finally:
         for copy in copies:
             if isinstance(copy.target, NbdSource):
@@ -249,6 +256,48 @@ def test_the_next_agent_finds_the_copies_of_the_last(
     finish(disks, order)
     assert holds(copied(settings, order, "disk0"), 7, 0)
     assert opened(disks, instance).copies.marks("disk0") == {order.copy_id}
+
+
+def test_whenever_an_agent_dies_the_next_one_copies(
+    two: tuple[Instance, list[DriverQueue]],
+    agent: Agent,
+    settings: StorageSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (instance, queues), disks = two, agent()
+    for moment in moments():
+        for queue in queues:
+            write(queue, 2 * MIB, bytes([moment % 256]))
+        order = an_order(instance)
+        disks.copies.prepare(order)
+        has_died = dies(monkeypatch, moment, partial(begin_prepared, disks, order))
+        disks = agent()
+        begin_prepared(disks, order)
+        for queue in queues:
+            write(queue, 2 * MIB, b"\xff")
+        finish(disks, order)
+        for disk in ("disk0", "disk1"):
+            assert holds(copied(settings, order, disk), 7, moment % 256), moment
+            assert opened(disks, instance).copies.marks(disk) == {order.copy_id}
+        if not has_died:
+            return
+
+
+def test_whenever_an_agent_dies_the_next_one_gives_copies_up(
+    two: tuple[Instance, list[DriverQueue]], agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (instance, queues), disks = two, agent()
+    for moment in moments():
+        order = an_order(instance)
+        begin(disks, order)
+        has_died = dies(monkeypatch, moment, opened(disks, instance).copies.end)
+        disks = agent()
+        opened(disks, instance).copies.end()
+        disks.copies.discard(order)
+        for queue in queues:
+            write(queue, 2 * MIB, bytes([moment % 256]))
+        if not has_died:
+            return
 
 
 def test_what_is_given_up_leaves_the_disk_as_it_was(two: tuple[Instance, list[DriverQueue]], disks: NodeDisks) -> None:

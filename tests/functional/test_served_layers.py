@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,9 +24,11 @@ from tests.functional.serving import (
     agent,
     ceph,
     content,
+    dies,
     disks,
     ended,
     kinds,
+    moments,
     opened,
     plug,
     running,
@@ -61,12 +65,19 @@ class Layered:
 
     def add(self) -> str:
         """As the agent does."""
+        layer = self.new()
+        self.write_to_newest()
+        return layer
+
+    def new(self) -> str:
         layer = str(uuid.uuid4())
         self.disks.layers.check(self.instance, self.device)
         self.disks.layers.make(self.instance, self.device, layer)
         self._note(*self.device.layers, layer)
-        self.layers.add(self.open())
         return layer
+
+    def write_to_newest(self) -> None:
+        self.layers.add(self.open())
 
     def begin_commit(self, layer: str) -> None:
         self.layers.begin_commit("one", self.open(), layer)
@@ -74,13 +85,23 @@ class Layered:
         while self.layers.progress("one", 1) < 100:
             assert time.monotonic() < due
 
-    def finish(self, layer: str) -> None:
+    def forget(self, layer: str) -> None:
         self._note(*(one for one in self.device.layers if one != layer))
+
+    def finish(self, layer: str) -> None:
+        self.forget(layer)
         self.layers.finish("one", self.open(), layer)
         self.disks.layers.delete(self.instance, self.device, layer)
 
     def abandon(self) -> None:
         self.layers.abandon("one", self.open())
+
+    def survive(self, monkeypatch: pytest.MonkeyPatch, moment: int, act: Callable[[], object]) -> bool:
+        """Have it done by an agent that dies, and by the next one; True: it has died."""
+        has_died = dies(monkeypatch, moment, act)
+        self.next_agent()
+        act()
+        return has_died
 
     def next_agent(self) -> None:
         self.disks = self._begin()
@@ -123,6 +144,19 @@ def test_layers_come_and_go(layered: Layered, plug: Plug) -> None:
     assert [content(layered.queue, at * MIB)[0] for at in (1, 2, 3, 4)] == [7, 2, 3, 4]
     layered.restart(plug)
     assert [content(layered.queue, at * MIB)[0] for at in (1, 2, 3, 4)] == [7, 2, 3, 4]
+
+
+def test_whenever_an_agent_dies_the_next_one_finishes(layered: Layered, monkeypatch: pytest.MonkeyPatch) -> None:
+    for moment in moments():
+        layer = layered.new()
+        has_died = layered.survive(monkeypatch, moment, layered.write_to_newest)
+        write(layered.queue, 2 * MIB, bytes([moment % 256]))
+        has_died |= layered.survive(monkeypatch, moment, partial(layered.begin_commit, layer))
+        layered.forget(layer)
+        has_died |= layered.survive(monkeypatch, moment, partial(layered.finish, layer))
+        assert content(layered.queue, 2 * MIB)[0] == moment % 256
+        if not has_died:
+            return
 
 
 def test_a_commit_that_is_given_up_leaves_the_layer(layered: Layered, plug: Plug) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -112,8 +113,8 @@ def live(agent: Agent, operation: str) -> None:
     agent.carry_out(request)
 
 
-def a_life_until(tmp_path: Path, operation: str) -> World:
-    world = World(tmp_path)
+def a_life_until(tmp_path: Path, operation: str, hypervisor: Literal["qemu", "vmm"] = "qemu") -> World:
+    world = World(tmp_path, hypervisor=hypervisor)
     agent = Agent(world)
     for earlier in LIVES[operation][1]:
         live(agent, earlier)
@@ -160,22 +161,30 @@ def newest_layer(row: InstanceRow) -> str:
     return ([FIRST] + [layer for device in row.record.instance.block_devices for layer in device.layers])[-1]
 
 
-def moments_of(tmp_path: Path, operation: str) -> int:
-    world = a_life_until(tmp_path, operation)
+def moments_of(tmp_path: Path, operation: str, hypervisor: Literal["qemu", "vmm"] = "qemu") -> int:
+    world = a_life_until(tmp_path, operation, hypervisor)
     assert not survive(world, lambda agent: live(agent, operation))
     assert_whole(world, operation)
     return len(world.touches)
 
 
-@pytest.mark.parametrize("operation", KILLABLE)
-def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(tmp_path: Path, operation: str) -> None:
+SERVED = [name for name in LIVES if name.startswith(("snapshot", "backup", "volume_snapshot"))]
+"""What whoever has the disks open does: of some instances, their block servers."""
+
+
+@pytest.mark.parametrize(
+    ("operation", "hypervisor"), [*((name, "qemu") for name in KILLABLE), *((name, "vmm") for name in SERVED)]
+)
+def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(
+    tmp_path: Path, operation: str, hypervisor: Literal["qemu", "vmm"]
+) -> None:
     (tmp_path / "whole").mkdir()
-    moments = moments_of(tmp_path / "whole", operation)
+    moments = moments_of(tmp_path / "whole", operation, hypervisor)
     assert moments >= 2
     for moment in range(1, moments + 1):
         directory = tmp_path / f"killed{moment}"
         directory.mkdir()
-        world = a_life_until(directory, operation)
+        world = a_life_until(directory, operation, hypervisor)
         world.kill_at = moment
         assert survive(world, lambda agent: live(agent, operation))
         world.kill_at = None
