@@ -27,9 +27,15 @@ import sys; from pathlib import Path; sys.path.insert(0, {str(ROOT)!r})
 from tests.functional.over_console import run_over
 print(run_over(Path(sys.argv[1]), sys.argv[2], 60.0))
 """
-FILL = "seq 1 200000 > /tmp/numbers && dd if=/tmp/numbers of=/dev/vda bs=4k conv=fsync && md5sum < /tmp/numbers"
+FILL = "seq {} > /tmp/numbers && dd if=/tmp/numbers of=/dev/vda bs=4k conv=fsync && md5sum < /tmp/numbers"
+ONE, OTHER = "1 200000", "200000 -1 1"
 SIZE = 1_288_895
-"""Of the numbers, bytes."""
+"""Of the numbers, bytes, in either order."""
+WRITE = """
+{ touch /tmp/writing; while [ -e /tmp/writing ]; do dd if=/dev/urandom of=/dev/vda bs=64k count=16 seek=64 conv=fsync
+2>/dev/null; done; } & echo begun
+""".replace("\n", " ")
+"""All the time, behind the numbers, until the file goes."""
 ROUTER, ON_NIC = "10.79.0.1", "10.79.0.2"
 """Addresses of the host, and of a NIC that comes and goes."""
 
@@ -70,6 +76,26 @@ class Machine:
     def opened(self, path: str) -> int:
         """How often its process has a file open."""
         return self.host.run("sh", "-c", f"readlink /proc/{self.pid}/fd/*").count(path)
+
+    def fill(self, numbers: str) -> str:
+        """The start of its disk with these; their digest."""
+        return self.run(FILL.format(numbers)).split()[-2]
+
+    def digest(self, image: str) -> str:
+        """Of what the start of a disk is in its image, or in a copy of it."""
+        convert = f"qemu-img dd -f qcow2 -O raw bs=4k count=400 if={image} of=/tmp/disk0"
+        return self.host.run("sh", "-c", f"{convert} && head -c {SIZE} /tmp/disk0 | md5sum").split()[0]
+
+    def back_up(self, parent: str | None = None) -> tuple[str, str]:
+        """The backup, and its file."""
+        backup_id = str(uuid.uuid4())
+        self.guests.finish(self.client.backup_instance(self.uuid, backup_id, parent=parent))
+        return backup_id, self.find(backup_id)
+
+    def find(self, what: str) -> str:
+        """The file of its disk whose path has `what` in it."""
+        found = self.host.run("find", "/var/lib/compute-agent", "-path", f"*{what}*", "-name", "disk0.qcow2")
+        return found.split()[0]
 
     def disks(self) -> list[str]:
         return re.findall(r"vd[a-z]", self.run("ls /sys/block"))
@@ -113,18 +139,39 @@ def test_its_process_has_nothing_to_steal(machine: Machine) -> None:
     assert not set(own.split()) & set(ours.split())
 
 
-def test_what_it_writes_is_in_its_image(machine: Machine) -> None:
-    digest = machine.run(FILL).split()[-2]
+def test_it_is_backed_up_while_it_writes(machine: Machine) -> None:
+    first = machine.fill(ONE)
+    machine.run(WRITE)
+    full, file = machine.back_up()
+    second = machine.fill(OTHER)
+    _, later = machine.back_up(full)
+    assert (machine.digest(file), machine.digest(later)) == (first, second)
+    assert first != second
+    assert [one.frozen for one in machine.client.list_backups(machine.uuid)] == [False, False], "nobody was asked"
+
+
+def test_a_layer_comes_and_goes_while_it_writes(machine: Machine) -> None:
+    layer = str(uuid.uuid4())
+    below = machine.fill(OTHER)
+    machine.guests.finish(machine.client.volume_snapshot_create(machine.uuid, "disk0", layer))
+    above = machine.fill(ONE)
+    assert machine.digest(machine.find(machine.uuid)) == below
+    machine.guests.finish(machine.client.volume_snapshot_delete(machine.uuid, "disk0", layer))
+    machine.run("rm /tmp/writing")
+    assert machine.run(f"head -c {SIZE} /dev/vda | md5sum").split()[0] == above
+    assert machine.guests.view(machine.uuid).instance.block_devices[0].layers == ()
+
+
+def test_what_it_writes_is_in_its_image_and_what_it_wrote_comes_back(machine: Machine) -> None:
+    former = machine.fill(ONE)
+    full, _ = machine.back_up()
+    digest = machine.fill(OTHER)
     machine.guests.finish(machine.client.stop_instance(machine.uuid, timeout=60))
-    (image,) = machine.host.run(
-        "find", "/var/lib/compute-agent", "-path", f"*{machine.uuid}*", "-name", "disk0*"
-    ).split()
-    convert = (
-        f"qemu-img dd -f qcow2 -O raw bs=4k count=400 if={image} of=/tmp/disk0 && head -c {SIZE} /tmp/disk0 | md5sum"
-    )
-    assert machine.host.run("sh", "-c", convert).split()[0] == digest
+    assert machine.digest(machine.find(machine.uuid)) == digest
+    machine.guests.finish(machine.client.restore_instance(machine.uuid, full))
     machine.guests.finish(machine.client.start_instance(machine.uuid))
     machine.guests.await_console(machine.uuid, "GUEST READY", times=2)
+    assert machine.run(f"head -c {SIZE} /dev/vda | md5sum").split()[0] == former
 
 
 def test_a_disk_comes_and_goes_while_it_runs(machine: Machine) -> None:
@@ -159,7 +206,7 @@ def test_a_block_server_that_dies_is_replaced_and_its_guest_goes_on(machine: Mac
     machine.host.run("pkill", "-KILL", "-f", "qemu-storage-daemon")
     until(lambda: "qemu-storage-daemon" in machine.host.run("ps", "-e", "-o", "args"))
     until(lambda: machine.guests.view(machine.uuid).power_state is PowerState.RUNNING, BOOT_SECONDS)
-    assert machine.run(FILL)
+    assert machine.fill(ONE)
 
 
 def test_tcp_carries_all_that_is_sent(machine: Machine) -> None:

@@ -19,16 +19,18 @@ DEADLINE_SECONDS = 10
 
 
 class DriverQueue:
-    """Descriptors are never used again: a test needs few."""
+    """Descriptors are used again when all have been: by then a test has everything back."""
 
     def __init__(self, driver: Driver, number: int, address: int, size: int) -> None:
         self.ram, self.driver, self.number, self.size = driver.parts.ram, driver, number, size
         self.descriptors, self.available, self.used = address, address + 0x1000, address + 0x2000
-        self.buffers = address + 0x3000
+        self.buffers = self._first_buffer = address + 0x3000
         self._next_descriptor = self._seen = 0
 
     def add(self, *pieces: bytes | int) -> list[int]:
         """A buffer of bytes to be read, then of room for so many bytes; where each piece is."""
+        if self._next_descriptor + len(pieces) > self.size:
+            self._next_descriptor, self.buffers = 0, self._first_buffer
         head, places = self._next_descriptor, []
         for number, piece in enumerate(pieces, 1):
             content = piece if isinstance(piece, bytes) else bytes(piece)
