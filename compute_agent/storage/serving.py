@@ -11,6 +11,7 @@ from compute_agent.instance.devices import FileSource, VhostUserSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.server.exports import Export, FileExport
+from compute_agent.storage.server.moments import Room
 from compute_agent.storage.server.served_disks import ServedDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
@@ -41,8 +42,9 @@ class Serving:
         self._servers.resize(self._instance.uuid, self._without_content(device), size)
 
     def find_served_disks(self, directory: Path) -> ServedDisks | None:
-        """As `BlockServers.find_served_disks`."""
-        return self._servers.find_served_disks(self._instance.uuid, self._export_of, directory)
+        """As `BlockServers.find_served_disks`; what copies need meanwhile is in `directory`."""
+        room = Room(directory, self._settings.reserved_space)
+        return self._servers.find_served_disks(self._instance.uuid, self._export_of, room)
 
     def _export_of(self, name: str) -> Export:
         device = find_device(self._instance, name)

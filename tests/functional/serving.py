@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from queue import Queue
@@ -46,7 +47,7 @@ BLANK = BlockDevice(source_type="blank", size_gb=1)
 ELSEWHERE = 0x200000
 """In the guest's memory: where no driver has had its queues yet."""
 
-Agent = Callable[[], NodeDisks]
+Agent = Callable[..., NodeDisks]
 Plug = Callable[[Disk], Driver]
 
 
@@ -87,13 +88,13 @@ def ended() -> Queue[str]:
 
 @pytest.fixture
 def agent(settings: StorageSettings, ended: Queue[str]) -> Iterator[Agent]:
-    """Each call is another life of the agent. In the end, nothing of any server may be left."""
+    """Each call is another life of the agent, with other settings. In the end, nothing of any server may be left."""
     lives: list[NodeDisks] = []
 
-    def begin() -> NodeDisks:
+    def begin(**changes: Any) -> NodeDisks:
         if lives:
             lives[-1].close()
-        lives.append(NodeDisks(settings, BlockServers(settings.rbd.servers, ended.put)))
+        lives.append(NodeDisks(replace(settings, **changes), BlockServers(settings.rbd.servers, ended.put)))
         return lives[-1]
 
     yield begin

@@ -19,18 +19,27 @@ import msgspec
 import pytest
 
 from compute_agent.block.copies import DiskCopies, DiskCopy
-from compute_agent.errors import InvalidMessage, MonitorError, StorageError
-from compute_agent.instance.block_device import BlockDevice, Encryption
-from compute_agent.instance.devices import FileSource, NbdSource
+from compute_agent.errors import InsufficientResources, MonitorError, StorageError
+from compute_agent.instance.block_device import (
+    BlockDevice,
+    Encryption,
+    FileConnection,
+    FileVolume,
+    RbdConnection,
+    RbdVolume,
+)
+from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.copies.contract import CopyOrder
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 from sandbox.ceph import Ceph
+from tests.functional.containers import make_encrypted
 from tests.functional.guests import until
 from tests.functional.serving import (
     Agent,
     Plug,
+    a_volume,
     agent,
     ceph,
     content,
@@ -386,12 +395,53 @@ def test_where_there_is_no_room_the_copy_fails_and_not_the_guest(
     disks.copies.discard(order)
 
 
-def test_an_encrypted_disk_is_copied_while_nobody_uses_it(
-    two: tuple[Instance, list[DriverQueue]], disks: NodeDisks, settings: StorageSettings, ceph: Ceph
+def test_guests_own_disks_keep_the_room_that_is_reserved(
+    kinds: dict[str, BlockDevice], agent: Agent, plug: Plug, silent: Silent
 ) -> None:
-    instance, _ = two
-    encrypted = msgspec.structs.replace(instance.block_devices[1], encryption=Encryption(secret_uuid=ceph.secret_uuid))
-    instance = msgspec.structs.replace(instance, block_devices=[instance.block_devices[0], encrypted])
-    target = FileSource(path=settings.disk_dir, format="qcow2")
-    with pytest.raises(InvalidMessage, match=r"disks: is encrypted, .* stop it first \(got 'disk1'\)"):
-        opened(disks, instance).copies.begin("one", [DiskCopy(disk=disk, target=target) for disk in ("disk0", "disk1")])
+    disks = agent()
+    instance, _ = running(disks, plug, kinds["raw"])
+    order = an_order(instance, target=silent.target)
+    begin(disks, order)
+    copies = opened(agent(reserved_space=1 << 60), instance).copies
+    with pytest.raises(InsufficientResources, match="not enough space"):
+        copies.progress(order.copy_id, 0)
+    copies.end()
+    disks.copies.discard(order)
+
+
+@pytest.fixture(params=["file", "rbd"])
+def encrypted(request: pytest.FixtureRequest, ceph: Ceph, settings: StorageSettings) -> tuple[BlockDevice, Path]:
+    """A volume that holds a LUKS container, and what its passphrase is in."""
+    secret, path = ceph.secret_dir / str(uuid.uuid4()), settings.volume_dirs[0] / "container"
+    secret.write_text("open sesame")
+    secret.chmod(0o600)
+    make_encrypted(path, "luks", secret)
+    connection: FileConnection | RbdConnection = FileConnection(data=FileVolume(path=str(path), format="raw"))
+    if request.param == "rbd":
+        name = f"{ceph.pool}/container-{secret.name}"
+        ceph.rbd("import", "--no-progress", str(path), name)
+        connection = RbdConnection(data=RbdVolume(name=name, auth_username=ceph.user, secret_uuid=ceph.secret_uuid))
+    return msgspec.structs.replace(a_volume(connection), encryption=Encryption(secret_uuid=secret.name)), secret
+
+
+def test_of_an_encrypted_disk_the_container_is_copied(
+    encrypted: tuple[BlockDevice, Path], agent: Agent, plug: Plug, settings: StorageSettings
+) -> None:
+    (device, secret), disks = encrypted, agent()
+    instance, (queue,) = running(disks, plug, device)
+    write(queue, MIB, b"\1")
+    full = an_order(instance)
+    begin(disks, full)
+    write(queue, MIB, b"\2")
+    finish(disks, full)
+    disks = agent()
+    later = an_order(instance, parent=full.copy_id)
+    begin(disks, later)
+    write(queue, MIB, b"\3")
+    finish(disks, later)
+    for order, byte in ((full, 1), (later, 2)):
+        image = f"driver=luks,key-secret=s,file.driver=qcow2,file.file.filename={copied(settings, order, 'disk0')}"
+        read = ["qemu-io", "-r", "--object", f"secret,id=s,file={secret}", "--image-opts", image]
+        found = subprocess.run([*read, "-c", f"read -P {byte} 1M 512"], check=True, capture_output=True, text=True)
+        assert "failed" not in found.stdout
+    assert content(queue, MIB)[:1] == b"\3"

@@ -70,14 +70,14 @@ def _take_moment(work: Work, order: CopyOrder) -> None:
 
 def abandon_copies(work: Work) -> None:
     """Nothing is copied any more, and the disks remember only what they did before."""
-    order, disks = order_of(work), work.find_open_disks()
+    order, disks, guest = order_of(work), work.find_open_disks(), work.node.find_guest(work.uuid)
     if disks is None:
-        work.node.storage.copies.forget_mark(order)
+        if guest is None:  # else its block server has ended, and the next one knows nothing of a copy
+            work.node.storage.copies.forget_mark(order)
         return
     disks.copies.end()
     for disk in _marked(order):
         disks.copies.forget_marks(disk, disks.copies.marks(disk) - {order.copy_id})
-    guest = work.node.find_guest(work.uuid)
     if guest is not None and _state(work) is VmState.ACTIVE and guest.status() is PowerState.PAUSED:
         # What it writes may wait until the copy has what was there before: a target that is full has held it up.
         guest.resume()

@@ -131,7 +131,7 @@ def delete_layer(work: Work) -> None:
     """Its file is gone; and where nothing runs and no layer is left, so is all that kept others away."""
     device = device_of(work)
     work.node.storage.layers.delete(work.instance, device, layer_of(work))
-    if work.find_open_disks() is None:
+    if work.find_open_disks() is None and work.node.find_guest(work.uuid) is None:
         work.node.storage.disconnect_disk(work.uuid, device)
 
 

@@ -10,16 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from compute_agent.block.copies import DiskCopy
-from compute_agent.block.graph import nodes
+from compute_agent.block.graph import from_the_top, nodes
 from compute_agent.host.processes import Process
 from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.storage.server.exports import FileExport
 from compute_agent.storage.server.graph import remote_node
+from compute_agent.storage.server.names import storage_name
 from compute_agent.storage.server.server import BlockServer
 
 LOG = logging.getLogger(__name__)
 
-TARGET = "-copy"
+_TARGET = "-copy"
 """What the nodes of targets end with that are opened here."""
 
 Peer = tuple[str, int]
@@ -38,7 +39,7 @@ class CopyTargets:
 
         A connection is not taken; the server makes one of its own to where it leads.
         """
-        node = f"{copy.disk}{TARGET}"
+        node = f"{copy.disk}{_TARGET}"
         if isinstance(copy.target, FileSource):
             self._server.opening.open_file(node, FileExport(name=copy.disk, source=copy.target))
             return node
@@ -51,15 +52,19 @@ class CopyTargets:
 
     def cut_off(self) -> None:
         """End the connections to all that are elsewhere: what waits for them fails."""
-        found = [node for name, node in nodes(self._server.control.ask).items() if name.endswith(TARGET)]
+        found = [node for name, node in nodes(self._server.control.ask).items() if name.endswith(_TARGET)]
         self._cut({_peer_in(node["file"]) for node in found if node["drv"] == "nbd"})
 
     def hang_up(self) -> None:
         """The same, without asking the server, for those that this agent has had made."""
         self._cut(self._peers)
 
-    def forget(self) -> None:
-        """They are closed."""
+    def close(self) -> None:
+        """Those that were opened here. May be repeated."""
+        ask = self._server.control.ask
+        for node in from_the_top(ask):
+            if node.endswith((_TARGET, storage_name(_TARGET))):
+                ask("blockdev-del", {"node-name": node})
         self._peers.clear()
 
     def _cut(self, peers: Collection[Peer]) -> None:

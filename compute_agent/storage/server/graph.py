@@ -16,6 +16,8 @@ from compute_agent.storage.server.names import storage_name
 
 Node = dict[str, Any]
 
+SECRET = "key"
+"""The object that holds a secret for as long as it takes to open something with it."""
 _KEPT_WITHIN = 30
 """Seconds that a guest's write may wait until what was there before is in a file of this host."""
 _TELLS_OF_WRITES_WHEN_THEY_ARE_DURABLE: tuple[CacheMode, ...] = ("writethrough", "directsync")
@@ -56,6 +58,15 @@ def decrypting(node: Node, *, secret: str) -> Node:
     if node["driver"] == "qcow2":
         return node | {"encrypt": {"format": "luks", "key-secret": secret}}
     return node | {"driver": "luks", "key-secret": secret}
+
+
+def container_node(name: str, export: Export, content: str) -> Node:
+    """What gives a LUKS container a meaning, and is open already: it stands on `content`, where it stood on the bytes.
+
+    The key is in it.
+    """
+    opened = format_node(name, export, "raw", backing=None, read_only=export.read_only)
+    return decrypting(opened, secret=SECRET) | {"file": content}
 
 
 def limiting_node(name: str, export: Export, content: str) -> Node:

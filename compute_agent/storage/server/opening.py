@@ -15,6 +15,7 @@ from compute_agent.storage.server.admission import Admissions
 from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.exports import Export, FileExport, RbdExport
 from compute_agent.storage.server.graph import (
+    SECRET,
     Node,
     decrypting,
     file_node,
@@ -27,7 +28,6 @@ from compute_agent.storage.server.names import content_name, file_name, storage_
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.throttling import set_limits
 
-_SECRET = "key"
 _CONNECTED_WITHIN = 5
 """Seconds that a cluster gets to answer. The server does nothing else meanwhile: in QEMU 7.2 an NBD export in a thread
 of its own ends the process when its client hangs up (an assertion). So ask the cluster before, by other means."""
@@ -84,7 +84,7 @@ class Opening:
             self._secret(export.credentials.key.encode(), "base64"),
             in_memory(_configuration(export.credentials)) as conf,
         ):
-            self._control.open_node(rbd_node(node, export, conf=self._control.lend(conf), secret=_SECRET))
+            self._control.open_node(rbd_node(node, export, conf=self._control.lend(conf), secret=SECRET))
 
     def _open_files(self, name: str, content: str, export: FileExport) -> None:
         """A layer's end makes what it stands on written to again, and a server has no way to open it anew for that."""
@@ -115,7 +115,7 @@ class Opening:
             self._control.open_node(node)
         else:
             with self._secret(export.passphrase, "raw"):
-                self._control.open_node(decrypting(node, secret=_SECRET))
+                self._control.open_node(decrypting(node, secret=SECRET))
 
     @contextmanager
     def _secret(self, secret: bytes, format: Literal["raw", "base64"]) -> Iterator[None]:
@@ -123,7 +123,7 @@ class Opening:
         self._forget_secret()
         try:
             with in_memory(secret) as fd:
-                described = {"qom-type": "secret", "id": _SECRET, "format": format, "file": self._control.lend(fd)}
+                described = {"qom-type": "secret", "id": SECRET, "format": format, "file": self._control.lend(fd)}
                 self._control.execute("object-add", described)
             yield
         finally:
@@ -131,7 +131,7 @@ class Opening:
 
     def _forget_secret(self) -> None:
         with suppress(StorageError):  # there is none
-            self._control.execute("object-del", {"id": _SECRET})
+            self._control.execute("object-del", {"id": SECRET})
 
 
 def _chain(source: FileSource | None) -> Iterator[FileSource]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from compute_agent.instance.block_device import DiskQos
 from compute_agent.storage.server.exports import Export
+from compute_agent.storage.server.moments import Room
 from compute_agent.storage.server.served_copies import ServedCopies
 from compute_agent.storage.server.served_layers import ServedLayers
 from compute_agent.storage.server.server import BlockServer
@@ -20,11 +20,11 @@ ExportOf = Callable[[str], Export]
 class ServedDisks:
     """Keeps `compute_agent.block.open_disks.OpenDisks`, over the server's monitor."""
 
-    def __init__(self, server: BlockServer, export_of: ExportOf, directory: Path) -> None:
-        """`directory`: on a file system with room for what guests overwrite while their disks are copied."""
+    def __init__(self, server: BlockServer, export_of: ExportOf, room: Room) -> None:
+        """`room`: for what guests overwrite while their disks are copied."""
         self._server = server
         self._export_of = export_of
-        self.copies = ServedCopies(server, export_of, directory)
+        self.copies = ServedCopies(server, export_of, room)
         self.layers = ServedLayers(server, export_of)
         server.control.listen(self._on_event)
 

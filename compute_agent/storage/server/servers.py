@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.process_watch import ProcessWatch
@@ -18,6 +17,7 @@ from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.storage.server.admission import Admissions, take_back
 from compute_agent.storage.server.exports import Export
 from compute_agent.storage.server.launch import ServerLaunch, find_servers
+from compute_agent.storage.server.moments import Room
 from compute_agent.storage.server.paths import ADMISSION_SUFFIX, ServerPaths
 from compute_agent.storage.server.served_disks import ExportOf, ServedDisks
 from compute_agent.storage.server.server import BlockServer
@@ -101,10 +101,10 @@ class BlockServers:
         """Serve a disk, whose image has grown, with its new size in bytes; over NBD, to who connects from now on."""
         self._existing(instance_uuid).resize(export, size)
 
-    def find_served_disks(self, instance_uuid: str, export_of: ExportOf, directory: Path) -> ServedDisks | None:
-        """Those that the instance's server has open for a guest; `directory` is for what copies need meanwhile."""
+    def find_served_disks(self, instance_uuid: str, export_of: ExportOf, room: Room) -> ServedDisks | None:
+        """Those that the instance's server has open for a guest; `room` is for what copies need meanwhile."""
         server = self._get(instance_uuid)
-        return ServedDisks(server, export_of, directory) if server is not None and server.has_guest() else None
+        return ServedDisks(server, export_of, room) if server is not None and server.has_guest() else None
 
     def connect(self, instance_uuid: str, disk: str) -> NbdSource:
         """A fresh connection to a disk; the caller closes it."""

@@ -95,6 +95,7 @@ class FakeCopyStore:
         self._world.touch("forget marks", lambda: self._world.marks.intersection_update({order.copy_id}))
 
     def forget_mark(self, order: CopyOrder) -> None:
+        assert not self._world.guests
         self._world.marks.discard(order.copy_id)
 
     def take_back(self, order: CopyOrder) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from compute_agent.errors import StorageError
 from compute_agent.instance.block_device import DiskQos
+from compute_agent.instance.view import Fault
+from tests.unit.agent.copying import FakeCopies
 from tests.unit.agent.test_crash import live
-from tests.unit.agent.world import Agent, World
+from tests.unit.agent.world import UUID, Agent, World
 
 
 @pytest.fixture
@@ -31,6 +34,22 @@ def test_whoever_serves_the_disks_of_a_running_guest_copies_and_layers_them(agen
         live(agent, "volume_snapshot_create")
     live(agent, operation)
     assert agent.events()[-1] == f"compute.instance.{operation}.end"
+
+
+def test_a_block_server_that_dies_fails_its_copy_and_keeps_its_guest(
+    world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def progress(*_: object) -> int:
+        world.serving = False
+        world.jobs.clear()
+        world.marks.clear()
+        raise StorageError("block server: it has ended")
+
+    monkeypatch.setattr(FakeCopies, "progress", progress)
+    live(agent, "backup")
+    (last,) = agent.journal.operations(UUID, 1)
+    assert last.fault == Fault(type="StorageError", message="block server: it has ended")
+    assert world.left_of(UUID) == ["disk", "port", "guest"]
 
 
 def test_a_disk_grows_where_it_is_served_and_then_for_its_guest(world: World, agent: Agent) -> None:

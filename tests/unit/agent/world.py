@@ -64,6 +64,8 @@ class World:
     sizes: dict[str, int | None] = field(default_factory=dict)
     served: set[str] = field(default_factory=set)
     """Disks that have been changed where they are served, while a guest had them."""
+    serving: bool = True
+    """Block servers are there."""
     jobs: set[str] = field(default_factory=set)
     """Under way in the guest's process, or done and not dismissed."""
     marks: set[str] = field(default_factory=set)
@@ -397,7 +399,7 @@ class FakeStorage:
         self._world.touch("grow", lambda: self._world.served.add(str(device.device_name)))
 
     def find_served_disks(self, instance: Instance) -> FakeServedDisks | None:
-        return FakeServedDisks(self._world) if instance.uuid in self._world.guests else None
+        return FakeServedDisks(self._world) if self._world.serving and instance.uuid in self._world.guests else None
 
     def boot_files(self, instance: Instance) -> BootFiles | None:
         return None
