@@ -29,8 +29,7 @@
      │    ├── GuestGone                no process runs this guest any more
      │    ├── DetachRefused            the guest has not let go of a device, which is as it was
      │    ├── GuestStartFailed         the hypervisor ended or refused while starting; no process is left
-     │    ├── MonitorError             the monitor answered "error": the guest is as it was
-     │    └── Unsupported              its hypervisor cannot do that; the message says which can
+     │    └── MonitorError             the monitor answered "error": the guest is as it was
      ├── RecordTooNew                  written by a newer agent; left untouched
      └── DeadlineExceeded              no answer in time: what holds is UNKNOWN, look before undoing
 
@@ -205,17 +204,7 @@ class GuestStartFailed(GuestError):
 
 
 class MonitorError(GuestError):
-    """The guest's monitor refused a command; nothing was changed."""
-
-
-class Unsupported(GuestError):
-    """The guest's hypervisor cannot do that; nothing was changed."""
-
-    def __init__(self, hypervisor: str, what: str) -> None:
-        super().__init__(hypervisor, what)
-
-    def __str__(self) -> str:
-        return f"{self.args[0]} cannot {self.args[1]}: use qemu"
+    """The monitor of a guest, or of whoever has its disks open, refused a command; nothing was changed."""
 
 
 class RecordTooNew(ComputeAgentError):

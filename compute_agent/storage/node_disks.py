@@ -238,8 +238,9 @@ class NodeDisks:
         return Place(instance_uuid=instance_uuid, directory=self._directory(instance_uuid), name=name)
 
     def _places(self, instance_uuid: str, directory: Path) -> list[Place]:
-        """Of all disks that there is anything of in the directory: a file, or a note."""
+        """Of all disks that there is anything of in the directory, a file or a note; or that are only served."""
         names = {entry.name.partition(".")[0] for entry in directory.glob("disk*")}
+        names |= {name for name in self._servers.disks(instance_uuid) if name.startswith("disk")}
         return [Place(instance_uuid=instance_uuid, directory=directory, name=name) for name in sorted(names)]
 
     def _directory(self, instance_uuid: str) -> Path:

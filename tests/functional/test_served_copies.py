@@ -395,6 +395,19 @@ def test_where_there_is_no_room_the_copy_fails_and_not_the_guest(
     disks.copies.discard(order)
 
 
+def test_a_disk_that_is_only_read_is_copied(
+    kinds: dict[str, BlockDevice], disks: NodeDisks, plug: Plug, settings: StorageSettings
+) -> None:
+    connection = kinds["raw"].connection_info
+    assert isinstance(connection, FileConnection)
+    data = msgspec.structs.replace(connection.data, access_mode="ro")
+    instance, _ = running(disks, plug, msgspec.structs.replace(kinds["raw"], connection_info=FileConnection(data=data)))
+    order = an_order(instance)
+    begin(disks, order)
+    finish(disks, order)
+    assert holds(copied(settings, order, "disk0"), 7, 0)
+
+
 def test_guests_own_disks_keep_the_room_that_is_reserved(
     kinds: dict[str, BlockDevice], agent: Agent, plug: Plug, silent: Silent
 ) -> None:

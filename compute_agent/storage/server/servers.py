@@ -58,8 +58,12 @@ class BlockServers:
 
     def serves(self, instance_uuid: str, disk: str) -> bool:
         """The instance has a server, which serves this disk."""
+        return disk in self.disks(instance_uuid)
+
+    def disks(self, instance_uuid: str) -> set[str]:
+        """Those that the instance's server serves, if it has one."""
         server = self._get(instance_uuid)
-        return server is not None and disk in server.disks()
+        return set() if server is None else server.disks()
 
     def serve(self, instance_uuid: str, exports: Iterable[Export]) -> None:
         """See that exactly these are served; a disk that is served already stays as it is."""
