@@ -93,6 +93,9 @@ def leftovers(settings: StorageSettings) -> list[Path]:
 class NoServers:
     """In place of block servers, which take a machine of their own: none runs, and none is needed."""
 
+    def disks(self, instance_uuid: str) -> set[str]:
+        return set()
+
     def serves(self, instance_uuid: str, disk: str) -> bool:
         return False
 
