@@ -1,4 +1,4 @@
-"""Snapshots of the disks of a guest that runs: what every hypervisor offers, a part of `Guest`."""
+"""Snapshots of the disks of a guest that runs: what whoever has them open offers."""
 
 from __future__ import annotations
 

@@ -10,7 +10,10 @@ from compute_agent.instance.block_device import DiskQos
 
 
 class OpenDisks(Protocol):
-    """Of one instance: in its guest's process, or in its block server."""
+    """Of one instance: in its guest's process, or in its block server.
+
+    All raise GuestGone or StorageError where that has ended.
+    """
 
     @property
     def copies(self) -> DiskCopies:

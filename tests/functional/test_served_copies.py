@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -56,7 +57,7 @@ from tests.functional.serving import (
     settings,
     write,
 )
-from tests.unit.storage.making import ignore
+from tests.unit.storage.making import ignore, qemu_img
 from tests.unit.virt.vmm.parts import parts
 from tests.unit.virt.vmm.virtio.driver import DriverQueue
 from tests.unit.virt.vmm.virtio.storage import MIB, SECTOR, image_has
@@ -144,6 +145,34 @@ def test_all_disks_are_copied_at_one_moment_while_they_are_written_to(
         assert holds(copied(settings, later, disk), 7, 2, 3)
         assert copied(settings, later, disk).stat().st_blocks < 4 * MIB // 512, "what had changed, and no more"
     assert [content(queue, 2 * MIB)[:1] for queue in queues] == [b"\4", b"\4"]
+
+
+def test_what_was_written_to_one_disk_before_another_is_copied_before_it(
+    two: tuple[Instance, list[DriverQueue]], disks: NodeDisks, settings: StorageSettings, tmp_path: Path
+) -> None:
+    (instance, queues), enough = two, threading.Event()
+
+    def write_on() -> None:
+        for number in takewhile(lambda _: not enough.is_set(), count(1)):
+            for queue in queues:
+                write(queue, 2 * MIB, bytes([number % 256]))
+
+    writing = threading.Thread(target=write_on)
+    writing.start()
+    try:
+        for _ in range(3):
+            order = an_order(instance)
+            begin(disks, order)
+            finish(disks, order)
+            numbers = []
+            for disk in ("disk0", "disk1"):
+                qemu_img("convert", "-O", "raw", str(copied(settings, order, disk)), str(tmp_path / disk))
+                numbers.append((tmp_path / disk).read_bytes()[2 * MIB])
+            assert (numbers[0] - numbers[1]) % 256 in (0, 1)
+    finally:
+        enough.set()
+        writing.join()
+    assert content(queues[0], 2 * MIB) == content(queues[1], 2 * MIB), "it went on"
 
 
 def test_disks_in_ceph_are_copied_to_ceph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,3 +51,7 @@ class FileExport(Export):
 
     source: FileSource
     aio: Aio = "threads"
+
+
+ExportOf = Callable[[str], Export]
+"""As the server knows a disk that it has open, by the disk's name."""

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from compute_agent.block.graph import BEFORE, children, content_of, from_the_top, nodes
 from compute_agent.errors import StorageError
-from compute_agent.storage.server.exports import Export
+from compute_agent.storage.server.exports import ExportOf
 from compute_agent.storage.server.graph import Node, container_node, keeping_node, kept_file_node, limiting_node
 from compute_agent.storage.server.server import BlockServer
 
@@ -40,7 +40,7 @@ class Room:
 class Moments:
     """Of one server. Where a moment can be kept no longer, it is lost, and the guest does not notice."""
 
-    def __init__(self, server: BlockServer, export_of: Callable[[str], Export], room: Room) -> None:
+    def __init__(self, server: BlockServer, export_of: ExportOf, room: Room) -> None:
         self.room = room
         self._server = server
         self._ask = server.control.ask

@@ -13,7 +13,7 @@ from compute_agent.block.copies import DiskCopy
 from compute_agent.block.copy_jobs import Action, CopyJobs
 from compute_agent.storage.files import require_space
 from compute_agent.storage.server.copy_targets import CopyTargets
-from compute_agent.storage.server.exports import Export
+from compute_agent.storage.server.exports import ExportOf
 from compute_agent.storage.server.moments import Moments, Room
 from compute_agent.storage.server.server import BlockServer
 
@@ -24,7 +24,7 @@ _LOST = "Permission denied"
 class ServedCopies(CopyJobs):
     """The `compute_agent.block.copies.DiskCopies` of one server, over its monitor."""
 
-    def __init__(self, server: BlockServer, export_of: Callable[[str], Export], room: Room) -> None:
+    def __init__(self, server: BlockServer, export_of: ExportOf, room: Room) -> None:
         settings = server.settings
         super().__init__(server.control.ask, settings.command_timeout, settings.copy_halt_timeout)
         self._moments = Moments(server, export_of, room)

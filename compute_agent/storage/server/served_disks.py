@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from compute_agent.instance.block_device import DiskQos
-from compute_agent.storage.server.exports import Export
+from compute_agent.storage.server.exports import ExportOf
 from compute_agent.storage.server.moments import Room
 from compute_agent.storage.server.served_copies import ServedCopies
 from compute_agent.storage.server.served_layers import ServedLayers
 from compute_agent.storage.server.server import BlockServer
-
-ExportOf = Callable[[str], Export]
-"""As the server knows a disk that it has open, by the disk's name."""
 
 
 class ServedDisks:
@@ -35,6 +32,6 @@ class ServedDisks:
         """
         self._server.limit(replace(self._export_of(name), qos=qos))
 
-    def _on_event(self, event: Any) -> None:
+    def _on_event(self, event: Mapping[str, Any]) -> None:
         self.copies.heard(event)
         self.layers.heard(event)

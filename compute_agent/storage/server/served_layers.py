@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from compute_agent.block.graph import from_the_top
 from compute_agent.block.layer_jobs import LayerJobs
 from compute_agent.instance.devices import Disk, FileSource
-from compute_agent.storage.server.exports import Export, FileExport
+from compute_agent.storage.server.exports import ExportOf, FileExport
 from compute_agent.storage.server.names import file_name, storage_name
 from compute_agent.storage.server.server import BlockServer
 
@@ -17,7 +17,7 @@ from compute_agent.storage.server.server import BlockServer
 class ServedLayers(LayerJobs):
     """The `compute_agent.block.layers.DiskLayers` of one server, over its monitor."""
 
-    def __init__(self, server: BlockServer, export_of: Callable[[str], Export]) -> None:
+    def __init__(self, server: BlockServer, export_of: ExportOf) -> None:
         super().__init__(server.control.ask, server.settings.command_timeout)
         self._server = server
         self._export_of = export_of

@@ -15,11 +15,11 @@ from compute_agent.host.qmp import MonitorLoop
 from compute_agent.instance.devices import NbdSource, VhostUserSource
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.storage.server.admission import Admissions, take_back
-from compute_agent.storage.server.exports import Export
+from compute_agent.storage.server.exports import Export, ExportOf
 from compute_agent.storage.server.launch import ServerLaunch, find_servers
 from compute_agent.storage.server.moments import Room
 from compute_agent.storage.server.paths import ADMISSION_SUFFIX, ServerPaths
-from compute_agent.storage.server.served_disks import ExportOf, ServedDisks
+from compute_agent.storage.server.served_disks import ServedDisks
 from compute_agent.storage.server.server import BlockServer
 from compute_agent.storage.server.settings import BlockServerSettings
 
