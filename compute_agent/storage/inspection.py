@@ -134,6 +134,6 @@ def _inspect_tables(path: Path, source: SourceFile, qemu_img: QemuImg) -> None:
 
 def _inspect_kernel(path: Path, source: SourceFile) -> None:
     with path.open("rb") as file:
-        magic = file.read(0x206)[0x202:]
-    if magic != b"HdrS":
-        raise InvalidImage("url", source.url, "not a Linux kernel (bzImage)")
+        head = file.read(0x206)
+    if head[0x202:] != b"HdrS" and not head.startswith(b"\x7fELF"):
+        raise InvalidImage("url", source.url, "not a Linux kernel (bzImage, or an ELF file)")

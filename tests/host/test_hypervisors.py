@@ -1,15 +1,19 @@
-"""What a guest's owner sees of its life is the same whatever runs it."""
+"""What a guest's owner sees of its life is the same whatever runs it. Its kernel is an ELF file here."""
 
 from __future__ import annotations
 
+import msgspec
+
+from compute_agent.instance.model import Flavor, Instance
 from compute_agent.instance.state import PowerState, VmState
 from laboratory.host import VirtualHost
-from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
+from sandbox import images
+from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, source, until
 
 
 def test_a_guest_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
     guests = any_guests
-    guest = guests.boot(an_order(arguments="counter"))
+    guest = guests.boot(_order())
     view = guests.view(guest.uuid)
     wanted = guest.flavor.extra_specs["hw:hypervisor"]
     assert view.machine is not None
@@ -31,6 +35,13 @@ def test_a_guest_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
     assert guests.view(guest.uuid).vm_state is VmState.STOPPED
     guests.finish(guests.client.start_instance(guest.uuid))
     guests.await_console(guest.uuid, "GUEST READY", times=2)
+
+
+def _order() -> Instance:
+    order = an_order(arguments="counter", flavor=Flavor(vcpus=1, memory_mb=192))
+    assert order.direct_boot is not None
+    boot = msgspec.structs.replace(order.direct_boot, kernel=source(images.elf_kernel()))
+    return msgspec.structs.replace(order, direct_boot=boot)
 
 
 def _pings(host: VirtualHost, address: str) -> bool:

@@ -1,4 +1,4 @@
-"""What 64-bit code needs before its first instruction: page tables and the processor's mode."""
+"""What 32-bit and 64-bit code needs before its first instruction: page tables and the processor's mode."""
 
 from __future__ import annotations
 
@@ -41,13 +41,23 @@ def enter_long_mode(registers: CData, page_tables: int) -> None:
 
     :param page_tables: the address of the topmost.
     """
-    _set_segment(registers.cs, selector=0x08, kind=_CODE, long=True)
-    for name in ("ds", "es", "fs", "gs", "ss"):
-        _set_segment(getattr(registers, name), selector=0x10, kind=_DATA, long=False)
+    _set_segments(registers, long=True)
     registers.cr0 = _CR0_PROTECTION | _CR0_EXTENSION_TYPE | _CR0_NUMERIC_ERROR | _CR0_PAGING
     registers.cr3 = page_tables
     registers.cr4 = _CR4_PHYSICAL_ADDRESS_EXTENSION | _CR4_SSE | _CR4_SSE_EXCEPTIONS
     registers.efer = _EFER_LONG_MODE_ENABLED | _EFER_LONG_MODE_ACTIVE
+
+
+def enter_protected_mode(registers: CData) -> None:
+    """The same for 32-bit code, without paging."""
+    _set_segments(registers, long=False)
+    registers.cr0 = _CR0_PROTECTION | _CR0_EXTENSION_TYPE
+
+
+def _set_segments(registers: CData, *, long: bool) -> None:
+    _set_segment(registers.cs, selector=0x08, kind=_CODE, long=long)
+    for name in ("ds", "es", "fs", "gs", "ss"):
+        _set_segment(getattr(registers, name), selector=0x10, kind=_DATA, long=False)
 
 
 def _set_segment(segment: CData, *, selector: int, kind: int, long: bool) -> None:

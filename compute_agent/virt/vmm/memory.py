@@ -18,6 +18,8 @@ from compute_agent.errors import BadGuestAddress, InsufficientResources
 
 HOLE = range(3 * 1024**3, 4 * 1024**3)
 """Guest addresses that are not RAM, however much of it there is."""
+_ZEROS = 1024**2
+"""Bytes that are written at once."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """Nobody who gets the memfd can take memory away under the guest, which would end whoever touches it."""
 
@@ -92,6 +94,13 @@ class GuestRam:
             if count == 0:
                 raise EOFError(f"the file ends {len(target)} bytes too early")
             target, offset = target[count:], offset + count
+
+    def clear(self, address: int, length: int) -> None:
+        """Write zeros. :raises BadGuestAddress: not all of it is RAM; nothing was written."""
+        place = self._slice(address, length)
+        for start in range(place.start, place.stop, _ZEROS):
+            piece = slice(start, min(start + _ZEROS, place.stop))
+            self._view[piece] = bytes(piece.stop - piece.start)
 
     def content(self, offset: int, length: int) -> memoryview:
         """Bytes of the memfd, as they are at each moment; within `size`."""

@@ -6,6 +6,6 @@ The first call builds and takes its time (`debian_image` about a minute); later 
 from sandbox.images.busybox import ramdisk
 from sandbox.images.cache import cache_directory, checksum
 from sandbox.images.debian import debian_image
-from sandbox.images.linux import kernel
+from sandbox.images.linux import elf_kernel, kernel
 
-__all__ = ["cache_directory", "checksum", "debian_image", "kernel", "ramdisk"]
+__all__ = ["cache_directory", "checksum", "debian_image", "elf_kernel", "kernel", "ramdisk"]

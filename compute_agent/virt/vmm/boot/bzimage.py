@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from compute_agent.errors import InvalidImage
+from compute_agent.virt.vmm.memory import GuestRam
 
 _SECTOR, _PARAGRAPH = 512, 16
 _FIELDS = {
@@ -30,6 +31,8 @@ _LEAST = 0x264
 _OLDEST = 0x20C
 """Protocol 2.12, of Linux 3.8: the first that tells whether there is a 64-bit entry."""
 _XLF_KERNEL_64 = 1
+_ENTRY = 0x200
+"""Of the 64-bit entry, from where the kernel proper begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,20 @@ class BzImage:
             size=size,
             **{name: _field(head, name) for name in ("initrd_addr_max", "cmdline_size", "pref_address", "init_size")},
         )
+
+    @property
+    def entry(self) -> int:
+        """Where 64-bit code begins."""
+        return self.pref_address + _ENTRY
+
+    @property
+    def end(self) -> int:
+        """The first address behind what it takes."""
+        return self.pref_address + max(self.init_size, self.size)
+
+    def load(self, ram: GuestRam) -> None:
+        """Put it where it wants to be; there is memory up to its `end`."""
+        ram.fill_from(self.file, self.setup_size, self.size, self.pref_address)
 
 
 def _field(head: bytes, name: str) -> int:

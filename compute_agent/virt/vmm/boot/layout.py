@@ -6,6 +6,8 @@ PAGE = 4096
 DESCRIPTORS = 0x500
 """Of segments."""
 BOOT_PARAMS = 0x7000
+START_INFO = 0x7000
+"""Where a kernel asks for that instead."""
 PAGE_TABLES = 0x9000
 """Three pages."""
 COMMAND_LINE = 0x20000

@@ -1,6 +1,7 @@
 """How a machine begins, each time that it is reset: with a kernel in memory, or with its firmware.
 
-Source: Linux's Documentation/arch/x86/boot.rst, 64-bit boot protocol (the first processor's state).
+Sources, for the first processor's state: Linux's Documentation/arch/x86/boot.rst, 64-bit boot protocol; Xen's
+docs/misc/pvh.pandoc.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from typing import Protocol
 
 from compute_agent.errors import InvalidImage
 from compute_agent.virt.kvm._binding import ffi
-from compute_agent.virt.kvm.long_mode import enter_long_mode
+from compute_agent.virt.kvm.handle import CData
+from compute_agent.virt.kvm.long_mode import enter_long_mode, enter_protected_mode
 from compute_agent.virt.kvm.vcpu import Vcpu
 from compute_agent.virt.kvm.vm import Vm
 from compute_agent.virt.vmm.acpi.tables import write_tables
-from compute_agent.virt.vmm.boot.bzimage import BzImage
-from compute_agent.virt.vmm.boot.layout import ACPI, DESCRIPTORS
-from compute_agent.virt.vmm.boot.linux import load_linux
+from compute_agent.virt.vmm.boot.contents import examine_kernel, load_contents
+from compute_agent.virt.vmm.boot.elf import ElfKernel
+from compute_agent.virt.vmm.boot.layout import ACPI, BOOT_PARAMS, DESCRIPTORS, PAGE_TABLES, START_INFO
+from compute_agent.virt.vmm.boot.linux import write_boot_params
+from compute_agent.virt.vmm.boot.pvh import write_start_info
 from compute_agent.virt.vmm.chipset import Chipset
 from compute_agent.virt.vmm.firmware import Firmware, firmware_files
 from compute_agent.virt.vmm.memory import GuestRam
@@ -69,19 +73,31 @@ class KernelStart:
     def __init__(self, plan: KernelPlan, processors: int) -> None:
         self._plan = plan
         self._processors = processors
-        self._kernel = BzImage.examine(plan.image)
+        self._kernel = examine_kernel(plan.image)
 
     def __call__(self, ram: GuestRam, first: Vcpu) -> None:
-        """:raises InvalidImage, InsufficientResources: as `load_linux`."""
-        loaded = load_linux(ram, self._kernel, self._plan.ramdisk, self._plan.command_line)
+        """:raises InvalidImage, InsufficientResources: as `load_contents`."""
+        ramdisk = load_contents(ram, self._kernel, self._plan.ramdisk, self._plan.command_line)
         write_tables(ram, ACPI.start, self._processors)
-        ram.write(DESCRIPTORS, _DESCRIPTORS)
         special = first.special_registers()
-        enter_long_mode(special, loaded.page_tables)
-        special.gdt.base, special.gdt.limit = DESCRIPTORS, len(_DESCRIPTORS) - 1
-        special.cs.selector = _CODE
-        for name in ("ds", "es", "fs", "gs", "ss"):
-            getattr(special, name).selector = _DATA
+        if isinstance(self._kernel, ElfKernel) and self._kernel.has_pvh_entry:
+            write_start_info(ram, ramdisk)
+            enter_protected_mode(special)
+            argument = {"rbx": START_INFO}
+        else:
+            write_boot_params(ram, self._kernel.header, ramdisk)
+            _enter_linux(ram, special)
+            argument = {"rsi": BOOT_PARAMS}
         first.set_special_registers(special)
-        registers = {"rip": loaded.entry, "rsi": loaded.boot_params, "rflags": _FLAGS}
+        registers = {"rip": self._kernel.entry, "rflags": _FLAGS, **argument}
         first.set_registers(ffi.new("struct kvm_regs *", registers))
+
+
+def _enter_linux(ram: GuestRam, special: CData) -> None:
+    """The 64-bit protocol asks for segments that are in a table."""
+    ram.write(DESCRIPTORS, _DESCRIPTORS)
+    enter_long_mode(special, PAGE_TABLES)
+    special.gdt.base, special.gdt.limit = DESCRIPTORS, len(_DESCRIPTORS) - 1
+    special.cs.selector = _CODE
+    for name in ("ds", "es", "fs", "gs", "ss"):
+        getattr(special, name).selector = _DATA
