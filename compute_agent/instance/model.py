@@ -66,6 +66,7 @@ class DirectBoot(Model, frozen=True):
     """Start this kernel instead of what the first disk's boot loader would start."""
 
     kernel: SourceFile
+    """A bzImage, or an ELF file with a PVH entry; `vmm` takes Linux's ELF file without one as well."""
     ramdisk: SourceFile | None = None
     command_line: OneLine = ""
 

@@ -28,12 +28,12 @@ _numbers = count(11)
 T = TypeVar("T")
 
 
-def until(what: Callable[[], T], seconds: float = 20.0) -> T:
+def until(what: Callable[[], T], seconds: float = 20.0, every: float = 0.05) -> T:
     """Ask again and again until the answer is not false."""
     deadline = time.monotonic() + seconds
     while not (answer := what()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(every)
     return answer
 
 

@@ -62,6 +62,12 @@ def any_guests(host: VirtualHost, request: pytest.FixtureRequest) -> Iterator[Gu
     yield from _guests(host, request.param)
 
 
+@pytest.fixture
+def machines(host: VirtualHost) -> Iterator[Guests]:
+    """The same on the first host, on machines of our own."""
+    yield from _guests(host, "vmm")
+
+
 def _guests(host: VirtualHost, hypervisor: HypervisorName | None = None) -> Iterator[Guests]:
     guests = Guests(host, hypervisor)
     yield guests

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
-import pytest
 
 from compute_agent.instance.block_device import BlockDevice, Image
 from compute_agent.instance.model import FixedIp, Flavor, Instance, Subnet
@@ -22,14 +19,6 @@ OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMod
 UP_SECONDS = 480.0
 """A guest of an emulated host, which shares a core with whatever else there is: 90 s where that is nothing."""
 OFF_SECONDS = 120
-
-
-@pytest.fixture
-def machines(host: VirtualHost) -> Iterator[Guests]:
-    """Guests of `vmm`."""
-    guests = Guests(host, "vmm")
-    yield guests
-    guests.terminate_all()
 
 
 def an_order_for_debian(host: VirtualHost) -> Instance:
@@ -50,7 +39,7 @@ def an_order_for_debian(host: VirtualHost) -> Instance:
 def test_debian_boots_with_grub_is_set_up_by_cloud_init_and_shuts_down(machines: Guests, host: VirtualHost) -> None:
     order = machines.wished(an_order_for_debian(host))
     machines.finish(machines.client.build_and_run_instance(order))
-    until(lambda: "finished at" in machines.console(order.uuid), UP_SECONDS)
+    until(lambda: "finished at" in machines.console(order.uuid), UP_SECONDS, every=2.0)  # asking takes CPU from it
     assert "GNU GRUB" in machines.console(order.uuid)
     options = [word for option in OPTIONS for word in ("-o", option)]
     inside = host.run("ssh", "-q", "-i", KEY, *options, f"debian@{ADDRESS}", "hostname; nproc", seconds=120)

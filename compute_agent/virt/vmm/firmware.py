@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from collections.abc import Sequence
 
 from compute_agent.errors import InvalidImage
@@ -20,6 +21,8 @@ _END = 1 << 32
 _LOW_END, _LOW_SIZE = 1 << 20, 128 * 1024
 """Where it is found as well, until it has copied itself there."""
 _LARGEST = 4 * 1024**2
+_CONSOLE = struct.pack("<H", 0x3F8)
+"""The port on which it shows what would be on a screen, such as that there is nothing to boot."""
 
 
 class Firmware:
@@ -52,4 +55,9 @@ class Firmware:
 
 def firmware_files(ram: GuestRam, processors: int, boot_slots: Sequence[int]) -> dict[str, bytes]:
     """What SeaBIOS asks for; `boot_slots`: of disks, the one to be tried first at the beginning."""
-    return {"etc/e820": memory_map(ram), "bootorder": boot_order(boot_slots), **acpi_files(processors)}
+    return {
+        "etc/e820": memory_map(ram),
+        "etc/sercon-port": _CONSOLE,
+        "bootorder": boot_order(boot_slots),
+        **acpi_files(processors),
+    }

@@ -43,3 +43,4 @@ def test_disks_are_tried_in_the_order_of_their_slots() -> None:
         files = firmware_files(ram, 1, [5, 2])
     assert files["bootorder"] == b"/pci@i0cf8/scsi@5\n/pci@i0cf8/scsi@2\n"
     assert {"etc/e820", "etc/table-loader"} <= files.keys()
+    assert files["etc/sercon-port"] == bytes.fromhex("f803")
