@@ -43,6 +43,10 @@ class _Named(Arguments, frozen=True):
     id: str
 
 
+class _Listed(Arguments, frozen=True):
+    path: str
+
+
 class _Resize(Arguments, frozen=True):
     device: str
     size: int
@@ -75,6 +79,7 @@ class StandIn:
             "query-block": Command(
                 Nothing, lambda *_: [{"device": name, "size": size} for name, size in self._disks.items()]
             ),
+            "qom-list": Command(_Listed, lambda *_: [{"name": name, "type": "child<disk>"} for name in self._disks]),
             "device_add": Command(_Device, self._add),
             "device_del": Command(_Named, self._remove),
             "block_resize": Command(_Resize, lambda asked, _: self._disks.update({asked.device: asked.size})),
