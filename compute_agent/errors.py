@@ -17,6 +17,8 @@
      │    └── RequestMismatch          the request id was used before for something else
      ├── HostError                     this node cannot do it now; the step's undo puts things back
      │    ├── InsufficientResources    memory, CPUs or disk space
+     │    ├── MigrationFailed          a guest could not move, and goes on where it was
+     │    ├── MigrationRefused         a guest cannot come here, or must not run here; the message names why
      │    ├── KvmError                 /dev/kvm is not there, refuses something, or does not run a guest
      │    ├── NetworkError             a bridge that is not there, a switch that does not answer
      │    └── StorageError             a download, a disk or its directory
@@ -147,6 +149,17 @@ class HostError(ComputeAgentError):
 
 class InsufficientResources(HostError):
     """Not enough memory, CPUs or disk space."""
+
+
+class MigrationFailed(HostError):
+    """A guest did not get to another host: it goes on where it was."""
+
+
+class MigrationRefused(HostError):
+    """A host does not take a guest from another one. To a hand-over it means that it never will: ask no more."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
 
 
 class KvmError(HostError):

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from compute_agent.agent.arrivals import (
+    POST,
+    PRE,
+    ROLL_BACK,
+    add_mover,
+    become_owner,
+    check_mover,
+    mover_of,
+    require_arrived,
+    require_incoming,
+)
 from compute_agent.agent.execution import check_state
 from compute_agent.agent.node import Node
 from compute_agent.agent.operations import operation_of
@@ -19,6 +30,7 @@ from compute_agent.host.resources import cpu_count, memory_mb
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.extra_specs import read_extra_specs
+from compute_agent.instance.migration import Mover
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.record import InstanceRecord
 
@@ -39,12 +51,33 @@ def admit(node: Node, request: Request) -> bool:
     with node.journal.transaction():
         if _known(node, request):  # twice at once
             return False
-        if request.instance is not None:
-            _add_instance(node, request.instance)
-        else:
-            _check_instance(node, request)
+        _take(node, request)
         node.journal.add_operation(request)
     return True
+
+
+def check_incoming(node: Node, mover: Mover) -> None:
+    """The guest of another host can come here.
+
+    :raises ComputeAgentError: it cannot; names why.
+    """
+    check_mover(node, mover)
+    _check_order(node, mover.instance)
+
+
+def _take(node: Node, request: Request) -> None:
+    """Part of the transaction that is open."""
+    if request.instance is not None:
+        _add_instance(node, request.instance)
+    elif request.operation == PRE:
+        refuse_ports_in_use(node, _by_field(mover_of(request).instance))
+        add_mover(node, request)
+    elif request.operation == POST:
+        become_owner(node, request)
+    elif request.operation == ROLL_BACK:
+        require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    else:
+        _check_instance(node, request)
 
 
 def _known(node: Node, request: Request) -> bool:
@@ -58,6 +91,10 @@ def _check_early(node: Node, request: Request) -> None:
     """What can be known to be impossible now is refused now, not after a download."""
     if request.instance is not None:
         _check_order(node, request.instance)
+    elif request.operation == PRE:
+        check_incoming(node, mover_of(request))
+    elif request.operation == POST:
+        require_arrived(node, request)
     elif request.operation == "attach_interface" and not node.journal.unfinished(request.instance_uuid):
         _check_instance(node, request)  # who has a port is told rather than that somebody holds its tap
         node.network.check({"port": ordered_port(request.arguments)})

@@ -40,7 +40,7 @@ class Announcer:
             "request_id": request.request_id,
             "instance_uuid": request.instance_uuid,
             "operation": request.operation,
-            "arguments": request.arguments,
+            "arguments": {name: value for name, value in request.arguments.items() if name != "mover"},
             "host": self._host,
             "progress": progress,
             "vm_state": vm_state,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 from compute_agent.agent.announcer import Announcer
 from compute_agent.agent.journal import InstanceRow, OperationRow
@@ -11,7 +12,7 @@ from compute_agent.agent.node import Node
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations import operation_of
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError, InvalidState
+from compute_agent.errors import ComputeAgentError, InvalidState, MigrationRefused
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import Fault, OperationState, StepState
@@ -21,6 +22,9 @@ LOG = logging.getLogger(__name__)
 PROGRESS_INTERVAL = 1.0
 """Seconds between two notes of a step's progress."""
 
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 10.0
+"""Seconds between two attempts at a step that has to succeed."""
 
 _FAULTS = {
     ("guest_exit", "crashed"): "GuestGone",
@@ -63,33 +67,62 @@ class Execution:
     def run(self) -> None:
         """Do all steps, or undo those that were begun; either way the journal knows the end."""
         try:
+            while not self._try_to_end():
+                time.sleep(LONGEST_PAUSE)
+        finally:
+            self._work.close()
+
+    def _try_to_end(self) -> bool:
+        """False: it must not be given up, and nobody foresaw what went wrong."""
+        try:
             self._begin()
             for position, step in enumerate(self._operation.steps):
                 if self._steps.get(step.name) is not StepState.DONE:
-                    self._do(position, step)
+                    self._see_to(position, step)
         except ComputeAgentError as error:
             LOG.error("%s failed: %s", self._operation.name, error)
             self._fail(error)
         except Exception as error:  # the request's outermost edge: a defect of ours is undone and reported too
             LOG.exception("%s failed in a way that nobody foresaw", self._operation.name)
+            if self._is_beyond_return:
+                return False
             self._fail(error)
         else:
             self._succeed()
-        finally:
-            self._work.close()
+        return True
 
     def _begin(self) -> None:
-        if self._resumed:
-            LOG.info("Going on with %s, which an earlier agent left unfinished", self._operation.name)
+        if self._resumed or self._steps:
+            LOG.info("Going on with %s, which was left unfinished", self._operation.name)
             return
         check_state(self._operation, self._work.record, self._row.vm_state)
         LOG.info("Beginning %s", self._operation.name)
+
+    def _see_to(self, position: int, step: Step) -> None:
+        """Do it once; or, where giving up could double or lose a guest, until it is done."""
+        pause = SHORTEST_PAUSE
+        while True:
+            try:
+                return self._do(position, step)
+            except MigrationRefused:
+                raise
+            except ComputeAgentError as error:
+                if not self._is_beyond_return:
+                    raise
+                LOG.warning("%s is tried again in %.1f s: %s", step.name, pause, error)
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    @property
+    def _is_beyond_return(self) -> bool:
+        point = self._operation.point_of_no_return
+        return point is not None and self._steps.get(point) in (StepState.INTENDED, StepState.DONE)
 
     def _do(self, position: int, step: Step) -> None:
         with self._node.journal.transaction():
             self._note_what_is_done(position)
             self._set_step(step, StepState.INTENDED)
-        self._work.report = lambda percent: self._report(position, percent)
+        self._work.report = lambda percent, details=None: self._report(position, percent, details)
         step.do(self._work)
         self._just_done = step
 
@@ -107,17 +140,19 @@ class Execution:
         self._steps[step.name] = state
         self._node.journal.set_step(self._request.request_id, step.name, state)
 
-    def _report(self, position: int, percent: int) -> None:
+    def _report(self, position: int, percent: int, details: Mapping[str, object] | None) -> None:
         if time.monotonic() - self._noted_at >= PROGRESS_INTERVAL:
-            self._note_progress(position, percent)
+            self._note_progress(position, percent, details)
 
-    def _note_progress(self, steps_done: int, percent_of_next: int) -> None:
+    def _note_progress(
+        self, steps_done: int, percent_of_next: int, details: Mapping[str, object] | None = None
+    ) -> None:
         percent = (steps_done * 100 + percent_of_next) // len(self._operation.steps)
-        if self._percent < percent < 100:
-            self._percent, self._noted_at = percent, time.monotonic()
+        if self._percent < percent < 100 or details is not None:
+            self._percent, self._noted_at = max(percent, self._percent), time.monotonic()
             with self._node.journal.transaction():
-                self._node.journal.set_progress(self._request.request_id, percent)
-                self._announcer.announce(self._request, "progress", percent, self._row.vm_state)
+                self._node.journal.set_progress(self._request.request_id, self._percent)
+                self._announcer.announce(self._request, "progress", self._percent, self._row.vm_state, details)
 
     def _succeed(self) -> None:
         result = self._operation.result(self._work) if self._operation.result else None
@@ -148,15 +183,25 @@ class Execution:
 
     def _fail(self, error: Exception) -> None:
         fault = fault_of(error)
-        state = self._row.vm_state
         if self._steps:
             self._undo()
-            state = self._operation.failure or self._node.observed_state(self._work.uuid, state)
         with self._node.journal.transaction():
-            if self._steps and self._operation.outcome != "unchanged":
-                self._node.journal.set_state(self._work.uuid, state, fault)
+            state = self._fall_back(fault)
             self._node.journal.finish(self._request.request_id, OperationState.FAILED, fault)
             self._announcer.announce(self._request, "error", self._percent, state, fault)
+
+    def _fall_back(self, fault: Fault) -> VmState | None:
+        """What the instance is when all has been undone; None: no more. Part of the transaction that is open."""
+        state, failure = self._row.vm_state, self._operation.failure
+        if not self._steps:
+            return state
+        if failure == "gone":
+            self._node.journal.remove_instance(self._work.uuid)
+            return None
+        state = failure or self._node.observed_state(self._work.uuid, state)
+        if self._operation.outcome != "unchanged":
+            self._node.journal.set_state(self._work.uuid, state, fault)
+        return state
 
     def _undo(self) -> None:
         """Take back what was begun, last first. What cannot be taken back now is left to the reconciler."""

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from threading import Event
 
+from compute_agent.agent.arrivals import ROLL_BACK
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
@@ -41,6 +42,10 @@ class Incidents:
         """The block server of a guest's disks is gone."""
         self._look_into(instance_uuid, lambda: self._reconnect(instance_uuid))
 
+    def migration_over(self, instance_uuid: str) -> None:
+        """The guest that comes from another host does not come; nothing happens where it is this host's by now."""
+        self._look_into(instance_uuid, lambda: self._roll_back(instance_uuid))
+
     def _look_into(self, instance_uuid: str, look: Callable[[], None]) -> None:
         def when_complete() -> None:
             self._complete.wait()
@@ -48,7 +53,13 @@ class Incidents:
 
         self._lanes.submit(instance_uuid, when_complete)
 
+    def _roll_back(self, instance_uuid: str) -> None:
+        row = self._node.journal.find_instance(instance_uuid)
+        if row is not None and row.vm_state is VmState.INCOMING and row.record.incoming is not None:
+            self._do(ROLL_BACK, instance_uuid, migration=row.record.incoming.migration)
+
     def _put_away(self, exited: GuestExit) -> None:
+        self._roll_back(exited.instance_uuid)
         if self._observed(exited.instance_uuid) is VmState.STOPPED:
             self._do("guest_exit", exited.instance_uuid, reason=exited.reason, detail=exited.detail)
 

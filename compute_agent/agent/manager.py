@@ -7,24 +7,28 @@ import time
 from collections.abc import Callable
 
 from compute_agent import __version__
-from compute_agent.agent.admission import admit
+from compute_agent.agent.admission import admit, check_incoming
 from compute_agent.agent.announcer import Announcer
 from compute_agent.agent.execution import Execution, fault_of
+from compute_agent.agent.gates import open_gate
 from compute_agent.agent.incidents import Incidents
 from compute_agent.agent.journal import InstanceRow, Journal, OperationRow
 from compute_agent.agent.journal.rows import answer_to
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.log_context import logging_about
-from compute_agent.agent.node import Node
-from compute_agent.agent.outbox import Outbox, Publish
+from compute_agent.agent.node import Node, Wish
+from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
+from compute_agent.agent.outbox import Outbox
+from compute_agent.agent.peers import Outside
 from compute_agent.agent.reconciler import Reconciler
 from compute_agent.agent.recovery import recover
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError, DiskInUse
+from compute_agent.errors import ComputeAgentError, DiskInUse, InvalidState
 from compute_agent.host.resources import cpu_count, memory_mb
 from compute_agent.instance.copies import Backup, Snapshot
+from compute_agent.instance.migration import Gate, Mover
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationState, OperationView
 from compute_agent.network.contract import PortDriver
@@ -48,7 +52,7 @@ class Manager:
         make_hypervisor: Callable[[OnGuestExit, OnDiskFailure], Hypervisor],
         network: PortDriver,
         make_storage: Callable[[OnCutOff], DiskDriver],
-        publish: Publish,
+        outside: Outside,
     ) -> None:
         """Open the journal and go on where the last agent stopped; requests may come when this returns.
 
@@ -65,12 +69,15 @@ class Manager:
             hypervisor=make_hypervisor(incidents.guest_exited, incidents.disk_failed),
             network=network,
             storage=make_storage(incidents.disks_cut_off),
+            peers=outside.peers,
         )
-        self._outbox = Outbox(self._journal, publish)
+        self._outbox = Outbox(self._journal, outside.publish)
         self._announcer = Announcer(settings.host, self._journal, self._outbox.wake)
         incidents.begin(self._node, self._carry_out)
         recover(self._node, self._lanes, self._enqueue, incidents)
-        self._reconciler = Reconciler(self._node, settings.reconcile_interval)
+        self._reconciler = Reconciler(
+            self._node, settings.reconcile_interval, self._lanes.submit, incidents.migration_over
+        )
 
     def close(self, seconds: float = 5.0) -> None:
         """Stop within about `seconds`, without touching a guest; what is unfinished is the next agent's."""
@@ -206,6 +213,32 @@ class Manager:
             if backup_id in (row.request.arguments.get(name) for name in ("backup_id", "parent")):
                 raise DiskInUse(f"backup {backup_id} cannot be deleted: {row.request.operation} uses it now")
         self._node.storage.copies.delete_backup(backup_id)
+
+    # --- guests that move ---------------------------------------------------------------------------
+
+    def check_can_live_migrate_destination(self, mover: Mover) -> None:
+        """:raises ComputeAgentError: the guest cannot come here; names why."""
+        check_incoming(self._node, mover)
+
+    def get_incoming(self, instance_uuid: str, migration: str) -> Gate:
+        """Where it comes in from now on. :raises MigrationRefused: it does not, by this migration."""
+        return open_gate(self._node, instance_uuid, migration)
+
+    def live_migration_abort(self, instance_uuid: str) -> None:
+        """:raises InvalidState: the instance does not move, or its new host has been asked to take it over."""
+        self._wish(instance_uuid, "abort")
+
+    def live_migration_force_complete(self, instance_uuid: str) -> None:
+        """:raises InvalidState: likewise."""
+        self._wish(instance_uuid, "force")
+
+    def _wish(self, instance_uuid: str, wish: Wish) -> None:
+        row = self._journal.instance(instance_uuid)
+        for one in self._journal.unfinished(instance_uuid):
+            if one.request.operation == LIVE_MIGRATION.name and LIVE_MIGRATION.point_of_no_return not in one.steps:
+                self._node.wishes[one.request.request_id] = wish
+                return
+        raise InvalidState(instance_uuid, f"to {wish} a migration", row.vm_state, "on its way to another host")
 
     def get_host(self) -> dict[str, object]:
         """What this host is, has and can do."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from compute_agent.agent.journal import Journal
+from compute_agent.agent.peers import Peers
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.errors import GuestGone
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.network.contract import PortDriver
 from compute_agent.storage.contract import DiskDriver
 from compute_agent.virt.contract import Guest, Hypervisor
+
+Wish = Literal["abort", "force"]
 
 _STATE_OF_POWER = {
     PowerState.RUNNING: VmState.ACTIVE,
@@ -29,8 +33,11 @@ class Node:
     hypervisor: Hypervisor
     network: PortDriver
     storage: DiskDriver
+    peers: Peers
     guests: dict[str, Guest] = field(default_factory=dict)
     """Those with a process, by instance uuid. The process is the truth; this only saves looking for it."""
+    wishes: dict[str, Wish] = field(default_factory=dict)
+    """What a controller wants of a migration that is under way, by its id. It does not outlive the agent."""
 
     def find_guest(self, instance_uuid: str) -> Guest | None:
         """The instance's guest, if it has a process."""

@@ -38,7 +38,12 @@ class Operation:
     steps: tuple[Step, ...]
     outcome: VmState | Literal["gone", "unchanged", "observed"]
     """The instance's state when all steps are done; observed: what is found by looking."""
-    failure: VmState | None = None
+    failure: VmState | Literal["gone"] | None = None
     """The instance's state when the steps were undone; None: whatever is found by looking."""
+    point_of_no_return: str | None = None
+    """From this step on an error is no reason to give up, for the guest may be another host's: the step is repeated.
+
+    Only `MigrationRefused`, from this very step, says that it is not, and all is undone.
+    """
     result: Callable[[Work], Mapping[str, object]] | None = None
     """What the controller is told when all is done; found by looking, for the agent may have died before."""

@@ -7,10 +7,14 @@ operation half way.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from threading import Event, Lock, Thread
 
 import msgspec
 
+from compute_agent.agent.arrivals import is_given_up
+from compute_agent.agent.lanes import Job
 from compute_agent.agent.node import Node
 from compute_agent.errors import ComputeAgentError
 from compute_agent.instance.state import VmState
@@ -19,12 +23,25 @@ from compute_agent.instance.view import Leftover
 LOG = logging.getLogger(__name__)
 
 
+_REMOVED_WITHIN = 10.0
+"""Seconds that a look waits for; the rest goes on without it."""
+_WITH_PORTS = (VmState.ACTIVE, VmState.PAUSED, VmState.INCOMING)
+
+
 class Reconciler:
     """One thread that looks at start and then now and then."""
 
-    def __init__(self, node: Node, interval: float) -> None:
-        """`interval` in seconds."""
+    def __init__(
+        self,
+        node: Node,
+        interval: float,
+        submit: Callable[[str, Job], None],
+        migration_over: Callable[[str], None],
+    ) -> None:
+        """`interval` in seconds. `submit` runs a job in an instance's lane; `migration_over` rolls a guest back."""
         self._node = node
+        self._submit = submit
+        self._migration_over = migration_over
         self._interval = interval
         self._seen: set[Leftover] = set()
         self._looking = Lock()
@@ -41,6 +58,7 @@ class Reconciler:
         while not self._closed.is_set():
             try:
                 self.look()
+                self.look_after_arrivals()
                 self._node.storage.copies.tidy(lambda uuid: bool(self._node.journal.unfinished(uuid)))
                 self._node.journal.forget_operations_beyond(self._node.settings.operation_history)
             except ComputeAgentError as error:
@@ -60,9 +78,17 @@ class Reconciler:
             if not dry_run:
                 for leftover in due:
                     LOG.warning("Removing a leftover: %s of instance %s", leftover.kind, leftover.instance_uuid)
-                    self._remove(leftover)
+                    self._have_removed(leftover)
                 self._seen = unwanted
             return [msgspec.structs.replace(one, due=one in due) for one in sorted(unwanted, key=_order)]
+
+    def look_after_arrivals(self) -> None:
+        """Roll back where the other host has given up; it may have been unable to tell."""
+        for row in self._node.journal.instances():
+            uuid = row.record.instance.uuid
+            incoming = None if self._node.journal.unfinished(uuid) else row.record.incoming
+            if incoming is not None and is_given_up(self._node, incoming):
+                self._migration_over(uuid)
 
     def _leftovers(self) -> set[Leftover]:
         guests, disks = self._node.hypervisor.inspect(), self._node.storage.inspect()
@@ -84,7 +110,7 @@ class Reconciler:
         return {
             (row.record.instance.uuid, port.id)
             for row in self._node.journal.instances()
-            if row.vm_state in (VmState.ACTIVE, VmState.PAUSED)
+            if row.vm_state in _WITH_PORTS
             for port in row.record.instance.ports
         }
 
@@ -92,7 +118,23 @@ class Reconciler:
         """Instances that something is being done to: they may have any ports."""
         return {row.request.instance_uuid for row in self._node.journal.unfinished()}
 
+    def _have_removed(self, leftover: Leftover) -> None:
+        """In the instance's own lane: it may have come back, from another host, since it was looked at."""
+        over = Event()
+        self._submit(leftover.instance_uuid, partial(self._try_to_remove, leftover, over))
+        over.wait(_REMOVED_WITHIN)
+
+    def _try_to_remove(self, leftover: Leftover, over: Event) -> None:
+        try:
+            self._remove(leftover)
+        except ComputeAgentError as error:
+            LOG.warning("A leftover stays until the next look: %s", error)
+        finally:
+            over.set()
+
     def _remove(self, leftover: Leftover) -> None:
+        if self._is_wanted(leftover):
+            return
         if leftover.port_id is not None:
             self._node.network.unplug([leftover.port_id])
         elif leftover.kind == "disk":
@@ -102,6 +144,12 @@ class Reconciler:
             if guest is not None:
                 guest.kill()
             self._node.hypervisor.forget(leftover.instance_uuid)
+
+    def _is_wanted(self, leftover: Leftover) -> bool:
+        if leftover.port_id is None:
+            return leftover.instance_uuid in self._node.journal.instance_uuids()
+        is_plugged = (leftover.instance_uuid, leftover.port_id) in self._plugged()
+        return is_plugged or leftover.instance_uuid in self._busy()
 
 
 def _order(leftover: Leftover) -> tuple[str, str]:

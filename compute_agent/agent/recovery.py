@@ -28,6 +28,8 @@ def recover(node: Node, lanes: Lanes, enqueue: Callable[[Request], None], incide
 def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     """After what was unfinished: it may have had nothing more to do with the guest."""
     row = node.journal.find_instance(instance_uuid)
+    if row is not None and row.vm_state is VmState.INCOMING and node.find_guest(instance_uuid) is None:
+        incidents.migration_over(instance_uuid)
     if row is None or row.vm_state not in (VmState.ACTIVE, VmState.PAUSED):
         return
     guest = node.find_guest(instance_uuid)

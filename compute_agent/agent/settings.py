@@ -4,6 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationSettings:
+    """Section ``[migration]``; times in seconds."""
+
+    address: str = ""
+    """Where guests come in, and where they leave from; empty: what the host's name resolves to."""
+    first_port: int = 49152
+    last_port: int = 49215
+    max_bandwidth: int = 0
+    """MiB a second for the memory of a guest, and for each of its disks; 0: as fast as it goes."""
+    downtime: float = 0.3
+    """That a guest may stand still for the last of its memory, at first."""
+    longest_downtime: float = 5.0
+    """The same, in the end."""
+    timeout: float = 3600.0
+    """For the memory; in the second half of it the guest is slowed down."""
+    on_timeout: Literal["abort", "force"] = "abort"
+    """``force``: the guest is paused until all of it is there."""
+    prepare_timeout: float = 1800.0
+    """For the destination to make disks; it may have to fetch images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +45,4 @@ class AgentSettings:
     reconcile_interval: float = 60.0
     operation_history: int = 10000
     """Finished operations that the journal remembers."""
+    migration: MigrationSettings = MigrationSettings()

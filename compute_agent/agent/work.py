@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -19,6 +20,12 @@ from compute_agent.network.contract import PortRequest
 from compute_agent.virt.contract import Guest
 
 
+class Report(Protocol):
+    """See `Work.report`."""
+
+    def __call__(self, percent: int, details: Mapping[str, object] | None = None, /) -> None: ...
+
+
 class Work:
     """The request, its instance, the node, and what steps hand to later steps."""
 
@@ -26,8 +33,8 @@ class Work:
         self.node = node
         self.request = request
         self.record = record
-        self.report: Callable[[int], None] = lambda percent: None
-        """Takes the percentage of the running step."""
+        self.report: Report = lambda percent, details=None: None
+        """Takes the percentage of the running step, and what else is to be told."""
         self._nics: Sequence[Nic] = ()
 
     @property

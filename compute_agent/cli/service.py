@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Event
 
@@ -19,10 +19,12 @@ from oslo_messaging.transport import RPCTransport
 from compute_agent import __version__
 from compute_agent.agent.log_context import ContextFilter
 from compute_agent.agent.manager import Manager
+from compute_agent.agent.peers import Outside
 from compute_agent.cli.notify import notify_systemd
 from compute_agent.conf.loading import Configuration, load
 from compute_agent.errors import HostError
 from compute_agent.network.ovs.driver import OvsPortDriver
+from compute_agent.rpc.client import ComputeClient
 from compute_agent.rpc.notifications import Publisher
 from compute_agent.rpc.server import RpcServer
 from compute_agent.rpc.transport import connect
@@ -80,7 +82,9 @@ def _open_manager(configuration: Configuration, transport: RPCTransport) -> Mana
         make_hypervisor=partial(open_hypervisors, configuration.virt),
         network=OvsPortDriver(configuration.network),
         make_storage=lambda on_cut_off: _open_storage(configuration.storage, on_cut_off),
-        publish=Publisher(transport, configuration.agent.host),
+        outside=Outside(
+            publish=Publisher(transport, configuration.agent.host), peers=cache(partial(ComputeClient, transport))
+        ),
     )
 
 

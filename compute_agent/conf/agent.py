@@ -9,8 +9,9 @@ from oslo_config import cfg
 
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.conf.defaults import defaults_of
+from compute_agent.conf.migration import migration_settings
 
-_DEFAULTS = defaults_of(AgentSettings)
+_DEFAULTS = {name: value for name, value in defaults_of(AgentSettings).items() if name != "migration"}
 
 DEFAULT_OPTIONS = [
     cfg.StrOpt(
@@ -81,5 +82,6 @@ def agent_settings(conf: cfg.ConfigOpts) -> AgentSettings:
     return AgentSettings(
         host=conf.host or socket.gethostname(),
         state_dir=Path(conf.agent.state_dir),
+        migration=migration_settings(conf),
         **{name: conf.agent[name] for name in _DEFAULTS},
     )

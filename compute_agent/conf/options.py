@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from compute_agent.conf import agent, ceph, libraries, network, storage, virt
+from compute_agent.conf import agent, ceph, libraries, migration, network, storage, virt
 
-SECTIONS = (agent, virt, network, storage, ceph)
+SECTIONS = (agent, migration, virt, network, storage, ceph)
 
 
 def register(conf: cfg.ConfigOpts) -> None:

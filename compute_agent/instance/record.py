@@ -12,11 +12,12 @@ import msgspec
 from compute_agent.errors import RecordTooNew
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.machine import Machine
+from compute_agent.instance.migration import Incoming
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
 
-VERSION = 4
-"""1: disks had no layers. 2: every machine was QEMU's. 3: ports had no names."""
+VERSION = 5
+"""1: disks had no layers. 2: every machine was QEMU's. 3: ports had no names. 4: no instance moved between hosts."""
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,7 +25,11 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     instance: Instance
     machine: Machine | None = None
-    version: Literal[1, 2, 3, 4] = 4
+    epoch: int = 0
+    """How often the instance has moved: of two records, the higher one's host owns it."""
+    incoming: Incoming | None = None
+    """It is another host's as long as this is there; its guest must not run here."""
+    version: Literal[1, 2, 3, 4, 5] = 5
 
     @property
     def takes_vhost_user(self) -> bool:

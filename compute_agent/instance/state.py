@@ -14,6 +14,8 @@ class VmState(StrEnum):
     SUSPENDED = "suspended"
     STOPPED = "stopped"
     ERROR = "error"
+    INCOMING = "incoming"
+    """Memory comes in from another host, which owns it: it is not this host's to run."""
 
 
 class PowerState(StrEnum):

@@ -25,6 +25,7 @@ from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Lef
 from compute_agent.rpc.copy_verbs import CopyVerbs
 from compute_agent.rpc.disk_verbs import DiskVerbs
 from compute_agent.rpc.interface_verbs import InterfaceVerbs
+from compute_agent.rpc.migration_verbs import MigrationVerbs
 
 prepare(CachedImage, InstanceView, Leftover, OperationView)
 
@@ -34,7 +35,7 @@ _PAUSES_A_WAIT = 3
 """A pause is so small a part of what was waited already: the end is heard of that much later at most."""
 
 
-class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs):
+class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
     """Talks to the agent of one host. May be used by many threads at once."""
 
     # --- changes: answered as soon as they are durable ---------------------------------------------

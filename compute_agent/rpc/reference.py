@@ -44,7 +44,7 @@ there is no broker. `compute_agent.rpc.notifications.listen` receives them.
 
 `event_type` is `compute.instance.<operation>.<start|progress|end|error>`; the operations are `boot`, `start`, `stop`,
 `reboot`, `pause`, `unpause`, `suspend`, `resume`, `terminate`, `snapshot`, `backup`, `restore`, those about volumes
-and interfaces (named as their verbs), and `guest_exit` when a guest stopped by itself.
+interfaces and migrations (named as their verbs), and `guest_exit` when a guest stopped by itself.
 The payload:
 
 - `request_id`, `instance_uuid`, `operation`, `host`: strings
@@ -52,7 +52,9 @@ The payload:
 - `progress`: integer, percent
 - `vm_state`: string, or null while it has not changed or when the instance is gone
 - `fault`: [Fault](#fault), or null
-- `result`: at the end of a `snapshot` or `backup` the [Snapshot](#snapshot) or [Backup](#backup), else null
+- `result`: at the end of a `snapshot` or `backup` the [Snapshot](#snapshot) or [Backup](#backup); in the progress of a
+  `live_migration` an object with `stage` (`disks`, `memory`, `hand_over`) and what is known: `percent`, `remaining`
+  bytes, `dirty_rate` in bytes and `expected_downtime` in seconds, or the host that is `waiting_for`; else null
 """
 
 _ERRORS = """\

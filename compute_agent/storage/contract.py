@@ -50,6 +50,12 @@ class DiskDriver(Protocol):
     def check_device(self, field: str, device: BlockDevice) -> None:
         """The same for one disk that an instance is to get; `field` is where it stands in the message."""
 
+    def movable_disks(self, instance: Instance) -> Sequence[str]:
+        """The names of those that exist on this host only, and are to be copied where the guest moves to another.
+
+        :raises MigrationRefused: one of the disks cannot move with its guest.
+        """
+
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         """The instance's disks, ready to be opened, in order; the config drive last. The caller closes them.
 

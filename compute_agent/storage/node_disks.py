@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
+from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage, MigrationRefused
 from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
@@ -90,6 +90,20 @@ class NodeDisks:
         except ComputeAgentError:
             self.delete(instance.uuid)
             raise
+
+    def movable_disks(self, instance: Instance) -> Sequence[str]:
+        """See the contract."""
+        for device in instance.block_devices:
+            if reason := self._immovable(device):
+                raise MigrationRefused(str(device.device_name), reason)
+        return [str(device.device_name) for device in instance.block_devices]
+
+    def _immovable(self, device: BlockDevice) -> str | None:
+        if self._kind_of(device) is not self._qcow2:
+            return "a disk in Ceph or a volume cannot move with its guest yet"
+        if device.layers:
+            return "a disk with snapshots cannot move with its guest yet: delete them first"
+        return "an encrypted disk cannot move with its guest yet" if device.encryption else None
 
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         """The disks in order, the config drive last; see the contract."""

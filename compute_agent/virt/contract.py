@@ -15,8 +15,10 @@ from compute_agent.block.open_disks import OpenDisks
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk, Nic
 from compute_agent.instance.machine import Machine
+from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.state import PowerState
+from compute_agent.virt.migration import IncomingMigration, OutgoingMigration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class StartRequest:
     boot: BootFiles | None = None
     saved_state: Path | None = None
     """Memory saved by `Guest.save`: the guest is loaded from it and left paused."""
+    is_incoming: bool = False
+    """Its memory comes from another host: the guest waits for it, and is left paused."""
 
 
 class Guest(Protocol):
@@ -71,6 +75,14 @@ class Guest(Protocol):
     @property
     def open_disks(self) -> OpenDisks | None:
         """Its disks, where its process has them open; None: its block server has."""
+
+    @property
+    def outgoing(self) -> OutgoingMigration:
+        """Its way to another host."""
+
+    @property
+    def incoming(self) -> IncomingMigration:
+        """Its way here, where it was started to wait for it."""
 
     def status(self, seconds: float | None = None) -> PowerState:
         """What the machine does now; UNRESPONSIVE where the monitor does not answer, never an exception.
@@ -187,9 +199,21 @@ class Hypervisor(Protocol):
         """
 
     def start(self, request: StartRequest) -> Guest:
-        """Start the guest, or adopt it where it already runs. Running on return; paused where loaded from a state.
+        """Start the guest, or adopt it where it already runs. Running on return; paused where its memory comes with it.
 
         :raises GuestStartFailed: no process is left.
+        """
+
+    def facts(self, machine: Machine) -> HostFacts:
+        """What another host has to know to say whether a guest with such a machine can move there.
+
+        :raises MigrationRefused: it can move nowhere; says why.
+        """
+
+    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+        """A guest with such a machine can come here from a host of which these are the facts; changes nothing.
+
+        :raises MigrationRefused: names what is missing here.
         """
 
     def adopt(self, instance_uuid: str) -> Guest | None:

@@ -11,6 +11,7 @@ import msgspec
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import HypervisorName, Machine
+from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.choice import Configured, choose, choose_unasked
 from compute_agent.virt.contract import Guest, Hypervisor, OnDiskFailure, OnGuestExit, StartRequest
@@ -60,6 +61,12 @@ class Hypervisors:
 
     def start(self, request: StartRequest) -> Guest:
         return self._all[request.machine.hypervisor].start(request)
+
+    def facts(self, machine: Machine) -> HostFacts:
+        return self._all[machine.hypervisor].facts(machine)
+
+    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+        self._all[machine.hypervisor].check_incoming(machine, facts)
 
     def adopt(self, instance_uuid: str) -> Guest | None:
         return self._whose(instance_uuid).adopt(instance_uuid)

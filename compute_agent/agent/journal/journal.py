@@ -129,13 +129,13 @@ class Journal:
 
     # --- instances --------------------------------------------------------------------------------
 
-    def add_instance(self, record: InstanceRecord) -> None:
-        """A new instance, in state BUILDING."""
+    def add_instance(self, record: InstanceRecord, state: VmState = VmState.BUILDING) -> None:
+        """A new instance."""
         now = time.time()
         with self._database.transaction() as sql:
             sql.execute(
                 "INSERT INTO instances (uuid, record, vm_state, created_at, updated_at) VALUES (?, ?, ?, ?, ?)",
-                (record.instance.uuid, encode_record(record), VmState.BUILDING, now, now),
+                (record.instance.uuid, encode_record(record), state, now, now),
             )
 
     def find_instance(self, instance_uuid: str) -> InstanceRow | None:

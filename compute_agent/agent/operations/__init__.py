@@ -4,12 +4,18 @@ from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
 from compute_agent.agent.operations.copies import BACKUP, SNAPSHOT
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
+from compute_agent.agent.operations.incoming import (
+    POST_LIVE_MIGRATION,
+    PRE_LIVE_MIGRATION,
+    ROLLBACK_LIVE_MIGRATION,
+)
 from compute_agent.agent.operations.interfaces import ATTACH_INTERFACE, DETACH_INTERFACE
 from compute_agent.agent.operations.layers import (
     VOLUME_SNAPSHOT_CREATE,
     VOLUME_SNAPSHOT_DELETE,
     VOLUME_SNAPSHOT_REVERT,
 )
+from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
 from compute_agent.agent.operations.power import DISK_ERROR, GUEST_EXIT, PAUSE, RESUME_PAUSED, START, STOP, UNPAUSE
 from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
 from compute_agent.agent.operations.reconnect import RECONNECT_DISKS
@@ -25,6 +31,7 @@ _BY_NAME = {
     for operation in (
         *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS),
         *(SNAPSHOT, BACKUP, RESTORE),
+        *(LIVE_MIGRATION, PRE_LIVE_MIGRATION, POST_LIVE_MIGRATION, ROLLBACK_LIVE_MIGRATION),
         *(VOLUME_SNAPSHOT_CREATE, VOLUME_SNAPSHOT_DELETE, VOLUME_SNAPSHOT_REVERT),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
         *(ATTACH_INTERFACE, DETACH_INTERFACE),

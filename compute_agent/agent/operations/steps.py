@@ -32,10 +32,11 @@ def unplug_ports(work: Work) -> None:
     work.node.network.unplug(work.port_ids)
 
 
-def launch(work: Work, saved_state: Path | None = None) -> None:
-    """Start the guest, from the start or from saved memory; ports are plugged where they are not.
+def launch(work: Work, saved_state: Path | None = None, *, is_incoming: bool = False) -> None:
+    """Start the guest: from the start, from saved memory, or for the memory that another host sends.
 
-    A guest that an agent started before it died has its ports, and they cannot be plugged a second time.
+    Ports are plugged where they are not. A guest that an agent started before it died has its ports, and they cannot be
+    plugged a second time.
     """
     nics = work.plug_ports() if work.node.find_guest(work.uuid) is None else ()
     disks = work.node.storage.connect(work.instance, vhost_user=work.takes_vhost_user)
@@ -47,6 +48,7 @@ def launch(work: Work, saved_state: Path | None = None) -> None:
             nics=nics,
             boot=work.node.storage.boot_files(work.instance),
             saved_state=saved_state,
+            is_incoming=is_incoming,
         )
         work.node.guests[work.uuid] = work.node.hypervisor.start(request)
     finally:

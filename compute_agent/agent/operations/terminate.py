@@ -10,7 +10,7 @@ from compute_agent.instance.state import VmState
 
 TERMINATE = Operation(
     name="terminate",
-    allowed=frozenset(VmState),
+    allowed=frozenset(VmState) - {VmState.INCOMING},
     steps=(
         KILL_GUEST,
         UNPLUG_PORTS,

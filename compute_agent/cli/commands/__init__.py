@@ -22,6 +22,7 @@ from compute_agent.cli.commands.instances import Diagnostics, List, Show
 from compute_agent.cli.commands.interfaces import InterfaceAttach, InterfaceDetach
 from compute_agent.cli.commands.layers import VolumeSnapshotCreate, VolumeSnapshotDelete, VolumeSnapshotRevert
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
+from compute_agent.cli.commands.migration import Migrate, MigrationAbort, MigrationForceComplete
 from compute_agent.cli.commands.operations import OperationList, OperationShow
 from compute_agent.cli.commands.reconcile import Reconcile
 from compute_agent.cli.commands.volumes import VolumeAttach, VolumeDetach, VolumeExtend, VolumeLimit
@@ -69,6 +70,11 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "backup list": BackupList,
         "backup restore": BackupRestore,
         "backup delete": BackupDelete,
+    },
+    "Migration": {
+        "migrate": Migrate,
+        "migration abort": MigrationAbort,
+        "migration force-complete": MigrationForceComplete,
     },
     "Host": {
         "host show": HostShow,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from compute_agent.rpc.messages import copies, disks, host, instances, interfaces
+from compute_agent.rpc.messages import copies, disks, host, instances, interfaces, migration
 from compute_agent.rpc.messages.base import Change, Message
 
 __all__ = ["EXCHANGE", "RPC_VERSION", "TOPIC", "VERBS", "Change", "Message"]
@@ -24,5 +24,7 @@ def _verb_of(message: type[Message]) -> str:
 
 
 VERBS: dict[str, type[Message]] = {
-    _verb_of(message): message for room in (instances, disks, interfaces, copies, host) for message in room.MESSAGES
+    _verb_of(message): message
+    for room in (instances, disks, interfaces, copies, migration, host)
+    for message in room.MESSAGES
 }

@@ -15,7 +15,8 @@ from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import Execute, Monitor, MonitorLoop
 from compute_agent.instance.state import PowerState
-from compute_agent.virt.contract import GuestExit, OnDiskFailure, OnGuestExit
+from compute_agent.virt.contract import GuestExit, OnDiskFailure, OnGuestExit, StartRequest
+from compute_agent.virt.migration import IncomingMigration
 from compute_agent.virt.process.console import Console
 from compute_agent.virt.process.disk_failures import DiskFailures
 from compute_agent.virt.process.paths import GuestPaths
@@ -49,6 +50,8 @@ class Common:
 
 class ProcessGuest:
     """The part of `compute_agent.virt.contract.Guest` that does not touch devices. Safe for several threads."""
+
+    incoming: IncomingMigration
 
     def __init__(
         self,
@@ -130,9 +133,11 @@ class ProcessGuest:
         if self.console is not None:
             self.console.let_write()
 
-    def begin(self, *, from_saved_state: bool) -> None:
-        """Let the vCPUs of a new machine run, or wait until it has loaded its memory. May be repeated."""
-        if from_saved_state:
+    def begin(self, request: StartRequest) -> None:
+        """Let the vCPUs of a new machine run, or see to it that it gets its memory. May be repeated."""
+        if request.is_incoming:
+            self.incoming.prepare()
+        elif request.saved_state is not None:
             self._wait_while(("inmigrate",), self._settings.save_timeout)
         else:
             self._monitor.execute("cont", deadline=self._settings.start_timeout)

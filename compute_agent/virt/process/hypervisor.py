@@ -103,7 +103,7 @@ class ProcessHypervisor(Generic[G]):
         guest = self._start_process(request)
         try:
             guest.wait_until_made()
-            guest.begin(from_saved_state=request.saved_state is not None)
+            guest.begin(request)
             guest.watch_over()
             if guest.process.has_ended():
                 raise GuestGone(f"{guest.process} {guest.process.exit_reason()}")
@@ -126,7 +126,7 @@ class ProcessHypervisor(Generic[G]):
         """A predecessor has started it, and may have been killed before the guest ran. A time-out kills nothing."""
         try:
             guest.wait_until_made()
-            guest.begin(from_saved_state=request.saved_state is not None)
+            guest.begin(request)
         except GuestGone as error:
             raise self._failed(request, error) from error
         return guest

@@ -27,6 +27,8 @@ class Capabilities:
     version: str
     machine_type: str
     """The newest versioned q35."""
+    machine_types: frozenset[str]
+    """All that it knows."""
     accelerator: Accelerator
     kvm: KvmCapabilities
 
@@ -37,9 +39,11 @@ def find_capabilities(settings: VirtSettings) -> Capabilities:
     :raises HostError: QEMU does not run, or does not know q35.
     """
     version, machines = _ask(settings, "query-version", "query-machines")
+    names = [str(machine["name"]) for machine in machines]
     return Capabilities(
         version="{major}.{minor}.{micro}".format(**version["qemu"]),
-        machine_type=newest_q35(machine["name"] for machine in machines),
+        machine_type=newest_q35(names),
+        machine_types=frozenset(names),
         accelerator=choose_accelerator(settings),
         kvm=find_kvm_capabilities(),
     )

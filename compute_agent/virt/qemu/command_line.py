@@ -60,6 +60,7 @@ def command_line(binary: str, request: StartRequest, fds: GuestDescriptors, ioth
         *_plugged_devices(request, fds, iothreads),
         *_boot(request.boot, fds),
         *(("-incoming", f"fd:{fds.saved_state}") if fds.saved_state is not None else ()),
+        *(("-incoming", "defer") if request.is_incoming else ()),
     ]
 
 

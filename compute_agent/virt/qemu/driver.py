@@ -10,6 +10,7 @@ from dataclasses import asdict
 from compute_agent.errors import InvalidConfiguration
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
+from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
 from compute_agent.virt.placement import remove_device
@@ -19,6 +20,7 @@ from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
 from compute_agent.virt.qemu.design import add_disk, add_nic, design_machine
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.launch import QemuLaunch
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
 from compute_agent.virt.settings import VirtSettings
 
 
@@ -66,6 +68,12 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
 
     def remove_device(self, machine: Machine, name: str) -> Machine:
         return remove_device(machine, name)
+
+    def facts(self, machine: Machine) -> HostFacts:
+        return facts_of(machine, self._find_capabilities())
+
+    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+        require_compatible(machine, facts, self._find_capabilities())
 
     def _find_capabilities(self) -> Capabilities:
         with self._capabilities_lock:

@@ -19,6 +19,8 @@ from compute_agent.virt.qemu.diagnostics import diagnostics
 from compute_agent.virt.qemu.disk_layers import QemuLayers
 from compute_agent.virt.qemu.disk_plugging import DiskPlugging
 from compute_agent.virt.qemu.freezing import Freeze
+from compute_agent.virt.qemu.migration.incoming import QemuIncoming
+from compute_agent.virt.qemu.migration.outgoing import QemuOutgoing
 from compute_agent.virt.qemu.moments import Moments
 from compute_agent.virt.qemu.nic_plugging import NicPlugging
 
@@ -37,6 +39,8 @@ class QemuGuest(ProcessGuest):
         moments = Moments(self._execute, freeze)
         self.copies = QemuCopies(self._execute, self._disks.top, moments, common.settings)
         self.layers = QemuLayers(self._execute, self._disks.top, moments, common.settings.command_timeout)
+        self.outgoing = QemuOutgoing(self._execute, self._disks.top, common.settings.command_timeout)
+        self.incoming = QemuIncoming(self._execute, self._disks.top)
 
     @property
     def open_disks(self) -> QemuGuest:
@@ -74,4 +78,5 @@ class QemuGuest(ProcessGuest):
     def _on_event(self, event: Mapping[str, Any]) -> None:
         self.copies.heard(event)
         self.layers.heard(event)
+        self.outgoing.heard(event)
         super()._on_event(event)

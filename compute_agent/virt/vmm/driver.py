@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from compute_agent.errors import HostError, InvalidMessage
+from compute_agent.errors import HostError, InvalidMessage, MigrationRefused
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
+from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
 from compute_agent.virt.placement import remove_device
@@ -18,6 +19,7 @@ from compute_agent.virt.vmm.design import MACHINE_TYPE, add_disk, add_nic, desig
 from compute_agent.virt.vmm.guest import VmmGuest
 from compute_agent.virt.vmm.launch import VmmLaunch
 from compute_agent.virt.vmm.support import Support, find_support
+from compute_agent.virt.vmm.unsupported import STAYS
 
 _USE_QEMU = "use qemu"
 
@@ -65,6 +67,12 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
 
     def remove_device(self, machine: Machine, name: str) -> Machine:
         return remove_device(machine, name)
+
+    def facts(self, machine: Machine) -> HostFacts:
+        raise MigrationRefused("hypervisor", STAYS)
+
+    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+        raise MigrationRefused("hypervisor", STAYS)
 
     def _require(self, instance: Instance) -> None:
         """:raises HostError: this host has no KVM for it."""

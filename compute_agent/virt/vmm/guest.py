@@ -14,12 +14,15 @@ from compute_agent.virt.process.diagnostics import process_diagnostics
 from compute_agent.virt.process.guest import ProcessGuest
 from compute_agent.virt.process.unplugging import has_device
 from compute_agent.virt.vmm.launch import require_vhost, server_of
+from compute_agent.virt.vmm.unsupported import NoMigration
 
 _DISK, _NIC = "vhost-user-blk-pci", "virtio-net-pci"
 
 
 class VmmGuest(ProcessGuest):
     """Keeps `compute_agent.virt.contract.Guest`. Safe to be used from several threads."""
+
+    outgoing = incoming = NoMigration()
 
     @property
     def open_disks(self) -> None:

@@ -112,27 +112,27 @@ def test_a_failed_boot_can_be_terminated_and_its_uuid_used_again(world: World, a
 
 
 def test_a_record_from_before_disks_had_layers_is_read_and_kept_as_a_new_one() -> None:
-    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":4', b'"version":1')
-    assert decode_record(data.replace(b',"layers":[]', b"")).version == 4
+    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":5', b'"version":1')
+    assert decode_record(data.replace(b',"layers":[]', b"")).version == 5
 
 
 def test_a_record_from_before_there_were_two_hypervisors_is_read_with_its_machine() -> None:
     machine = Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="kvm", cpu="host", slots={"disk0": 0})
     record = InstanceRecord(instance=INSTANCE, machine=machine)
-    data = encode_record(record).replace(b'"version":4', b'"version":2').replace(b'"hypervisor_reason":"",', b"")
+    data = encode_record(record).replace(b'"version":5', b'"version":2').replace(b'"hypervisor_reason":"",', b"")
     assert decode_record(data).machine == machine
 
 
 def test_the_ports_of_a_record_from_before_they_had_names_are_called_as_they_were() -> None:
     ports = [INSTANCE.ports[0], OTHER_PORT]
     data = encode_record(InstanceRecord(instance=msgspec.structs.replace(INSTANCE, ports=ports)))
-    old = data.replace(b'"version":4', b'"version":3').replace(b'"device_name":null,', b"")
+    old = data.replace(b'"version":5', b'"version":3').replace(b'"device_name":null,', b"")
     assert [port.device_name for port in decode_record(old).instance.ports] == ["net0", "net1"]
 
 
 def test_a_record_of_a_newer_agent_is_refused() -> None:
-    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":4', b'"version":5')
-    with pytest.raises(RecordTooNew, match="version 5"):
+    data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":5', b'"version":6')
+    with pytest.raises(RecordTooNew, match="version 6"):
         decode_record(data)
 
 
@@ -157,7 +157,7 @@ def test_finished_operations_beyond_the_history_are_forgotten(agent: Agent) -> N
 def test_only_what_was_unwanted_twice_is_removed(world: World, agent: Agent) -> None:
     live(agent, "boot")
     agent.journal.remove_instance(UUID)
-    reconciler = Reconciler(agent.node, interval=3600)
+    reconciler = Reconciler(agent.node, 3600, lambda lane, job: job(), lambda uuid: None)
     reconciler.close(5)
     for dry_run in (False, True, False):
         was_left = world.left_of(UUID)
@@ -170,7 +170,7 @@ def test_only_what_was_unwanted_twice_is_removed(world: World, agent: Agent) -> 
 
 def test_a_port_of_a_stopped_instance_is_a_leftover_and_one_of_a_running_is_not(world: World, agent: Agent) -> None:
     live(agent, "boot")
-    reconciler = Reconciler(agent.node, interval=3600)
+    reconciler = Reconciler(agent.node, 3600, lambda lane, job: job(), lambda uuid: None)
     reconciler.close(5)
     for _ in range(3):
         reconciler.look()
@@ -185,7 +185,7 @@ def test_a_port_of_a_stopped_instance_is_a_leftover_and_one_of_a_running_is_not(
 def test_a_port_that_a_running_instance_is_not_known_to_have_is_a_leftover(world: World, agent: Agent) -> None:
     live(agent, "boot")
     live(agent, "attach_interface")
-    reconciler = Reconciler(agent.node, interval=3600)
+    reconciler = Reconciler(agent.node, 3600, lambda lane, job: job(), lambda uuid: None)
     reconciler.close(5)
     stray = "20000000-0000-4000-8000-0000000000f3"
     world.ports.add(stray)

@@ -12,13 +12,14 @@ import pytest
 from compute_agent.agent.admission import admit
 from compute_agent.agent.manager import Manager
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME
+from compute_agent.agent.peers import Outside
 from compute_agent.agent.settings import AgentSettings
-from compute_agent.errors import GuestGone, InstanceNotFound, OperationNotFound
+from compute_agent.errors import GuestGone, InstanceNotFound, InvalidState, OperationNotFound
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Fault, Notification, StepState
 from compute_agent.virt.contract import DiskFailure, GuestExit
 from tests.unit.agent.test_crash import request_for
-from tests.unit.agent.world import UUID, Agent, FakeHypervisor, FakeNetwork, FakeStorage, World
+from tests.unit.agent.world import UUID, Agent, FakeHypervisor, FakeNetwork, FakeStorage, World, no_peers
 
 Told = SimpleQueue[Notification]
 
@@ -36,7 +37,7 @@ def a_manager(world: World) -> Iterator[tuple[Manager, Told]]:
         lambda on_exit, on_disk_failure: FakeHypervisor(world, on_exit, on_disk_failure),
         FakeNetwork(world),
         lambda on_cut_off: FakeStorage(world),
-        told.put,
+        Outside(publish=told.put, peers=no_peers),
     )
     yield manager, told
     manager.close()
@@ -69,6 +70,15 @@ def test_a_boot_from_request_to_notification(world: World) -> None:
             "start_guest",
         ]
         assert manager.get_host()["instances"] == 1
+
+
+def test_a_migration_that_is_not_under_way_cannot_be_hurried_or_given_up(world: World) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+        for wish in (manager.live_migration_abort, manager.live_migration_force_complete):
+            with pytest.raises(InvalidState, match="on its way to another host"):
+                wish(UUID)
 
 
 def test_a_guest_that_died_is_put_away_and_reported(world: World) -> None:

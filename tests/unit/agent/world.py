@@ -16,13 +16,15 @@ from compute_agent.agent.announcer import Announcer
 from compute_agent.agent.execution import Execution
 from compute_agent.agent.journal import Journal
 from compute_agent.agent.node import Node
+from compute_agent.agent.peers import Peer, Peers
 from compute_agent.agent.request import Request
-from compute_agent.agent.settings import AgentSettings
+from compute_agent.agent.settings import AgentSettings, MigrationSettings
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError, DeadlineExceeded
+from compute_agent.errors import ComputeAgentError, DeadlineExceeded, MigrationRefused
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, FileSource, Nic
 from compute_agent.instance.machine import Machine
+from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import MOST_PORTS, Flavor, Instance, Port
 from compute_agent.instance.state import PowerState
 from compute_agent.instance.view import CachedImage
@@ -31,6 +33,7 @@ from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
 from compute_agent.virt.placement import place, remove_device
 from tests.unit.agent.copying import FakeCopies, FakeCopyStore
 from tests.unit.agent.layering import FIRST, FakeLayers, FakeLayerStore, Layering
+from tests.unit.agent.moving import FakeIncoming, FakeOutgoing, Moving
 
 UUID = "00000000-0000-4000-8000-000000000001"
 PORT_ID = "00000000-0000-4000-8000-0000000000f1"
@@ -43,6 +46,8 @@ INSTANCE = Instance(
 )
 OTHER_PORT = Port(id="10000000-0000-4000-8000-0000000000f2", mac_address="52:54:00:00:00:02")
 """One more, that it may get."""
+
+FACTS = HostFacts(hypervisor_version="7.2.0", accelerator="kvm", cpu_vendor="AMD", cpu_flags=["sse2"])
 
 
 class Killed(BaseException):
@@ -78,6 +83,7 @@ class World:
     restoring: set[str] = field(default_factory=set)
     """What is beside the disks."""
     layering: Layering = field(default_factory=Layering)
+    moving: Moving = field(default_factory=Moving)
     ports: set[str] = field(default_factory=set)
     """On the switch."""
     taps: dict[str, str] = field(default_factory=dict)
@@ -97,6 +103,10 @@ class World:
     hypervisor: Literal["qemu", "vmm"] = "qemu"
     kill_at: int | None = None
     fail_at: str | None = None
+    watcher: Callable[[], None] = lambda: None
+    """Sees every moment."""
+    on_moment: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    """What else happens in one, by its name."""
 
     def touch(self, what: str, effect: Callable[[], None]) -> None:
         """Let `effect` happen, or the agent be killed before or after it, or the effect be refused."""
@@ -108,6 +118,8 @@ class World:
 
     def _moment(self, name: str) -> None:
         self.touches.append(name)
+        self.watcher()
+        self.on_moment.get(name, lambda: None)()
         if PowerState.RUNNING in self.guests.values():
             self.layering.write()
         if self.kill_at == len(self.touches):
@@ -144,6 +156,7 @@ class World:
             "beside": bool(self.restoring),
             "layer": bool(self.layering.files),
             "held": self.layering.is_held,
+            "exports": self.moving.disks_are_open,
         }
         return [name for name, there in found.items() if there]
 
@@ -158,6 +171,8 @@ class FakeGuest:
         self.instance_uuid = uuid
         self.copies = FakeCopies(world)
         self.layers = FakeLayers(world)
+        self.outgoing = FakeOutgoing(world, uuid)
+        self.incoming = FakeIncoming(world)
 
     @property
     def open_disks(self) -> FakeGuest | None:
@@ -165,6 +180,8 @@ class FakeGuest:
 
     def _become(self, state: PowerState) -> None:
         self._world.guests[self.instance_uuid] = state
+        if state is PowerState.RUNNING:
+            self._world.moving.is_sent = False
 
     def status(self, seconds: float | None = None) -> PowerState:
         return self._world.guests.get(self.instance_uuid, PowerState.SHUTDOWN)
@@ -200,6 +217,7 @@ class FakeGuest:
 
     def _die(self) -> None:
         self._world.guests.pop(self.instance_uuid, None)
+        self._world.moving.end()
         for of_its_process in (self._world.plugged, self._world.taps, self._world.nics):
             of_its_process.clear()
 
@@ -261,15 +279,24 @@ class FakeHypervisor:
             newest = ([FIRST] + [layer for one in request.instance.block_devices for layer in one.layers])[-1]
             assert newest in self._world.layering.whole, "the guest would not find what it wrote"
             self._world.layering.writes_to = newest
-            self._world.touch("start", lambda: self._start(uuid, request.saved_state, request.nics))
+            self._world.touch("start", lambda: self._start(uuid, request))
         return FakeGuest(self._world, uuid)
 
-    def _start(self, uuid: str, saved_state: Path | None, nics: Sequence[Nic]) -> None:
-        assert saved_state is None or saved_state.exists()
+    def _start(self, uuid: str, request: StartRequest) -> None:
+        assert request.saved_state is None or request.saved_state.exists()
         self._world.starts += 1
-        self._world.guests[uuid] = PowerState.PAUSED if saved_state else PowerState.RUNNING
-        self._world.taps |= {nic.name: nic.mac_address for nic in nics}
+        is_held = request.saved_state is not None or request.is_incoming
+        self._world.guests[uuid] = PowerState.PAUSED if is_held else PowerState.RUNNING
+        self._world.taps |= {nic.name: nic.mac_address for nic in request.nics}
         self._world.nics |= self._world.taps.keys() - {"net0"}
+
+    def facts(self, machine: Machine) -> HostFacts:
+        return FACTS
+
+    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+        assert facts == FACTS
+        if self._world.moving.is_refused:
+            raise MigrationRefused("cpu features", "missing here: avx512f")
 
     def adopt(self, instance_uuid: str) -> FakeGuest | None:
         return FakeGuest(self._world, instance_uuid) if instance_uuid in self._world.guests else None
@@ -363,6 +390,9 @@ class FakeStorage:
     def create(self, instance: Instance, progress: Callable[[int], None]) -> None:
         self._world.touch("create", lambda: self._world.disks.add(instance.uuid))
 
+    def movable_disks(self, instance: Instance) -> Sequence[str]:
+        return [str(device.device_name) for device in instance.block_devices]
+
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         assert instance.uuid in self._world.disks
         assert vhost_user is (self._world.hypervisor == "vmm")
@@ -422,11 +452,21 @@ class FakeStorage:
         return []
 
 
+def no_peers(host: str) -> Peer:
+    """For agents that are alone."""
+    raise AssertionError(f"{host} was not to be asked")
+
+
 class Agent:
     """One life of the agent, without threads: from its start to its end or its murder."""
 
-    def __init__(self, world: World) -> None:
-        settings = AgentSettings(host="node1", state_dir=world.directory, shutdown_timeout=0.01)
+    def __init__(self, world: World, peers: Peers = no_peers, host: str = "node1") -> None:
+        settings = AgentSettings(
+            host=host,
+            state_dir=world.directory,
+            shutdown_timeout=0.01,
+            migration=MigrationSettings(address="127.0.0.1", prepare_timeout=5.0),
+        )
         self.journal = Journal(world.directory / "journal.sqlite")
         self.node = Node(
             settings=settings,
@@ -434,8 +474,9 @@ class Agent:
             hypervisor=FakeHypervisor(world),
             network=FakeNetwork(world),
             storage=FakeStorage(world),
+            peers=peers,
         )
-        self._announcer = Announcer("node1", self.journal, lambda: None)
+        self._announcer = Announcer(host, self.journal, lambda: None)
 
     def carry_out(self, request: Request) -> None:
         """What the manager does with an accepted request."""

@@ -177,6 +177,17 @@ class FakeClient:
             },
         }
 
+    def live_migration(self, instance_uuid: str, dest: str, *, request_id: str) -> Accepted:
+        return self._accept("live_migration", instance_uuid, {"dest": dest, "request_id": request_id})
+
+    def live_migration_abort(self, instance_uuid: str) -> None:
+        self.requests.append(("live_migration_abort", {"instance_uuid": instance_uuid}))
+        self._answer()
+
+    def live_migration_force_complete(self, instance_uuid: str) -> None:
+        self.requests.append(("live_migration_force_complete", {"instance_uuid": instance_uuid}))
+        self._answer()
+
     def snapshot_instance(self, instance_uuid: str, image_id: str, **arguments: Any) -> Accepted:
         return self._accept("snapshot", instance_uuid, {"image_id": image_id, **arguments})
 

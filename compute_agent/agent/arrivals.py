@@ -1,0 +1,150 @@
+"""Guests that come from other hosts: who may, and the one moment in which such a guest becomes this host's.
+
+That moment is the transaction that accepts ``post_live_migration_at_destination``. Before it the other host owns the
+guest, whatever becomes of either agent; after it this one does.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from compute_agent.agent.node import Node
+from compute_agent.agent.request import Request
+from compute_agent.errors import (
+    ComputeAgentError,
+    DeadlineExceeded,
+    GuestGone,
+    InstanceExists,
+    InvalidMessage,
+    MigrationRefused,
+    OperationNotFound,
+)
+from compute_agent.instance.migration import Incoming, Mover
+from compute_agent.instance.preparation import prepare
+from compute_agent.instance.record import InstanceRecord
+from compute_agent.instance.state import VmState
+from compute_agent.instance.view import OperationState
+from compute_agent.virt.contract import Guest
+
+LOG = logging.getLogger(__name__)
+
+prepare(Mover)
+
+PRE, POST = "pre_live_migration", "post_live_migration_at_destination"
+ROLL_BACK = "rollback_live_migration_at_destination"
+
+
+def check_mover(node: Node, mover: Mover) -> None:
+    """What is particular to a guest that moves; it is an order as well.
+
+    :raises MigrationRefused: names what is missing here.
+    :raises InstanceExists: the instance is here.
+    """
+    if mover.instance.uuid in node.journal.instance_uuids():
+        raise InstanceExists(mover.instance.uuid)
+    if node.find_guest(mover.instance.uuid) is not None:
+        raise MigrationRefused("instance", "a guest that it had here before has not been cleared away yet")
+    node.hypervisor.check_incoming(mover.machine, mover.facts)
+    if list(node.storage.movable_disks(mover.instance)) != mover.mirrored:
+        raise MigrationRefused("disks", "here, others of them would exist on one host only")
+
+
+def mover_of(request: Request) -> Mover:
+    """The guest that a ``pre_live_migration`` announces.
+
+    :raises InvalidMessage: the request names another.
+    """
+    mover = msgspec.convert(request.arguments["mover"], Mover)
+    if mover.instance.uuid != request.instance_uuid:
+        raise InvalidMessage("mover.instance.uuid", mover.instance.uuid, "is not instance_uuid")
+    return mover
+
+
+def add_mover(node: Node, request: Request) -> None:
+    """It is known here, and another host's. Part of the transaction that is open."""
+    mover = mover_of(request)
+    if mover.instance.uuid in node.journal.instance_uuids():
+        raise InstanceExists(mover.instance.uuid)
+    incoming = Incoming(
+        migration=str(request.arguments["migration"]),
+        source=mover.source,
+        address=mover.address,
+        mirrored=mover.mirrored,
+    )
+    record = InstanceRecord(instance=mover.instance, machine=mover.machine, epoch=mover.epoch, incoming=incoming)
+    node.journal.add_instance(record, VmState.INCOMING)
+
+
+def require_arrived(node: Node, request: Request) -> None:
+    """All of the guest is here.
+
+    :raises InstanceNotFound, MigrationRefused: and never will be.
+    :raises DeadlineExceeded: not yet, or its process does not answer.
+    """
+    _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    guest = node.find_guest(request.instance_uuid)
+    if guest is None or not _is_complete(guest):
+        raise MigrationRefused("guest", "its process here has ended")
+
+
+def _is_complete(guest: Guest) -> bool:
+    """False: its process has ended."""
+    try:
+        if not guest.incoming.is_complete():
+            raise DeadlineExceeded("its memory has not all come in yet")
+    except GuestGone:
+        return False
+    return True
+
+
+def become_owner(node: Node, request: Request) -> None:
+    """The guest is this host's from now on. Part of the transaction that accepts the request, which is the moment.
+
+    :raises InstanceNotFound, MigrationRefused: it never will be.
+    :raises DeadlineExceeded: it is not prepared yet.
+    """
+    record = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    unfinished = {row.request.operation for row in node.journal.unfinished(request.instance_uuid)}
+    if ROLL_BACK in unfinished:
+        raise MigrationRefused("migration", "it is being rolled back")
+    if unfinished:
+        raise DeadlineExceeded("it is not prepared yet")
+    node.journal.set_record(msgspec.structs.replace(record, epoch=record.epoch + 1, incoming=None))
+    node.journal.set_state(request.instance_uuid, VmState.PAUSED, None)
+
+
+def require_incoming(node: Node, instance_uuid: str, migration: str) -> Incoming:
+    """By that very migration: a late message of an earlier one must not touch a guest that is only half here.
+
+    :raises InstanceNotFound: no such instance.
+    :raises MigrationRefused: it comes by another one, or by none any more.
+    """
+    incoming = _require_incoming(node, instance_uuid, migration).incoming
+    assert incoming is not None
+    return incoming
+
+
+def is_given_up(node: Node, incoming: Incoming) -> bool:
+    """The host that the guest comes from says that it does not come; False where that is not known.
+
+    A host that knows nothing of the migration has never handed anything over by it, and never will.
+    """
+    try:
+        view = node.peers(incoming.source).get_operation(incoming.migration)
+    except OperationNotFound:
+        return True
+    except ComputeAgentError as error:
+        LOG.warning("It is not known whether a guest comes from %s: %s", incoming.source, error)
+        return False
+    return view.state is OperationState.FAILED
+
+
+def _require_incoming(node: Node, instance_uuid: str, migration: str) -> InstanceRecord:
+    record = node.journal.instance(instance_uuid).record
+    if record.incoming is None:
+        raise MigrationRefused("migration", "the instance is this host's")
+    if record.incoming.migration != migration:
+        raise MigrationRefused("migration", f"the guest comes in by another one, {record.incoming.migration}")
+    return record

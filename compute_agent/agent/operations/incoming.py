@@ -1,0 +1,73 @@
+"""pre_live_migration, post_… and rollback_live_migration_at_destination: a guest of another host comes in.
+
+It runs here only after `compute_agent.agent.arrivals.become_owner`; nothing else lets it.
+"""
+
+from __future__ import annotations
+
+from compute_agent.agent.arrivals import POST, PRE, ROLL_BACK
+from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations.boot import create_disks, delete_disks, forget_guest
+from compute_agent.agent.operations.steps import KILL_GUEST, PLUG_PORTS, UNPLUG_PORTS, kill_guest, launch, resume_guest
+from compute_agent.agent.work import Work
+from compute_agent.instance.state import VmState
+
+
+def make_room(work: Work) -> None:
+    """Nothing is left of an earlier stay: a disk's old content would show where the new one has nothing."""
+    work.node.storage.delete(work.uuid)
+
+
+def start_incoming(work: Work) -> None:
+    """A process waits for the guest's memory."""
+    launch(work, is_incoming=True)
+
+
+def shut_disks(work: Work) -> None:
+    """The other host, which has nothing more to write, cannot."""
+    work.guest.incoming.shut_disks()
+
+
+def let_run(work: Work) -> None:
+    """It goes on where it was halted."""
+    resume_guest(work)
+    work.node.journal.set_launched(work.uuid)
+
+
+def announce(work: Work) -> None:
+    """The network knows where it is."""
+    work.guest.incoming.announce()
+
+
+PRE_LIVE_MIGRATION = Operation(
+    name=PRE,
+    allowed=frozenset({VmState.INCOMING}),
+    steps=(
+        Step("make_room", make_room, forget_guest),
+        Step("create_disks", create_disks, delete_disks),
+        PLUG_PORTS,
+        Step("start_incoming", start_incoming, kill_guest),
+    ),
+    outcome=VmState.INCOMING,
+    failure="gone",
+)
+
+POST_LIVE_MIGRATION = Operation(
+    name=POST,
+    allowed=frozenset({VmState.PAUSED}),
+    steps=(Step("shut_disks", shut_disks), Step("let_run", let_run), Step("announce", announce)),
+    outcome=VmState.ACTIVE,
+)
+
+ROLLBACK_LIVE_MIGRATION = Operation(
+    name=ROLL_BACK,
+    allowed=frozenset({VmState.INCOMING}),
+    steps=(
+        KILL_GUEST,
+        UNPLUG_PORTS,
+        Step("delete_disks", delete_disks),
+        Step("forget_guest", forget_guest),
+    ),
+    outcome="gone",
+    failure=VmState.INCOMING,
+)

@@ -1,0 +1,60 @@
+"""What two hosts tell each other about a guest that moves between them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.model import Instance
+from compute_agent.instance.wire import Model, Uuid
+
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+HostName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$(?!\\n)")]
+Address = Annotated[str, Meta(min_length=1, max_length=64, description="IPv4 or IPv6")]
+
+
+class HostFacts(Model, frozen=True):
+    """What a guest's state depends on beside its machine."""
+
+    hypervisor_version: str
+    accelerator: Literal["kvm", "tcg"]
+    cpu_vendor: str
+    cpu_flags: list[str]
+    """As the kernel abbreviates them."""
+
+
+class Mover(Model, frozen=True):
+    """A guest that wants to move, and where it comes from."""
+
+    instance: Instance
+    machine: Machine
+    epoch: Annotated[int, Meta(ge=0, le=10**9)]
+    source: HostName
+    address: Address
+    """That it will connect from."""
+    facts: HostFacts
+    mirrored: list[str]
+    """Its disks that are to be copied, by name."""
+
+
+class Incoming(Model, frozen=True):
+    """The migration that a guest's memory comes in by."""
+
+    migration: Uuid
+    """The id of the request for it, at the host that it comes from."""
+    source: HostName
+    address: Address
+    """That it will connect from."""
+    mirrored: list[str]
+    """Its disks that are copied, by name."""
+
+
+class Gate(Model, frozen=True):
+    """Where a guest may come in: one connection for its memory, and one for each of its disks."""
+
+    address: Address
+    memory_port: PortNumber
+    disks_port: PortNumber | None = None
+    """None: no disk is to be copied."""

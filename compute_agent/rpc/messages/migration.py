@@ -1,0 +1,69 @@
+"""Guests that move to other hosts: what a controller orders, and what agents say to each other about it."""
+
+from __future__ import annotations
+
+from compute_agent.instance.migration import HostName, Mover
+from compute_agent.instance.wire import Uuid
+from compute_agent.rpc.messages.base import InstanceChange, Message
+
+
+class LiveMigration(InstanceChange, frozen=True):
+    """Move a running guest to the host `dest`, with all disks of its own; this host has nothing of it afterwards."""
+
+    dest: HostName
+
+
+class LiveMigrationAbort(Message, frozen=True):
+    """Have the guest stay where it is. Refused once the destination has been asked to take it over."""
+
+    instance_uuid: Uuid
+
+
+class LiveMigrationForceComplete(Message, frozen=True):
+    """Pause the guest until it is there, however fast it writes to its memory."""
+
+    instance_uuid: Uuid
+
+
+class CheckCanLiveMigrateDestination(Message, frozen=True):
+    """Between agents: say whether the guest can come here; MigrationRefused names what is missing."""
+
+    mover: Mover
+
+
+class PreLiveMigration(InstanceChange, frozen=True):
+    """Between agents: have everything ready for the guest. `migration` is the `request_id` of the `live_migration`."""
+
+    migration: Uuid
+    mover: Mover
+
+
+class GetIncoming(Message, frozen=True):
+    """Between agents: open what the guest comes in by."""
+
+    instance_uuid: Uuid
+    migration: Uuid
+
+
+class PostLiveMigrationAtDestination(InstanceChange, frozen=True):
+    """Between agents: own the guest from now on. Whoever is answered MigrationRefused owns it himself."""
+
+    migration: Uuid
+
+
+class RollbackLiveMigrationAtDestination(InstanceChange, frozen=True):
+    """Between agents: let go of all that was made ready."""
+
+    migration: Uuid
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    LiveMigration,
+    LiveMigrationAbort,
+    LiveMigrationForceComplete,
+    CheckCanLiveMigrateDestination,
+    PreLiveMigration,
+    GetIncoming,
+    PostLiveMigrationAtDestination,
+    RollbackLiveMigrationAtDestination,
+)

@@ -1,0 +1,54 @@
+"""What a controller can have done about a guest's host, and what agents say to each other about it."""
+
+from __future__ import annotations
+
+from compute_agent.instance.migration import Gate, Mover
+from compute_agent.instance.view import Accepted
+from compute_agent.rpc.asking import Asking
+
+
+class MigrationVerbs(Asking):
+    """Changes are answered as soon as they are durable."""
+
+    def live_migration(self, instance_uuid: str, dest: str, request_id: str | None = None) -> Accepted:
+        """Move a running guest to the host `dest`."""
+        return self._change("live_migration", request_id, instance_uuid=instance_uuid, dest=dest)
+
+    def live_migration_abort(self, instance_uuid: str) -> None:
+        """Have it stay where it is."""
+        self._ask(type(None), "live_migration_abort", instance_uuid=instance_uuid)
+
+    def live_migration_force_complete(self, instance_uuid: str) -> None:
+        """Pause it until it is there."""
+        self._ask(type(None), "live_migration_force_complete", instance_uuid=instance_uuid)
+
+    # --- between agents: they keep `compute_agent.agent.peers.Peer` --------------------------------------
+
+    def check_can_live_migrate_destination(self, mover: Mover) -> None:
+        """Whether the guest can come to this host."""
+        self._ask(type(None), "check_can_live_migrate_destination", mover=mover)
+
+    def pre_live_migration(
+        self, instance_uuid: str, migration: str, mover: Mover, request_id: str | None = None
+    ) -> Accepted:
+        """Have everything ready for it."""
+        words = {"instance_uuid": instance_uuid, "migration": migration, "mover": mover}
+        return self._change("pre_live_migration", request_id, **words)
+
+    def get_incoming(self, instance_uuid: str, migration: str) -> Gate:
+        """Where it comes in."""
+        return self._ask(Gate, "get_incoming", instance_uuid=instance_uuid, migration=migration)
+
+    def post_live_migration_at_destination(
+        self, instance_uuid: str, migration: str, request_id: str | None = None
+    ) -> Accepted:
+        """Own it from now on."""
+        words = {"instance_uuid": instance_uuid, "migration": migration}
+        return self._change("post_live_migration_at_destination", request_id, **words)
+
+    def rollback_live_migration_at_destination(
+        self, instance_uuid: str, migration: str, request_id: str | None = None
+    ) -> Accepted:
+        """Let go of all that was made ready."""
+        words = {"instance_uuid": instance_uuid, "migration": migration}
+        return self._change("rollback_live_migration_at_destination", request_id, **words)

@@ -1,0 +1,88 @@
+"""A guest that moves to another host while it runs: what every hypervisor offers, two parts of `Guest`.
+
+Both sides only carry. Whose the guest is, and so who lets it run, is decided above (`compute_agent.agent`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from compute_agent.instance.devices import NbdSource
+
+Stage = Literal["disks", "memory", "complete"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast memory may go, and how long the guest may stand still for the last of it."""
+
+    bandwidth: int = 0
+    """Bytes a second; 0: as fast as it goes."""
+    downtime: float = 0.3
+    """Seconds."""
+    throttles: bool = False
+    """The guest is slowed down where it writes faster than that is carried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationProgress:
+    """How far it is. Sizes in bytes, times in seconds."""
+
+    stage: Stage
+    """``complete``: all of the guest is there, and it stands still here."""
+    percent: int
+    remaining: int = 0
+    dirty_rate: int = 0
+    """Bytes a second that the guest writes to its memory."""
+    expected_downtime: float = 0.0
+
+
+class OutgoingMigration(Protocol):
+    """From here to another host; one at a time. But for `begin` each verb may be repeated after a crash."""
+
+    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace) -> None:
+        """Begin to copy the disks, by name, and then memory, over connections that stay the caller's to close.
+
+        :raises MonitorError: it cannot begin; `cancel` puts back what there is of it.
+        """
+
+    def advance(self, seconds: float) -> MigrationProgress:
+        """Do what has become due, wait up to `seconds` for more, and say how far it is.
+
+        When all is nearly there, the guest is halted, its disks' copies are let go of complete, and the rest follows.
+
+        :raises MonitorError: it has failed, or none is under way; `cancel` lets the guest go on.
+        """
+
+    def set_pace(self, pace: Pace) -> None:
+        """From now on; nothing happens where none is under way."""
+
+    def cancel(self) -> None:
+        """Nothing is carried any more, and the guest may be resumed. Nothing happens where nothing was."""
+
+
+class IncomingMigration(Protocol):
+    """From another host to a guest that was started to wait for it."""
+
+    def prepare(self) -> None:
+        """See that nothing of it happens by itself at the end: the guest stays halted, silent and off its disks."""
+
+    def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
+        """Let whoever connects to the listening socket write to these disks."""
+
+    def let_memory_in(self, connection: int) -> None:
+        """Take memory from this connection.
+
+        :raises MonitorError: it has been let in before.
+        """
+
+    def is_complete(self) -> bool:
+        """All of the guest is here, and may go on."""
+
+    def shut_disks(self) -> None:
+        """Nobody else writes to the disks any more. May be repeated."""
+
+    def announce(self) -> None:
+        """Have the network know, several times over some seconds, where the guest's addresses are now."""

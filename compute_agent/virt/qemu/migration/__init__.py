@@ -1,0 +1,1 @@
+"""Live migration of QEMU guests, over their monitors."""

@@ -1,0 +1,61 @@
+"""A guest's way in: a QEMU that was started with ``-incoming defer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from compute_agent.errors import MonitorError
+from compute_agent.host.qmp import Execute
+
+_MEMORY, _LISTENER = "migration-memory", "migration-disks"
+_NOT_RUNNING = "not running"
+"""QEMU's words for a server that is to be stopped, and was not started."""
+_ROUNDS = 10
+"""Of announcing, with pauses that grow from 50 ms to 550 ms: switches may have been slow to learn of the port."""
+
+
+class QemuIncoming:
+    """The `compute_agent.virt.migration.IncomingMigration` of one guest."""
+
+    def __init__(self, execute: Execute, top: Callable[[str], str]) -> None:
+        """`top` finds a disk's top node."""
+        self._execute = execute
+        self._top = top
+
+    def prepare(self) -> None:
+        """See the contract. Left alone, QEMU would take over disks and addresses when the last byte has come."""
+        capability = {"capability": "late-block-activate", "state": True}
+        self._execute("migrate-set-capabilities", {"capabilities": [capability]})
+        self._execute("migrate-set-parameters", {"announce-rounds": 0})
+
+    def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
+        """See the contract."""
+        self.shut_disks()
+        self._execute("getfd", {"fdname": _LISTENER}, fd=listener)
+        self._execute("nbd-server-start", {"addr": {"type": "fd", "data": {"str": _LISTENER}}})
+        for disk in disks:
+            export = {"type": "nbd", "id": f"migration-{disk}", "node-name": self._top(disk), "name": disk}
+            self._execute("block-export-add", export | {"writable": True})
+
+    def let_memory_in(self, connection: int) -> None:
+        """See the contract."""
+        self._execute("getfd", {"fdname": _MEMORY}, fd=connection)
+        self._execute("migrate-incoming", {"uri": f"fd:{_MEMORY}"})
+
+    def is_complete(self) -> bool:
+        """See the contract."""
+        if self._execute("query-migrate").get("status") != "completed":
+            return False
+        return bool(self._execute("query-status")["status"] != "inmigrate")
+
+    def shut_disks(self) -> None:
+        """See the contract."""
+        try:
+            self._execute("nbd-server-stop")
+        except MonitorError as error:
+            if _NOT_RUNNING not in str(error):
+                raise
+
+    def announce(self) -> None:
+        """See the contract."""
+        self._execute("announce-self", {"initial": 50, "max": 550, "rounds": _ROUNDS, "step": 100})

@@ -1,0 +1,111 @@
+"""Disks that exist on one host only are copied to the other while the guest writes to both.
+
+A job for each, called after the disk, copies its newest layer: what that stands on is the same image on both hosts.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from compute_agent.errors import DeadlineExceeded, MonitorError
+from compute_agent.host.qmp import Execute
+from compute_agent.instance.devices import NbdSource
+
+_JOB, _TARGET = "mirror-", "-mirror"
+"""What jobs begin with, and targets' nodes end with."""
+
+
+class Mirrors:
+    """Of one guest's disks, to a server of block devices."""
+
+    def __init__(self, execute: Execute, top: Callable[[str], str], seconds: float) -> None:
+        """`top` finds a disk's top node; jobs have `seconds` to end in."""
+        self._execute = execute
+        self._top = top
+        self._seconds = seconds
+        self._changed = threading.Event()
+
+    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int) -> None:
+        """:raises MonitorError: a target cannot be reached, or is not as large as its disk."""
+        for disk, target in disks.items():
+            self._add_target(f"{disk}{_TARGET}", target)
+        for disk in disks:
+            self._execute("blockdev-mirror", self._job(disk, bandwidth))
+
+    def _job(self, disk: str, bandwidth: int) -> dict[str, object]:
+        return {
+            "job-id": f"{_JOB}{disk}",
+            "device": self._top(disk),
+            "target": f"{disk}{_TARGET}",
+            "sync": "top",
+            "copy-mode": "write-blocking",
+            "speed": bandwidth,
+            "auto-dismiss": False,
+        }
+
+    def _add_target(self, node: str, target: NbdSource) -> None:
+        self._execute("getfd", {"fdname": node}, fd=target.fd)
+        server = {"type": "fd", "str": node}
+        export = {"export": target.export, "discard": "unmap"}
+        self._execute("blockdev-add", {"driver": "nbd", "node-name": node, "server": server, **export})
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Those that there are.
+
+        :raises MonitorError: a disk could not be copied.
+        """
+        jobs = self._jobs()
+        for job in jobs:
+            if "error" in job:
+                raise MonitorError(f"{job['id'].removeprefix(_JOB)} could not be copied: {job['error']}")
+        return jobs
+
+    def finish(self) -> None:
+        """Let go of the targets, which are complete: nobody writes to the disks now.
+
+        :raises MonitorError: one could not be completed.
+        """
+        for job in self.jobs():
+            if job["status"] != "concluded":
+                self._execute("block-job-cancel", {"device": job["id"]})
+        self._await_conclusion()
+        self.jobs()
+        self._remove()
+
+    def abandon(self) -> None:
+        """Let go of the targets as they are."""
+        for job in self._jobs():
+            if job["status"] != "concluded":
+                with suppress(MonitorError):  # it has just come to its end
+                    self._execute("block-job-cancel", {"device": job["id"], "force": True})
+        self._await_conclusion()
+        self._remove()
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        """An event of the monitor."""
+        if event["event"] == "JOB_STATUS_CHANGE" and event["data"]["id"].startswith(_JOB):
+            self._changed.set()
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        return [job for job in self._execute("query-jobs") if job["id"].startswith(_JOB)]
+
+    def _await_conclusion(self) -> None:
+        due = time.monotonic() + self._seconds
+        while any(job["status"] != "concluded" for job in self._jobs()):
+            left = due - time.monotonic()
+            if left <= 0:
+                raise DeadlineExceeded(f"the copying of disks has not ended within {self._seconds:g} s")
+            self._changed.wait(min(left, 0.05))
+            self._changed.clear()
+
+    def _remove(self) -> None:
+        for job in self._jobs():
+            self._execute("job-dismiss", {"id": job["id"]})
+        # Not query-block: it waits for storage that does not answer.
+        for node in self._execute("query-named-block-nodes", {"flat": True}):
+            if node["node-name"].endswith(_TARGET):
+                self._execute("blockdev-del", {"node-name": node["node-name"]})

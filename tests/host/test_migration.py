@@ -1,0 +1,166 @@
+"""A guest moves between two hosts while it runs: it goes on where it was, and leaves nothing where it was.
+
+MIGRATIONS=20 has it move there and back 20 times; AGENT_DEATHS=all has the agents of both hosts killed in each step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
+from compute_agent.instance.model import Instance
+from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.view import OperationState
+from laboratory.host import VirtualHost
+from laboratory.laboratory import Laboratory
+from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
+
+ROUNDS = int(os.environ.get("MIGRATIONS", "1"))
+ROOT = Path(__file__).parents[2]
+INSIDE = f"""
+import sys; from pathlib import Path; sys.path.insert(0, {str(ROOT)!r})
+from tests.functional.over_console import run_over
+print(run_over(Path(sys.argv[1]), sys.argv[2], 60.0))
+"""
+FILL = "seq 1 200000 > /tmp/numbers && dd if=/tmp/numbers of=/dev/vda bs=4k conv=fsync && md5sum < /tmp/numbers"
+STEPS = [step.name for step in LIVE_MIGRATION.steps]
+EVERY_DEATH = os.environ.get("AGENT_DEATHS") == "all"
+READ = "echo 3 > /proc/sys/vm/drop_caches; head -c 1288895 /dev/vda | md5sum"
+SECONDS = 300.0
+PING = 0.05
+"""Seconds between two of them."""
+LONGEST_SILENCE = 30.0
+"""Seconds, on hosts that are emulated."""
+
+
+class Traveller:
+    """A guest that counts, at home on the first host."""
+
+    def __init__(self, lab: Laboratory) -> None:
+        self.hosts = [Guests(host) for host in lab.hosts]
+        self.order = self.hosts[0].boot(an_order(arguments="counter"))
+        self.digest = self.digest_of(FILL)
+
+    @property
+    def uuid(self) -> str:
+        return self.order.uuid
+
+    @property
+    def here(self) -> Guests:
+        """Where it runs."""
+        (host,) = [host for host in self.hosts if self.uuid in _running(host)]
+        return host
+
+    @property
+    def there(self) -> Guests:
+        """Where it does not."""
+        (host,) = [host for host in self.hosts if host is not self.here]
+        return host
+
+    def run(self, command: str) -> str:
+        """What it printed, inside the guest."""
+        socket = self.here.client.get_serial_console(self.uuid)["path"]
+        return self.here.node.run(sys.executable, "-c", INSIDE, str(socket), command, seconds=90)
+
+    def digest_of(self, command: str) -> str:
+        """That which it prints; it counts in between."""
+        return re.findall("[0-9a-f]{32}", self.run(command))[-1]
+
+    def move(self) -> None:
+        """To the other host; it has counted on, and not begun anew."""
+        former, later = self.here, self.there
+        counted = former.counter(self.uuid)
+        former.finish(former.client.live_migration(self.uuid, later.node.name), SECONDS)
+        until(lambda: later.view(self.uuid).vm_state is VmState.ACTIVE)
+        until(lambda: later.counter(self.uuid) > counted, BOOT_SECONDS)
+        counts = later.counts(self.uuid)
+        assert counts[-1] - counts[0] == len(counts) - 1, "a number is missing, or came twice"
+
+    @contextmanager
+    def listening(self) -> Iterator[list[float]]:
+        """Its first host pings it all the time; then it is known how long there was no answer."""
+        lost: list[float] = []
+        log = f"/tmp/pings-{uuid.uuid4()}"
+        host, address = self.hosts[0].node, address_of(self.order)
+        host.run("sh", "-c", f"ping -i {PING} {address} > {log} 2>&1 & echo $! > {log}.pid")
+        yield lost
+        host.run("sh", "-c", f"kill -INT $(cat {log}.pid)")
+        summary = until(lambda: re.search(r"(\d+) packets transmitted, (\d+) received", host.run("cat", log)))
+        lost.append((int(summary[1]) - int(summary[2])) * PING)
+
+    def assert_whole(self) -> None:
+        """One host has it, with all that it wrote; the other has nothing of it."""
+        assert self.digest_of(READ) == self.digest
+        view = self.here.view(self.uuid)
+        assert (view.vm_state, view.power_state) == (VmState.ACTIVE, PowerState.RUNNING), view
+        until(lambda: left_on(self.there.node, self.order) == [])
+        address = address_of(self.order)
+        for guests in self.hosts:
+            guests.node.run("ping", "-c", "1", "-W", "10", address)
+
+
+def _running(guests: Guests) -> set[str]:
+    return {one.instance.uuid for one in guests.client.list_instances() if one.vm_state is not VmState.INCOMING}
+
+
+def left_on(host: VirtualHost, order: Instance) -> list[str]:
+    """Of a guest that is not there: process, tap, port, files."""
+    taps = [f"tap{port.id[:11]}" for port in order.ports]
+    found = [line for line in host.run("ps", "-e", "-o", "args").splitlines() if f"-uuid {order.uuid}" in line]
+    found += [tap for tap in taps if tap in host.run("ls", "/sys/class/net")]
+    found += [tap for tap in taps if tap in host.run("ovs-vsctl", "list-ports", "br-int")]
+    found += host.run("find", "/var/lib/compute-agent", "/run/compute-agent", "-name", f"*{order.uuid}*").split()
+    return found
+
+
+@pytest.fixture(scope="module")
+def traveller(lab: Laboratory) -> Iterator[Traveller]:
+    """What is left of it anywhere fails the module."""
+    traveller = Traveller(lab)
+    yield traveller
+    for guests in traveller.hosts:
+        guests.terminate_all()
+        assert left_on(guests.node, traveller.order) == []
+
+
+def test_a_guest_moves_there_and_back(traveller: Traveller) -> None:
+    for _ in range(ROUNDS * 2):
+        with traveller.listening() as lost:
+            traveller.move()
+        print(f"its network was silent for {lost[0]:.2f} s")
+        assert lost[0] < LONGEST_SILENCE
+        traveller.assert_whole()
+
+
+def test_a_host_that_nobody_serves_is_refused_and_the_guest_stays(traveller: Traveller) -> None:
+    here = traveller.here
+    operation = here.fail(here.client.live_migration(traveller.uuid, "nowhere"))
+    assert operation.fault is not None and "nowhere" in operation.fault.message
+    assert here.view(traveller.uuid).vm_state is VmState.ACTIVE
+
+
+@pytest.mark.parametrize("step", STEPS if EVERY_DEATH else ["copy"])
+@pytest.mark.parametrize("whose", ["source", "destination"])
+def test_an_agent_is_killed_and_one_host_has_the_guest(traveller: Traveller, whose: str, step: str) -> None:
+    source, destination = traveller.here, traveller.there
+    victim = (source if whose == "source" else destination).node
+    migration = str(uuid.uuid4())
+    source.client.live_migration(traveller.uuid, destination.node.name, migration)
+    until(lambda: step in {one.name for one in source.client.get_operation(migration).steps}, SECONDS)
+    victim.kill_agent()
+    victim.start_agent()
+    operation = source.client.wait(migration, SECONDS)
+    owner = destination if operation.state is OperationState.DONE else source
+    until(lambda: owner.view(traveller.uuid).vm_state is VmState.ACTIVE)
+    assert traveller.here is owner
+    traveller.assert_whole()
+    counted = owner.counter(traveller.uuid)
+    until(lambda: owner.counter(traveller.uuid) > counted)

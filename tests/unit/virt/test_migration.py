@@ -1,0 +1,187 @@
+"""A guest's way out of one QEMU and into another, on real QEMU; both are of this machine."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from compute_agent.errors import MigrationRefused, MonitorError
+from compute_agent.host.cpu import Processor
+from compute_agent.instance.devices import Disk, FileSource, NbdSource
+from compute_agent.instance.machine import Machine
+from compute_agent.instance.migration import HostFacts
+from compute_agent.instance.state import PowerState
+from compute_agent.virt.contract import Guest, StartRequest
+from compute_agent.virt.kvm.capabilities import KvmCapabilities
+from compute_agent.virt.migration import Pace
+from compute_agent.virt.qemu.accelerator import Accelerator
+from compute_agent.virt.qemu.capabilities import Capabilities
+from compute_agent.virt.qemu.driver import QemuHypervisor
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
+from compute_agent.virt.settings import VirtSettings
+from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
+from tests.unit.virt.waiting import until
+
+PROMPT = Pace(downtime=1.0)
+
+
+@pytest.fixture
+def request_(hypervisor: QemuHypervisor, directory: Path) -> StartRequest:
+    """With a disk of its own."""
+    request, path = tiny_request(hypervisor, directory), directory / "disk.qcow2"
+    _run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(directory / "disk.raw"), str(path))
+    return replace(request, disks=[_disk(request.disks[0], path)])
+
+
+def _disk(disk: Disk, path: Path) -> Disk:
+    return replace(disk, source=FileSource(path=path, format="qcow2"))
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def there(settings: VirtSettings, request_: StartRequest, directory: Path) -> Iterator[Guest]:
+    """A process that waits for the guest, with an empty disk."""
+    other = replace(settings, state_dir=directory / "state2", run_dir=directory / "run2")
+    hypervisor, path = QemuHypervisor(other, lambda exited: None), directory / "there.qcow2"
+    size = (directory / "disk.raw").stat().st_size
+    _run("qemu-img", "create", "-f", "qcow2", str(path), str(size))
+    yield hypervisor.start(replace(request_, disks=[_disk(request_.disks[0], path)], is_incoming=True))
+    end_all(hypervisor)
+
+
+def begin(here: Guest, there: Guest) -> None:
+    """As two agents do, with memory and a disk."""
+    with socket.create_server(("127.0.0.1", 0)) as disks, socket.create_server(("127.0.0.1", 0)) as memory:
+        there.incoming.let_disks_in(disks.fileno(), ["disk0"])
+        with socket.create_connection(memory.getsockname()) as memory_out, memory.accept()[0] as memory_in:
+            there.incoming.let_memory_in(memory_in.fileno())
+            with closing(socket.create_connection(disks.getsockname())) as disk:
+                target = NbdSource(export="disk0", fd=disk.fileno())
+                here.outgoing.begin(memory_out.fileno(), {"disk0": target}, PROMPT)
+
+
+def carry(here: Guest) -> None:
+    """To its end."""
+    until(lambda: here.outgoing.advance(1.0).stage == "complete")
+
+
+def test_a_guest_goes_on_in_another_process_with_its_disk(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest, directory: Path
+) -> None:
+    here = make_hypervisor().start(request_)
+    begin(here, there)
+    carry(here)
+    until(there.incoming.is_complete)
+    assert (here.status(), there.status()) == (PowerState.PAUSED, PowerState.PAUSED), "nobody has let it run yet"
+    there.incoming.shut_disks()
+    there.incoming.shut_disks()
+    there.resume()
+    there.incoming.announce()
+    assert there.status() is PowerState.RUNNING
+    here.kill()
+    there.kill()
+    same = _run("qemu-img", "compare", str(directory / "disk.qcow2"), str(directory / "there.qcow2"))
+    assert "identical" in same
+
+
+def test_the_next_agent_goes_on_with_it(make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest) -> None:
+    begin(make_hypervisor().start(request_), there)
+    adopted = make_hypervisor().adopt(UUID)
+    assert adopted is not None
+    carry(adopted)
+    adopted = make_hypervisor().adopt(UUID)
+    assert adopted is not None
+    assert adopted.outgoing.advance(0).stage == "complete"
+    until(there.incoming.is_complete)
+
+
+def test_a_guest_that_was_carried_and_is_not_wanted_there_goes_on_and_can_be_saved(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest, directory: Path
+) -> None:
+    here = make_hypervisor().start(request_)
+    begin(here, there)
+    carry(here)
+    there.kill()
+    here.outgoing.cancel()
+    here.resume()
+    assert here.status() is PowerState.RUNNING
+    with pytest.raises(MonitorError, match="copies nothing"):
+        here.outgoing.advance(0)
+    here.pause()
+    here.save(directory / "memory")
+
+
+def test_one_that_is_cancelled_leaves_nothing_and_may_be_tried_again(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest
+) -> None:
+    here = make_hypervisor().start(request_)
+    here.outgoing.cancel()
+    begin(here, there)
+    here.outgoing.cancel()
+    here.outgoing.cancel()
+    assert here.status() is PowerState.RUNNING
+    with pytest.raises(MonitorError):
+        here.outgoing.advance(0)
+
+
+def test_a_destination_that_dies_is_an_error_and_the_guest_goes_on(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest
+) -> None:
+    here = make_hypervisor().start(request_)
+    begin(here, there)
+    there.kill()
+    with pytest.raises(MonitorError):
+        carry(here)
+    here.outgoing.cancel()
+    assert here.status() is PowerState.RUNNING
+
+
+MACHINE = Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="kvm", cpu="host", slots={})
+FACTS = HostFacts(hypervisor_version="7.2.4", accelerator="kvm", cpu_vendor="AMD", cpu_flags=["avx", "sse2"])
+FOUND = Capabilities(
+    version="7.2.4",
+    machine_type="pc-q35-7.2",
+    machine_types=frozenset({"pc-q35-7.1", "pc-q35-7.2"}),
+    accelerator=Accelerator("kvm", "it works"),
+    kvm=KvmCapabilities(
+        module=None, cpu_vendor="AMD", cpu_model=None, nested_paging=None, nested_guests=None, missing={}
+    ),
+)
+CPU = Processor(vendor="AMD", model="EPYC", flags=frozenset({"avx", "sse2", "svm"}))
+
+
+def test_a_host_that_has_all_that_the_guest_has_seen_takes_it() -> None:
+    require_compatible(MACHINE, FACTS, FOUND, CPU)
+
+
+@pytest.mark.parametrize(
+    ("machine", "facts", "reason"),
+    [
+        ({"type": "pc-q35-9.0"}, {}, "machine type: QEMU 7.2.4 here knows no pc-q35-9.0"),
+        ({"accelerator": "tcg"}, {}, "accelerator: tcg is needed, here is kvm"),
+        ({}, {"hypervisor_version": "8.0.0"}, "hypervisor version: 7.2.4 here is older"),
+        ({}, {"cpu_vendor": "Intel"}, "cpu vendor: Intel is needed, here is AMD"),
+        ({}, {"cpu_flags": ["avx", "avx512f", "hypervisor"]}, "cpu features: missing here: avx512f$"),
+    ],
+)
+def test_what_is_missing_is_named(machine: dict[str, str], facts: dict[str, object], reason: str) -> None:
+
+    with pytest.raises(MigrationRefused, match=reason):
+        require_compatible(
+            msgspec.structs.replace(MACHINE, **machine), msgspec.structs.replace(FACTS, **facts), FOUND, CPU
+        )
+
+
+def test_a_guest_of_emulated_cpus_does_not_move() -> None:
+    with pytest.raises(MigrationRefused, match="accelerator: tcg loses"):
+        facts_of(Machine(hypervisor="qemu", type="t", accelerator="tcg", cpu="max", slots={}), FOUND)
