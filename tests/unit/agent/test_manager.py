@@ -6,20 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
+from typing import cast
 
 import pytest
 
 from compute_agent.agent.admission import admit
 from compute_agent.agent.manager import Manager
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME
-from compute_agent.agent.peers import Outside
+from compute_agent.agent.peers import Outside, Peer, Peers
 from compute_agent.agent.settings import AgentSettings
-from compute_agent.errors import GuestGone, InstanceNotFound, InvalidState, OperationNotFound
+from compute_agent.errors import (
+    ComputeAgentError,
+    DeadlineExceeded,
+    GuestGone,
+    HostError,
+    InstanceNotFound,
+    InvalidState,
+    OperationNotFound,
+)
+from compute_agent.instance.migration import Incoming
+from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import Fault, Notification, StepState
+from compute_agent.instance.view import Fault, Notification, OperationState, OperationView, StepState
 from compute_agent.virt.contract import DiskFailure, GuestExit
 from tests.unit.agent.test_crash import request_for
-from tests.unit.agent.world import UUID, Agent, FakeHypervisor, FakeNetwork, FakeStorage, World, no_peers
+from tests.unit.agent.world import INSTANCE, UUID, Agent, FakeHypervisor, FakeNetwork, FakeStorage, World, no_peers
 
 Told = SimpleQueue[Notification]
 
@@ -30,14 +42,14 @@ def world(tmp_path: Path) -> World:
 
 
 @contextmanager
-def a_manager(world: World) -> Iterator[tuple[Manager, Told]]:
+def a_manager(world: World, peers: Peers = no_peers) -> Iterator[tuple[Manager, Told]]:
     told = Told()
     manager = Manager(
         AgentSettings(host="node1", state_dir=world.directory, shutdown_timeout=0.1),
         lambda on_exit, on_disk_failure: FakeHypervisor(world, on_exit, on_disk_failure),
         FakeNetwork(world),
         lambda on_cut_off: FakeStorage(world),
-        Outside(publish=told.put, peers=no_peers),
+        Outside(publish=told.put, peers=peers),
     )
     yield manager, told
     manager.close()
@@ -181,3 +193,79 @@ def test_a_guest_held_up_by_a_full_disk_is_paused_and_goes_on_when_it_is_resumed
         manager.submit(request_for("resume", {}))
         until(told, "resume.end")
         assert (manager.get_instance(UUID).vm_state, manager.get_instance(UUID).fault) == (VmState.ACTIVE, None)
+
+
+MIGRATION = "00000000-0000-4000-8000-0000000000e1"
+ROLLED_BACK = "rollback_live_migration_at_destination.end"
+
+
+class Source:
+    """The agent of the host that a guest comes from."""
+
+    def __init__(self, answer: OperationState | ComputeAgentError) -> None:
+        self._answer = answer
+
+    def get_operation(self, request_id: str) -> OperationView:
+        assert request_id == MIGRATION
+        if isinstance(self._answer, ComputeAgentError):
+            raise self._answer
+        return OperationView(
+            request_id=request_id,
+            instance_uuid=UUID,
+            operation="live_migration",
+            state=self._answer,
+            progress=0,
+            steps=[],
+            fault=None,
+            accepted_at=0.0,
+            finished_at=None,
+        )
+
+
+def a_guest_comes(world: World) -> None:
+    """As an earlier agent has left it."""
+    agent = Agent(world)
+    incoming = Incoming(migration=MIGRATION, source="node0", address="127.0.0.1", mirrored=["disk0"])
+    agent.journal.add_instance(InstanceRecord(instance=INSTANCE, incoming=incoming), VmState.INCOMING)
+    agent.journal.close()
+    world.guests[UUID] = PowerState.PAUSED
+    world.disks.add(UUID)
+
+
+@pytest.mark.parametrize("answer", [OperationState.FAILED, OperationNotFound(MIGRATION)])
+def test_a_guest_that_does_not_come_after_all_is_rolled_back(
+    world: World, answer: OperationState | ComputeAgentError
+) -> None:
+    a_guest_comes(world)
+    with a_manager(world, lambda host: cast(Peer, Source(answer))) as (manager, told):
+        until(told, ROLLED_BACK)
+        assert world.left_of(UUID) == []
+        assert manager.list_instances() == []
+
+
+@pytest.mark.parametrize("answer", [OperationState.RUNNING, DeadlineExceeded("no answer"), HostError("no broker")])
+def test_a_guest_that_may_still_come_is_waited_for_until_its_process_ends(
+    world: World, answer: OperationState | ComputeAgentError
+) -> None:
+    a_guest_comes(world)
+    asked = Event()
+
+    def peers(host: str) -> Peer:
+        asked.set()
+        return cast(Peer, Source(answer))
+
+    with a_manager(world, peers) as (manager, told):
+        assert asked.wait(10)
+        assert [one.vm_state for one in manager.list_instances()] == [VmState.INCOMING]
+        del world.guests[UUID]
+        world.on_exit(GuestExit(instance_uuid=UUID, reason="crashed", detail="it was killed"))
+        until(told, ROLLED_BACK)
+        assert world.left_of(UUID) == []
+
+
+def test_a_guest_whose_process_ended_while_no_agent_was_there_is_rolled_back(world: World) -> None:
+    a_guest_comes(world)
+    del world.guests[UUID]
+    with a_manager(world, lambda host: cast(Peer, Source(OperationState.RUNNING))) as (_, told):
+        until(told, ROLLED_BACK)
+        assert world.left_of(UUID) == []

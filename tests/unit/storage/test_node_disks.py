@@ -8,10 +8,25 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from compute_agent.errors import InsufficientResources, InvalidConfiguration, InvalidImage, InvalidMessage, StorageError
-from compute_agent.instance.block_device import BlockDevice, RbdConnection, RbdVolume
+from compute_agent.errors import (
+    InsufficientResources,
+    InvalidConfiguration,
+    InvalidImage,
+    InvalidMessage,
+    MigrationRefused,
+    StorageError,
+)
+from compute_agent.instance.block_device import (
+    BlockDevice,
+    Encryption,
+    FileConnection,
+    FileVolume,
+    RbdConnection,
+    RbdVolume,
+)
 from compute_agent.instance.devices import Disk, FileSource
 from compute_agent.storage.contract import DiskDriver
 from compute_agent.storage.node_disks import NodeDisks
@@ -276,3 +291,28 @@ def test_wrong_source_leaves_nothing(disks: NodeDisks, settings: StorageSettings
     with pytest.raises(InvalidImage):
         disks.create(make_instance(BLANK, image_disk("file:///etc/passwd", "sha256:" + "0" * 64)), ignore)
     assert leftovers(settings) == []
+
+
+OWN = BlockDevice(source_type="blank", size_gb=1, device_name="disk0")
+A_FILE = FileConnection(data=FileVolume(path="/volumes/one.qcow2", format="qcow2"))
+
+
+def test_disks_of_an_instances_own_move_with_it(disks: NodeDisks) -> None:
+    more = msgspec.structs.replace(OWN, device_name="disk3", volume_id=UUID)
+    assert disks.movable_disks(make_instance(OWN, more)) == ["disk0", "disk3"]
+    assert disks.movable_disks(make_instance()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"backend": "rbd"}, "in Ceph or a volume"),
+        ({"source_type": "volume", "size_gb": None, "volume_id": UUID, "connection_info": A_FILE}, "or a volume"),
+        ({"layers": (UUID,)}, "with snapshots"),
+        ({"encryption": Encryption(secret_uuid=UUID)}, "an encrypted disk"),
+    ],
+)
+def test_a_disk_that_cannot_move_is_named(disks: NodeDisks, changes: dict[str, object], reason: str) -> None:
+    other = msgspec.structs.replace(OWN, device_name="disk1", **changes)
+    with pytest.raises(MigrationRefused, match=f"^disk1: .*{reason}"):
+        disks.movable_disks(make_instance(OWN, other))

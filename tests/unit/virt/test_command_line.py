@@ -35,6 +35,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
     iothreads: int = 1
     boot: BootFiles | None = None
     saved_state: Path | None = None
+    is_incoming: bool = False
 
 
 def disk_of(description: dict[str, Any]) -> Disk:
@@ -58,6 +59,7 @@ def arguments_of(case: Case) -> list[str]:
         nics=case.nics,
         boot=case.boot,
         saved_state=case.saved_state,
+        is_incoming=case.is_incoming,
     )
     nodes = [node for disk in disks for node, _, _ in local_files(disk, disk.name)]
     fds = GuestDescriptors(

@@ -26,6 +26,7 @@ from compute_agent.virt.qemu.capabilities import Capabilities
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
 from compute_agent.virt.settings import VirtSettings
+from compute_agent.virt.vmm.unsupported import NoMigration
 from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
 from tests.unit.virt.waiting import until
 
@@ -185,3 +186,8 @@ def test_what_is_missing_is_named(machine: dict[str, str], facts: dict[str, obje
 def test_a_guest_of_emulated_cpus_does_not_move() -> None:
     with pytest.raises(MigrationRefused, match="accelerator: tcg loses"):
         facts_of(Machine(hypervisor="qemu", type="t", accelerator="tcg", cpu="max", slots={}), FOUND)
+
+
+def test_a_guest_of_vmm_does_not_move_yet() -> None:
+    with pytest.raises(MigrationRefused, match="vmm cannot move its guests"):
+        NoMigration().begin(0, {}, PROMPT)
