@@ -106,9 +106,12 @@ class _Connection:
         return bool(self.client.runstate == Runstate.RUNNING)
 
     async def close(self) -> None:
-        """Even where QEMU reads nothing: its end is shut down, or the library would wait to send the rest."""
+        """Even where QEMU reads nothing: its end is shut down, or the library would wait to send the rest.
+
+        Where QEMU hangs up at the same time, the library disconnects too, and takes that for its own bug.
+        """
         self._listening.cancel()
-        with contextlib.suppress(QMPError, OSError, EOFError):
+        with contextlib.suppress(QMPError, OSError, EOFError, AssertionError):
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             await self.client.disconnect()
@@ -200,11 +203,12 @@ class Monitor:
         return await _Connection.open(self._path, self._on_event)
 
     async def _close(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-            if not _has_failed(self._opening):
-                await self._opening.result().close()
+        opening = self._opening  # somebody may begin another attempt meanwhile, which fails by itself
+        if opening is not None:
+            opening.cancel()
+            await asyncio.wait([opening])
+            if not _has_failed(opening):
+                await opening.result().close()
 
 
 def _has_failed(opening: asyncio.Task[_Connection]) -> bool:

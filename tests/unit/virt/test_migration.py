@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -145,6 +147,21 @@ def test_a_destination_that_dies_is_an_error_and_the_guest_goes_on(
         carry(here)
     here.outgoing.cancel()
     assert here.status() is PowerState.RUNNING
+
+
+def test_a_destination_that_does_not_answer_holds_nothing_up(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest
+) -> None:
+    here = make_hypervisor().start(request_)
+    begin(here, there)
+    os.kill(there.pid, signal.SIGSTOP)
+    try:
+        here.outgoing.cancel()
+        assert here.status() is PowerState.RUNNING
+        with pytest.raises(MonitorError):
+            here.outgoing.advance(0)
+    finally:
+        os.kill(there.pid, signal.SIGCONT)
 
 
 MACHINE = Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="kvm", cpu="host", slots={})

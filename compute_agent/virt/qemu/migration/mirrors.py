@@ -77,13 +77,23 @@ class Mirrors:
         self._remove()
 
     def abandon(self) -> None:
-        """Let go of the targets as they are."""
+        """Let go of the targets as they are.
+
+        Cut off first: a job that is cancelled waits for its target, and all of QEMU with it.
+        """
+        self._cut_off()
         for job in self._jobs():
             if job["status"] != "concluded":
                 with suppress(MonitorError):  # it has just come to its end
                     self._execute("block-job-cancel", {"device": job["id"], "force": True})
         self._await_conclusion()
         self._remove()
+
+    def _cut_off(self) -> None:
+        """End the connections: what waits for a host that does not answer fails, and only the jobs notice."""
+        for one in self._execute("query-yank"):
+            if one["type"] == "block-node" and one["node-name"].endswith(_TARGET):
+                self._execute("yank", {"instances": [one]})
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """An event of the monitor."""

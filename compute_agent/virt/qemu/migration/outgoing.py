@@ -81,10 +81,18 @@ class QemuOutgoing:
         status = memory.get("status")
         if status == "pre-switchover":
             self._mirrors.finish()
-            self._execute("migrate-continue", {"state": "pre-switchover"})
+            self._go_on()
         elif status not in _AT_WORK and (status != "completed" or run_state == "running"):
             self._begin_what_is_next(memory, jobs)
         return _progress(memory if status in _AT_WORK else {}, jobs)
+
+    def _go_on(self) -> None:
+        """QEMU leaves the state a moment after it was told to: this may have been seen, and told, before."""
+        try:
+            self._execute("migrate-continue", {"state": "pre-switchover"})
+        except MonitorError:
+            if self._execute("query-migrate").get("status") == "pre-switchover":
+                raise
 
     def _begin_what_is_next(self, memory: Mapping[str, Any], jobs: list[dict[str, Any]]) -> None:
         """Memory follows when the disks are there.
