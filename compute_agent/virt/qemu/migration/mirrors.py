@@ -5,18 +5,17 @@ A job for each, called after the disk, copies its newest layer: what that stands
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
-from compute_agent.errors import DeadlineExceeded, MonitorError
+from compute_agent.block.graph import nodes
+from compute_agent.block.jobs import Jobs
+from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import NbdSource
 
-_JOB, _TARGET = "mirror-", "-mirror"
-"""What jobs begin with, and targets' nodes end with."""
+_TARGET = "-mirror"
+"""What targets' nodes end with."""
 
 
 class Mirrors:
@@ -27,7 +26,7 @@ class Mirrors:
         self._execute = execute
         self._top = top
         self._seconds = seconds
-        self._changed = threading.Event()
+        self._jobs = Jobs(execute, "mirror-")
 
     def begin(self, disks: Mapping[str, NbdSource], bandwidth: int) -> None:
         """:raises MonitorError: a target cannot be reached, or is not as large as its disk."""
@@ -38,7 +37,7 @@ class Mirrors:
 
     def _job(self, disk: str, bandwidth: int) -> dict[str, object]:
         return {
-            "job-id": f"{_JOB}{disk}",
+            "job-id": self._jobs.named(disk),
             "device": self._top(disk),
             "target": f"{disk}{_TARGET}",
             "sync": "top",
@@ -58,10 +57,10 @@ class Mirrors:
 
         :raises MonitorError: a disk could not be copied.
         """
-        jobs = self._jobs()
+        jobs = self._jobs.find()
         for job in jobs:
             if "error" in job:
-                raise MonitorError(f"{job['id'].removeprefix(_JOB)} could not be copied: {job['error']}")
+                raise MonitorError(f"{job['id'].rpartition('-')[2]} could not be copied: {job['error']}")
         return jobs
 
     def finish(self) -> None:
@@ -72,7 +71,7 @@ class Mirrors:
         for job in self.jobs():
             if job["status"] != "concluded":
                 self._execute("block-job-cancel", {"device": job["id"]})
-        self._await_conclusion()
+        self._jobs.await_conclusion("", self._seconds)
         self.jobs()
         self._remove()
 
@@ -82,11 +81,8 @@ class Mirrors:
         Cut off first: a job that is cancelled waits for its target, and all of QEMU with it.
         """
         self._cut_off()
-        for job in self._jobs():
-            if job["status"] != "concluded":
-                with suppress(MonitorError):  # it has just come to its end
-                    self._execute("block-job-cancel", {"device": job["id"], "force": True})
-        self._await_conclusion()
+        self._jobs.cancel()
+        self._jobs.await_conclusion("", self._seconds)
         self._remove()
 
     def _cut_off(self) -> None:
@@ -97,25 +93,10 @@ class Mirrors:
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """An event of the monitor."""
-        if event["event"] == "JOB_STATUS_CHANGE" and event["data"]["id"].startswith(_JOB):
-            self._changed.set()
-
-    def _jobs(self) -> list[dict[str, Any]]:
-        return [job for job in self._execute("query-jobs") if job["id"].startswith(_JOB)]
-
-    def _await_conclusion(self) -> None:
-        due = time.monotonic() + self._seconds
-        while any(job["status"] != "concluded" for job in self._jobs()):
-            left = due - time.monotonic()
-            if left <= 0:
-                raise DeadlineExceeded(f"the copying of disks has not ended within {self._seconds:g} s")
-            self._changed.wait(min(left, 0.05))
-            self._changed.clear()
+        self._jobs.heard(event)
 
     def _remove(self) -> None:
-        for job in self._jobs():
-            self._execute("job-dismiss", {"id": job["id"]})
-        # Not query-block: it waits for storage that does not answer.
-        for node in self._execute("query-named-block-nodes", {"flat": True}):
-            if node["node-name"].endswith(_TARGET):
-                self._execute("blockdev-del", {"node-name": node["node-name"]})
+        self._jobs.dismiss()
+        for node in nodes(self._execute):
+            if node.endswith(_TARGET):
+                self._execute("blockdev-del", {"node-name": node})
