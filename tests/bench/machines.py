@@ -27,18 +27,13 @@ from tests.bench.disks import AREA_MB, LOADS, took
 from tests.bench.machine_by_hand import CONSOLE, MachineByHand
 from tests.bench.vhost import packets, throughput
 from tests.functional.guests import Guests, address_of, an_order, with_hypervisor
+from tests.host.console import ROOT, run_on_console
 
 ROUNDS = 5
 _STARTS = 3
 _IDLE_SECONDS = 20.0
-_ROOT = Path(__file__).parents[2]
 _PSS = "/^Size:/ {size = $2} /^Pss:/ {if (size < RAM) sum += $2} END {print sum}"
-_SHELL = f"""
-import sys; from pathlib import Path; sys.path.insert(0, {str(_ROOT)!r})
-from tests.functional.over_console import run_over
-print(run_over(Path(sys.argv[1]), sys.argv[2], 110.0))
-"""
-_START = f"import sys, json; sys.path.insert(0, {str(_ROOT)!r})\n"
+_START = f"import sys, json; sys.path.insert(0, {str(ROOT)!r})\n"
 _START += "from tests.bench.starting import main; main(json.load(sys.stdin))"
 
 
@@ -103,7 +98,7 @@ def _beside_each_other(guests: Guests, orders: Mapping[str, Instance], hand: Mac
     guests.await_console(ours.uuid, "GUEST READY", times=_STARTS + 2)
     console = str(guests.client.get_serial_console(ours.uuid)["path"])
     yield from _memory(host, guests.view(ours.uuid).pid or 0, pid, hand.memory_mb)
-    yield from _disk(lambda command: _shell(host, console, command), lambda command: _shell(host, CONSOLE, command))
+    yield from _disk(_shell(host, console), _shell(host, CONSOLE))
     yield from _network(host, address_of(ours), hand.address)
 
 
@@ -134,8 +129,8 @@ def _network(host: VirtualHost, ours: str, theirs: str) -> Iterator[str]:
         yield f"vmm, vhost-net {what}: {our / their:.2f} x QEMU by hand (goal 1.00; {our:.0f} against {their:.0f})"
 
 
-def _shell(host: VirtualHost, console: str, command: str) -> str:
-    return host.run(sys.executable, "-c", _SHELL, console, command, seconds=120)
+def _shell(host: VirtualHost, console: str) -> Callable[[str], str]:
+    return lambda command: run_on_console(host, console, command, 120)
 
 
 def main() -> None:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -22,14 +20,9 @@ from compute_agent.instance.view import OperationState
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
+from tests.host.console import run_on_console
 
 ROUNDS = int(os.environ.get("MIGRATIONS", "1"))
-ROOT = Path(__file__).parents[2]
-INSIDE = f"""
-import sys; from pathlib import Path; sys.path.insert(0, {str(ROOT)!r})
-from tests.functional.over_console import run_over
-print(run_over(Path(sys.argv[1]), sys.argv[2], 60.0))
-"""
 FILL = "seq 1 200000 > /tmp/numbers && dd if=/tmp/numbers of=/dev/vda bs=4k conv=fsync && md5sum < /tmp/numbers"
 STEPS = [step.name for step in LIVE_MIGRATION.steps]
 EVERY_DEATH = os.environ.get("AGENT_DEATHS") == "all"
@@ -68,7 +61,7 @@ class Traveller:
     def run(self, command: str) -> str:
         """What it printed, inside the guest."""
         socket = self.here.client.get_serial_console(self.uuid)["path"]
-        return self.here.node.run(sys.executable, "-c", INSIDE, str(socket), command, seconds=90)
+        return run_on_console(self.here.node, socket, command)
 
     def digest_of(self, command: str) -> str:
         """That which it prints; it counts in between."""

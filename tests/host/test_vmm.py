@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +17,10 @@ from compute_agent.rpc.client import ComputeClient
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from tests.functional.guests import BOOT_SECONDS, Guests, a_port, address_of, an_order, until
+from tests.host.console import run_on_console
 
 VCPUS = 2
 FLAVOR = Flavor(vcpus=VCPUS, memory_mb=192, extra_specs={"hw:vif_multiqueue_enabled": "true"})
-ROOT = Path(__file__).parents[2]
-INSIDE = f"""
-import sys; from pathlib import Path; sys.path.insert(0, {str(ROOT)!r})
-from tests.functional.over_console import run_over
-print(run_over(Path(sys.argv[1]), sys.argv[2], 60.0))
-"""
 FILL = "seq {} > /tmp/numbers && dd if=/tmp/numbers of=/dev/vda bs=4k conv=fsync && md5sum < /tmp/numbers"
 ONE, OTHER = "1 200000", "200000 -1 1"
 SIZE = 1_288_895
@@ -61,7 +55,7 @@ class Machine:
     def run(self, command: str) -> str:
         """What it printed, inside the guest."""
         socket = self.client.get_serial_console(self.uuid)["path"]
-        return self.host.run(sys.executable, "-c", INSIDE, str(socket), command, seconds=90)
+        return run_on_console(self.host, socket, command)
 
     def sends(self, address: str, size: int) -> int:
         """Of so many bytes that it sends from there, how many arrive."""
