@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.bench import disks, life, plug, vhost
+from tests.bench import disks, life, machines, plug, vhost
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
         for comparison in _in_a_sandbox(Path(path)):
             print(comparison, flush=True)
         print("In a virtual host, with a real kernel and emulated processors; the guests run under its KVM.")
-        for comparison in vhost.run(Path(path) / "lab"):
+        for comparison in chain(vhost.run(Path(path) / "lab"), machines.run(Path(path) / "lab2")):
             print(comparison, flush=True)
 
 
