@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
+from compute_agent.virt.process.descriptors import handed_over
 
 _MEMORY, _LISTENER = "migration-memory", "migration-disks"
 _NOT_RUNNING = "not running"
@@ -31,16 +32,16 @@ class QemuIncoming:
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
         """See the contract."""
         self.shut_disks()
-        self._execute("getfd", {"fdname": _LISTENER}, fd=listener)
-        self._execute("nbd-server-start", {"addr": {"type": "fd", "data": {"str": _LISTENER}}})
+        with handed_over(self._execute, {_LISTENER: listener}):
+            self._execute("nbd-server-start", {"addr": {"type": "fd", "data": {"str": _LISTENER}}})
         for disk in disks:
             export = {"type": "nbd", "id": f"migration-{disk}", "node-name": self._top(disk), "name": disk}
             self._execute("block-export-add", export | {"writable": True})
 
     def let_memory_in(self, connection: int) -> None:
         """See the contract."""
-        self._execute("getfd", {"fdname": _MEMORY}, fd=connection)
-        self._execute("migrate-incoming", {"uri": f"fd:{_MEMORY}"})
+        with handed_over(self._execute, {_MEMORY: connection}):
+            self._execute("migrate-incoming", {"uri": f"fd:{_MEMORY}"})
 
     def is_complete(self) -> bool:
         """See the contract."""

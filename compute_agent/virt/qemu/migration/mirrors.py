@@ -13,6 +13,7 @@ from compute_agent.block.jobs import Jobs
 from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import NbdSource
+from compute_agent.virt.process.descriptors import handed_over
 
 _TARGET = "-mirror"
 """What targets' nodes end with."""
@@ -47,10 +48,10 @@ class Mirrors:
         }
 
     def _add_target(self, node: str, target: NbdSource) -> None:
-        self._execute("getfd", {"fdname": node}, fd=target.fd)
         server = {"type": "fd", "str": node}
         export = {"export": target.export, "discard": "unmap"}
-        self._execute("blockdev-add", {"driver": "nbd", "node-name": node, "server": server, **export})
+        with handed_over(self._execute, {node: target.fd}):
+            self._execute("blockdev-add", {"driver": "nbd", "node-name": node, "server": server, **export})
 
     def jobs(self) -> list[dict[str, Any]]:
         """Those that there are.
