@@ -322,11 +322,11 @@ class BlockServer:
         self._socket.unlink(missing_ok=True)
         command = ["qemu-nbd", "--persistent", "-e", "4", "-f", "raw", "-x", "disk", "--discard=unmap"]
         self._process = subprocess.Popen([*command, "-k", self._socket, path])
-        until(self._socket.exists)
 
     def connect(self) -> NbdSource:
+        """A server that has just made its socket may not listen on it yet."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self._socket))
+            until(lambda: connection.connect_ex(str(self._socket)) == 0)
             return NbdSource(export="disk", fd=os.dup(connection.fileno()))
 
     def kill(self) -> None:

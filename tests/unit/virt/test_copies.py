@@ -108,15 +108,15 @@ def server(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     _output("qemu-img", "create", "-f", "qcow2", str(directory / "exported.qcow2"), "1M")
     words = ("-t", "-f", "qcow2", "-k", directory / "nbd.sock", "-x", "disk0", directory / "exported.qcow2")
     process = subprocess.Popen(["qemu-nbd", *words])
-    until((directory / "nbd.sock").exists)
     yield process
     process.kill()
     process.wait()
 
 
 def connected(directory: Path) -> socket.socket:
+    """A server that has just made its socket may not listen on it yet."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(directory / "nbd.sock"))
+    until(lambda: connection.connect_ex(str(directory / "nbd.sock")) == 0)
     return connection
 
 
