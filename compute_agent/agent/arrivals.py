@@ -47,8 +47,9 @@ def check_mover(node: Node, mover: Mover) -> None:
     if node.find_guest(mover.instance.uuid) is not None:
         raise MigrationRefused("instance", "a guest that it had here before has not been cleared away yet")
     node.hypervisor.check_incoming(mover.machine, mover.facts)
-    if list(node.storage.movable_disks(mover.instance)) != mover.mirrored:
+    if list(node.storage.moves.mirrored(mover.instance)) != mover.mirrored:
         raise MigrationRefused("disks", "here, others of them would exist on one host only")
+    node.storage.moves.require_shared(mover.instance)
 
 
 def mover_of(request: Request) -> Mover:

@@ -22,6 +22,33 @@ Progress = Callable[[int], None]
 """Called now and then with the percentage that is done."""
 
 
+class DiskMoves(Protocol):
+    """Disks of guests that move between hosts. A disk that both can reach stays where it is, and changes its owner."""
+
+    def mirrored(self, instance: Instance) -> Sequence[str]:
+        """The names of those that exist on this host only, and are to be copied where the guest moves to another.
+
+        :raises MigrationRefused: one of the disks cannot move with its guest.
+        """
+
+    def require_shared(self, instance: Instance) -> None:
+        """See that all others are within reach of this host, where their guest is to come to.
+
+        :raises MigrationRefused: one is not.
+        :raises StorageError, DeadlineExceeded: its cluster does not answer.
+        """
+
+    def disown(self, instance_uuid: str) -> None:
+        """Disks that both can reach are another host's: from now on they are not made, taken or removed here."""
+
+    def take_over(self, instance: Instance) -> None:
+        """They are this host's, and no other's any more.
+
+        :raises DiskInUse: another instance has taken one.
+        :raises StorageError, DeadlineExceeded: their cluster does not answer; to be repeated.
+        """
+
+
 class DiskDriver(Protocol):
     """Makes, finds and removes the disks of an instance, and gives it those that exist without it."""
 
@@ -47,14 +74,12 @@ class DiskDriver(Protocol):
         :raises StorageError: an image cannot be fetched; nothing of the instance is left.
         """
 
+    @property
+    def moves(self) -> DiskMoves:
+        """What becomes of disks whose guest moves."""
+
     def check_device(self, field: str, device: BlockDevice) -> None:
         """The same for one disk that an instance is to get; `field` is where it stands in the message."""
-
-    def movable_disks(self, instance: Instance) -> Sequence[str]:
-        """The names of those that exist on this host only, and are to be copied where the guest moves to another.
-
-        :raises MigrationRefused: one of the disks cannot move with its guest.
-        """
 
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         """The instance's disks, ready to be opened, in order; the config drive last. The caller closes them.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage, MigrationRefused
+from compute_agent.errors import ComputeAgentError, InvalidConfiguration, InvalidMessage
 from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
 from compute_agent.instance.devices import BootFiles, Disk
 from compute_agent.instance.model import Instance
@@ -28,6 +28,7 @@ from compute_agent.storage.files import (
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.instance_disks import CONFIG_DRIVE, InstanceDisks
 from compute_agent.storage.layers.store import FileLayers
+from compute_agent.storage.moves import NodeMoves
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.disks import RbdDisks
@@ -63,6 +64,7 @@ class NodeDisks:
             self._file_volumes = FileVolumes(settings, self._qemu_img)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
+        self.moves = NodeMoves(self._rbd, self._kind_of, self._place_of)
         self.layers = FileLayers(settings, self._kind_of)
         self.copies = NodeCopies(settings, CopiedDisks(settings.disk_dir, self._kind_of), self._rbd)
 
@@ -84,26 +86,13 @@ class NodeDisks:
     def create(self, instance: Instance, progress: Progress) -> None:
         """Fetch the images, make the disks; see the contract."""
         try:
-            with storage_errors(self._settings.disk_dir), fetched_sources(self._images, instance, progress):
+            needed = self.moves.without_foreign_images(instance)
+            with storage_errors(self._settings.disk_dir), fetched_sources(self._images, needed, progress):
                 self._disks(instance).make(self._settings.reserved_space, progress)
                 self._link_boot_files(instance)
         except ComputeAgentError:
             self.delete(instance.uuid)
             raise
-
-    def movable_disks(self, instance: Instance) -> Sequence[str]:
-        """See the contract."""
-        for device in instance.block_devices:
-            if reason := self._immovable(device):
-                raise MigrationRefused(str(device.device_name), reason)
-        return [str(device.device_name) for device in instance.block_devices]
-
-    def _immovable(self, device: BlockDevice) -> str | None:
-        if self._kind_of(device) is not self._qcow2:
-            return "a disk in Ceph or a volume cannot move with its guest yet"
-        if device.layers:
-            return "a disk with snapshots cannot move with its guest yet: delete them first"
-        return "an encrypted disk cannot move with its guest yet" if device.encryption else None
 
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         """The disks in order, the config drive last; see the contract."""
@@ -248,7 +237,9 @@ class NodeDisks:
         return [self._qcow2, self._file_volumes, self._rbd]
 
     def _place(self, instance_uuid: str, device: BlockDevice) -> Place:
-        name = str(device.device_name)
+        return self._place_of(instance_uuid, str(device.device_name))
+
+    def _place_of(self, instance_uuid: str, name: str) -> Place:
         return Place(instance_uuid=instance_uuid, directory=self._directory(instance_uuid), name=name)
 
     def _places(self, instance_uuid: str, directory: Path) -> list[Place]:

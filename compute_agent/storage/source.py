@@ -23,6 +23,16 @@ class Place:
     """The disk's: ``disk0``."""
 
 
+def elsewhere_mark(directory: Path) -> Path:
+    """Lies in an instance's directory as long as its disks that other hosts can reach are another host's."""
+    return directory / "elsewhere"
+
+
+def is_elsewhere(place: Place) -> bool:
+    """The disk is another host's, if that can reach it."""
+    return elsewhere_mark(place.directory).exists()
+
+
 def is_read_only(device: BlockDevice) -> bool:
     """A volume that its owner gives to be read."""
     return device.connection_info is not None and device.connection_info.data.access_mode == "ro"

@@ -37,7 +37,7 @@ def _up(options: argparse.Namespace) -> int:
         kernel_arguments=options.append,
     )
     require_all(options.hosts, settings)
-    start(options.hosts, settings, options.shared, Narrator())
+    start(options.hosts, settings, options.offers, Narrator())
     return 0
 
 
@@ -80,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--memory", type=int, default=_DEFAULTS.memory_mib, metavar="MIB", help="of each host")
     up.add_argument("--qemu", action="append", default=[], metavar="ARGS", help="more of QEMU's arguments: devices, …")
     up.add_argument("--append", default="", metavar="ARGS", help="more of the kernel's arguments")
-    up.add_argument("--shared", action="store_true", help="one directory for all hosts, at /shared")
+    for option, offer, text in (
+        ("--shared", "directory", "one directory for all hosts, at /shared"),
+        ("--ceph", "ceph", "a cluster for the hosts' disks"),
+    ):
+        up.add_argument(option, dest="offers", action="append_const", const=offer, default=[], help=text)
     run = commands.add_parser("run", help="run a command in a host, or a shell")
     run.set_defaults(action=_run)
     run.add_argument("host", metavar="HOST")

@@ -24,7 +24,7 @@ def main(order: str) -> int:
     settings = HostSettings(**wanted["settings"])
     directory = Path(tempfile.mkdtemp(prefix="lab-")) / "lab"  # in the sandbox's own directory, which goes with it
     try:
-        with Laboratory(directory, wanted["hosts"], settings, shared=wanted["shared"], say=_say) as lab:
+        with Laboratory(directory, wanted["hosts"], settings, offers=wanted["offers"], say=_say) as lab:
             _tell(up=_description(lab))
             _close_output()
             while True:

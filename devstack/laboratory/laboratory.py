@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import compute_agent
 from laboratory import image, ssh
@@ -15,7 +16,11 @@ from laboratory.host import VirtualHost
 from laboratory.settings import GATEWAY, HostSettings, Site
 from laboratory.underlay import Underlay
 from sandbox.broker import Broker
+from sandbox.ceph import Ceph
 from sandbox.commands import run
+
+Offer = Literal["directory", "ceph"]
+"""A directory at ``/shared``; a cluster for the hosts' disks."""
 
 
 def _in_silence(_: str) -> None:
@@ -31,20 +36,22 @@ class Laboratory:
         hosts: int = 2,
         settings: HostSettings | None = None,
         *,
-        shared: bool = False,
+        offers: Collection[Offer] = (),
         say: Callable[[str], None] = _in_silence,
     ) -> None:
         """`directory` must be short (60 bytes), because sockets are made in it, and does not exist yet.
 
-        With `shared` all hosts have one directory at ``/shared``. `say` is told what happens.
+        `offers` is what all hosts have in common; `say` is told what happens.
         """
         self.directory = directory
-        self.shared = directory / "shared" if shared else None
+        self.shared = directory / "shared" if "directory" in offers else None
         self.broker = Broker(directory / "broker", GATEWAY)
+        self.ceph = Ceph(directory / "ceph", address=GATEWAY) if "ceph" in offers else None
         site = Site(
             directory=directory,
             hosts=hosts,
             transport_url=self.broker.transport_url,
+            ceph=self.ceph.options() if self.ceph else "",
             shared=self.shared,
             settings=settings or HostSettings(),
         )
@@ -72,6 +79,8 @@ class Laboratory:
         run(sys.executable, "-m", "compileall", "-q", Path(compute_agent.__file__).parent)
         self._say(f"kernel: {image.modules().name}")
         surroundings.enter_context(Underlay(len(self.hosts)))
+        if self.ceph:
+            surroundings.enter_context(self.ceph)
         with ThreadPoolExecutor() as pool:
             surroundings.callback(self.broker.kill)
             broker = pool.submit(self._start_broker)

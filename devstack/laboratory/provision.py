@@ -21,6 +21,9 @@ cpu_allocation_ratio = 4
 
 [storage]
 image_sources = {image_sources}
+
+[ceph]
+{ceph}
 """
 
 
@@ -31,7 +34,9 @@ def write_files(site: Site, number: int, ready_port: int) -> None:
     settings = _settings(site, number) | {"READY_PORT": str(ready_port)}
     (directory / "settings").write_text("".join(f"{name}={shlex.quote(text)}\n" for name, text in settings.items()))
     sources = f"{cache_directory()},/shared" if site.shared else str(cache_directory())
-    configuration = _AGENT.format(host=host_name(number), transport_url=site.transport_url, image_sources=sources)
+    configuration = _AGENT.format(
+        host=host_name(number), transport_url=site.transport_url, image_sources=sources, ceph=site.ceph
+    )
     (directory / "compute-agent.conf").write_text(configuration)
 
 

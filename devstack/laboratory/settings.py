@@ -34,6 +34,8 @@ class Site:
     hosts: int
     """How many."""
     transport_url: str
+    ceph: str
+    """What their agents are told of a cluster, if there is one."""
     shared: Path | None
     """The directory that they all have at ``/shared``, if they have one."""
     settings: HostSettings

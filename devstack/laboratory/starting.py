@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,14 +23,14 @@ _ENTER = Path(__file__).parents[1] / "sandbox/enter"
 _END_TIMEOUT = 10.0
 
 
-def start(hosts: int, settings: HostSettings, shared: bool, narrator: Narrator) -> None:
+def start(hosts: int, settings: HostSettings, offers: Sequence[str], narrator: Narrator) -> None:
     """Return when all agents serve.
 
     :raises SandboxError: nothing is left running.
     """
     with record.reserve() as file, _record_removed_on_failure():
         _make_images(narrator)
-        order = json.dumps({"hosts": hosts, "settings": asdict(settings), "shared": shared})
+        order = json.dumps({"hosts": hosts, "settings": asdict(settings), "offers": offers})
         with _keeper(order, file) as keeper:
             assert keeper.stdout is not None
             description = _follow(keeper.stdout, narrator)

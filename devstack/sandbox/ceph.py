@@ -1,4 +1,4 @@
-"""A private Ceph of one node: a monitor, an OSD and, if wanted, a manager, on the loopback."""
+"""A private Ceph of one node, on the loopback or another address: a monitor, an OSD and, if wanted, a manager."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ class Ceph:
     """``client.compute``; may use every pool as ``profile rbd`` has it."""
 
     def __init__(
-        self, directory: Path, *, name: str = "ceph", store: Store = "memstore", with_manager: bool = False
+        self,
+        directory: Path,
+        *,
+        name: str = "ceph",
+        store: Store = "memstore",
+        with_manager: bool = False,
+        address: str = "127.0.0.1",
     ) -> None:
         """`directory` must be short, because sockets are made in it. Without a manager no pool knows how full it is."""
         self.name = name
@@ -40,6 +46,7 @@ class Ceph:
         self.key = new_key()
         """The user's, which nobody else may ever see."""
         self.fsid = str(uuid.uuid4())
+        self.address = address
         self.port = _free_port()
         """The monitor's."""
         self.log = directory / "output.log"
@@ -155,8 +162,8 @@ class Ceph:
     def _write_files(self) -> None:
         for place in ("etc", "secrets", "run", "mon", "osd", "mgr"):
             (self._directory / place).mkdir(parents=True, exist_ok=True)
-        self._conf.write_text(daemon_configuration(self._directory, self.fsid, self.port, self._store))
-        self.conf.write_text(client_configuration(self.fsid, self.port))
+        self._conf.write_text(daemon_configuration(self._directory, self.fsid, self.address, self.port, self._store))
+        self.conf.write_text(client_configuration(self.fsid, self.address, self.port))
         (self._directory / "keyring").write_text(monitor_keyring(self.user, self.key))
         secret = self.secret_dir / self.secret_uuid
         secret.touch(mode=0o600)
@@ -164,7 +171,7 @@ class Ceph:
 
     def _make_monitor(self) -> None:
         self._run("monmaptool", "--create", "--clobber", "--fsid", self.fsid, "--enable-all-features",
-                  "--addv", "a", f"[v2:127.0.0.1:{self.port}]", str(self._directory / "monmap"))  # fmt: skip
+                  "--addv", "a", f"[v2:{self.address}:{self.port}]", str(self._directory / "monmap"))  # fmt: skip
         self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", str(self._directory / "monmap"),
                   "--keyring", str(self._directory / "keyring"))  # fmt: skip
 

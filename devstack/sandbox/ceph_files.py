@@ -25,9 +25,9 @@ def new_key() -> str:
     return base64.b64encode(header + secrets.token_bytes(_KEY_SIZE)).decode()
 
 
-def client_configuration(fsid: str, port: int) -> str:
+def client_configuration(fsid: str, address: str, port: int) -> str:
     """What a compute node has as /etc/ceph/ceph.conf."""
-    return f"[global]\nfsid = {fsid}\nmon host = [v2:127.0.0.1:{port}/0]\n{_IMPATIENT}"
+    return f"[global]\nfsid = {fsid}\nmon host = [v2:{address}:{port}/0]\n{_IMPATIENT}"
 
 
 def monitor_keyring(user: str, key: str) -> str:
@@ -48,14 +48,14 @@ def _entry(name: str, key: str, capabilities: dict[str, str]) -> str:
     return f"[{name}]\n\tkey = {key}\n{caps}"
 
 
-def daemon_configuration(directory: Path, fsid: str, port: int, store: str) -> str:
+def daemon_configuration(directory: Path, fsid: str, address: str, port: int, store: str) -> str:
     """One replica, no warnings about that, everything in `directory`, and quick to start."""
     return f"""\
 [global]
 fsid = {fsid}
-mon host = [v2:127.0.0.1:{port}/0]
-public addr = 127.0.0.1
-cluster addr = 127.0.0.1
+mon host = [v2:{address}:{port}/0]
+public addr = {address}
+cluster addr = {address}
 ms bind msgr1 = false
 keyring = {directory}/keyring
 run dir = {directory}/run

@@ -1,6 +1,7 @@
 """A guest moves between two hosts while it runs: it goes on where it was, and leaves nothing where it was.
 
-MIGRATIONS=20 has it move there and back 20 times; AGENT_DEATHS=all has the agents of both hosts killed in each step.
+MIGRATIONS=20 has it move there and back 20 times, MIGRATED=files only with files for disks, which are copied; with
+AGENT_DEATHS=all the agents of both hosts are killed in each step.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
+from compute_agent.instance.block_device import Backend, BlockDevice
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
@@ -23,10 +25,11 @@ from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, 
 from tests.host.console import run_on_console
 
 ROUNDS = int(os.environ.get("MIGRATIONS", "1"))
-FILL = "seq 1 200000 > /tmp/numbers && dd if=/tmp/numbers of=/dev/vda bs=4k conv=fsync && md5sum < /tmp/numbers"
+FILL = "seq 1 200000 > /tmp/numbers; for disk in {}; do dd if=/tmp/numbers of=$disk bs=4k conv=fsync || exit; done"
 STEPS = [step.name for step in LIVE_MIGRATION.steps]
+ONLY_FILES = os.environ.get("MIGRATED") == "files"
 EVERY_DEATH = os.environ.get("AGENT_DEATHS") == "all"
-READ = "echo 3 > /proc/sys/vm/drop_caches; head -c 1288895 /dev/vda | md5sum"
+READ = "echo 3 > /proc/sys/vm/drop_caches; for disk in {}; do head -c 1288895 $disk; done | md5sum"
 SECONDS = 300.0
 PING = 0.05
 """Seconds between two of them."""
@@ -37,10 +40,17 @@ LONGEST_SILENCE = 30.0
 class Traveller:
     """A guest that counts, at home on the first host."""
 
-    def __init__(self, lab: Laboratory) -> None:
+    def __init__(self, lab: Laboratory, backends: Sequence[Backend]) -> None:
+        """`backends`: of its disks. A file is copied when it moves; what is in Ceph stays there."""
+        assert lab.ceph is not None
+        self.ceph = lab.ceph
         self.hosts = [Guests(host) for host in lab.hosts]
-        self.order = self.hosts[0].boot(an_order(arguments="counter"))
-        self.digest = self.digest_of(FILL)
+        disks = [BlockDevice(source_type="blank", size_gb=1, backend=backend) for backend in backends]
+        self.order = self.hosts[0].boot(an_order(arguments="counter", block_devices=disks))
+        self.images = [f"{self.order.uuid}_disk{index}" for index, one in enumerate(backends) if one == "rbd"]
+        self.disks = " ".join(f"/dev/vd{'abc'[index]}" for index in range(len(disks)))
+        self.run(FILL.format(self.disks))
+        self.digest = self.content()
 
     @property
     def uuid(self) -> str:
@@ -63,9 +73,14 @@ class Traveller:
         socket = self.here.client.get_serial_console(self.uuid)["path"]
         return run_on_console(self.here.node, socket, command)
 
-    def digest_of(self, command: str) -> str:
-        """That which it prints; it counts in between."""
-        return re.findall("[0-9a-f]{32}", self.run(command))[-1]
+    def content(self) -> str:
+        """Of all its disks."""
+        return re.findall("[0-9a-f]{32}", self.run(READ.format(self.disks)))[-1]
+
+    def writers(self) -> set[str]:
+        """The addresses of the hosts that have its images open."""
+        said = [self.ceph.rbd("status", f"{self.ceph.pool}/{image}") for image in self.images]
+        return set(re.findall(r"watcher=([0-9.]+):", "".join(said)))
 
     def move(self) -> None:
         """To the other host; it has counted on, and not begun anew."""
@@ -91,10 +106,11 @@ class Traveller:
 
     def assert_whole(self) -> None:
         """One host has it, with all that it wrote; the other has nothing of it."""
-        assert self.digest_of(READ) == self.digest
+        assert self.content() == self.digest
         view = self.here.view(self.uuid)
         assert (view.vm_state, view.power_state) == (VmState.ACTIVE, PowerState.RUNNING), view
         until(lambda: left_on(self.there.node, self.order) == [])
+        until(lambda: self.writers() == ({self.here.node.address} if self.images else set()))
         address = address_of(self.order)
         for guests in self.hosts:
             guests.node.run("ping", "-c", "1", "-W", "10", address)
@@ -116,15 +132,36 @@ def left_on(host: VirtualHost, order: Instance) -> list[str]:
 
 @pytest.fixture(scope="module")
 def traveller(lab: Laboratory) -> Iterator[Traveller]:
-    """What is left of it anywhere fails the module."""
-    traveller = Traveller(lab)
+    yield from _traveller(lab, ["qcow2"] if ONLY_FILES else ["qcow2", "rbd"])
+
+
+@pytest.fixture
+def light_traveller(lab: Laboratory) -> Iterator[Traveller]:
+    """All that it has is in Ceph, so that only its memory is copied."""
+    yield from _traveller(lab, ["rbd"])
+
+
+def _traveller(lab: Laboratory, backends: Sequence[Backend]) -> Iterator[Traveller]:
+    """What is left of it anywhere fails the test, or the module."""
+    traveller = Traveller(lab, backends)
     yield traveller
     for guests in traveller.hosts:
-        guests.terminate_all()
+        if traveller.uuid in {one.instance.uuid for one in guests.client.list_instances()}:
+            guests.finish(guests.client.terminate_instance(traveller.uuid), SECONDS)
         assert left_on(guests.node, traveller.order) == []
+    ceph = traveller.ceph
+    until(lambda: traveller.uuid not in ceph.rbd("ls", ceph.pool), 60)
 
 
 def test_a_guest_moves_there_and_back(traveller: Traveller) -> None:
+    _travel(traveller)
+
+
+def test_a_guest_whose_disk_is_in_ceph_moves_there_and_back(light_traveller: Traveller) -> None:
+    _travel(light_traveller)
+
+
+def _travel(traveller: Traveller) -> None:
     for _ in range(ROUNDS * 2):
         with traveller.listening() as lost:
             traveller.move()

@@ -5,17 +5,39 @@ It runs here only after `compute_agent.agent.arrivals.become_owner`; nothing els
 
 from __future__ import annotations
 
+import logging
+import time
+
 from compute_agent.agent.arrivals import POST, PRE, ROLL_BACK
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import create_disks, delete_disks, forget_guest
 from compute_agent.agent.operations.steps import KILL_GUEST, PLUG_PORTS, UNPLUG_PORTS, kill_guest, launch, resume_guest
 from compute_agent.agent.work import Work
+from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.instance.state import VmState
+
+LOG = logging.getLogger(__name__)
+
+_ASK_AGAIN = 0.5
+"""Seconds, for disks whose cluster does not answer."""
 
 
 def make_room(work: Work) -> None:
     """Nothing is left of an earlier stay: a disk's old content would show where the new one has nothing."""
-    work.node.storage.delete(work.uuid)
+    leave_disks(work)
+    work.node.storage.moves.disown(work.uuid)
+
+
+def clear_away(work: Work) -> None:
+    """It does not come."""
+    leave_disks(work)
+    forget_guest(work)
+
+
+def leave_disks(work: Work) -> None:
+    """Remove those that exist here only; the others are the other host's."""
+    work.node.storage.moves.disown(work.uuid)
+    delete_disks(work)
 
 
 def start_incoming(work: Work) -> None:
@@ -26,6 +48,18 @@ def start_incoming(work: Work) -> None:
 def shut_disks(work: Work) -> None:
     """The other host, which has nothing more to write, cannot."""
     work.guest.incoming.shut_disks()
+
+
+def take_disks(work: Work) -> None:
+    """Those that both hosts can reach are this host's. Their cluster is waited for: nobody else may run the guest."""
+    while True:
+        try:
+            return work.node.storage.moves.take_over(work.instance)
+        except (StorageError, DeadlineExceeded) as error:
+            if work.hurried:
+                raise
+            LOG.warning("The guest waits for its disks: %s", error)
+            time.sleep(_ASK_AGAIN)
 
 
 def let_run(work: Work) -> None:
@@ -43,8 +77,8 @@ PRE_LIVE_MIGRATION = Operation(
     name=PRE,
     allowed=frozenset({VmState.INCOMING}),
     steps=(
-        Step("make_room", make_room, forget_guest),
-        Step("create_disks", create_disks, delete_disks),
+        Step("make_room", make_room, clear_away),
+        Step("create_disks", create_disks),
         PLUG_PORTS,
         Step("start_incoming", start_incoming, kill_guest),
     ),
@@ -55,7 +89,12 @@ PRE_LIVE_MIGRATION = Operation(
 POST_LIVE_MIGRATION = Operation(
     name=POST,
     allowed=frozenset({VmState.PAUSED}),
-    steps=(Step("shut_disks", shut_disks), Step("let_run", let_run), Step("announce", announce)),
+    steps=(
+        Step("shut_disks", shut_disks),
+        Step("take_disks", take_disks),
+        Step("let_run", let_run),
+        Step("announce", announce),
+    ),
     outcome=VmState.ACTIVE,
 )
 
@@ -65,7 +104,7 @@ ROLLBACK_LIVE_MIGRATION = Operation(
     steps=(
         KILL_GUEST,
         UNPLUG_PORTS,
-        Step("delete_disks", delete_disks),
+        Step("leave_disks", leave_disks),
         Step("forget_guest", forget_guest),
     ),
     outcome="gone",

@@ -13,8 +13,9 @@ from contextlib import ExitStack, suppress
 
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Operation, Step
-from compute_agent.agent.operations.boot import delete_disks, forget_guest
+from compute_agent.agent.operations.boot import forget_guest
 from compute_agent.agent.operations.convergence import Convergence
+from compute_agent.agent.operations.incoming import leave_disks
 from compute_agent.agent.operations.steps import KILL_GUEST, UNPLUG_PORTS
 from compute_agent.agent.peers import Peer
 from compute_agent.agent.work import Work
@@ -90,7 +91,7 @@ def begin_copy(work: Work) -> None:
     with ExitStack() as opened:
         memory = opened.enter_context(dial(gate.address, gate.memory_port, own, _CONNECT))
         disks = {}
-        for name in work.node.storage.movable_disks(work.instance):
+        for name in work.node.storage.moves.mirrored(work.instance):
             assert gate.disks_port is not None
             connection = opened.enter_context(dial(gate.address, gate.disks_port, own, _CONNECT))
             disks[name] = _target(name, connection)
@@ -172,7 +173,7 @@ def _mover(work: Work) -> Mover:
         source=work.node.settings.host,
         address=migration_address(work.node.settings),
         facts=work.node.hypervisor.facts(work.machine),
-        mirrored=list(work.node.storage.movable_disks(work.instance)),
+        mirrored=list(work.node.storage.moves.mirrored(work.instance)),
     )
 
 
@@ -204,7 +205,7 @@ LIVE_MIGRATION = Operation(
         Step("hand_over", hand_over),
         KILL_GUEST,
         UNPLUG_PORTS,
-        Step("delete_disks", delete_disks),
+        Step("leave_disks", leave_disks),
         Step("forget_guest", forget_guest),
     ),
     outcome="gone",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from compute_agent.errors import InvalidMessage
+from compute_agent.errors import InvalidMessage, MigrationRefused
 from compute_agent.instance.block_device import BlockDevice, RbdConnection
 from compute_agent.instance.devices import NbdSource
 from compute_agent.storage.contract import Progress
@@ -30,7 +30,7 @@ from compute_agent.storage.rbd.spare_images import SpareImages
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
-from compute_agent.storage.source import Place, is_read_only
+from compute_agent.storage.source import Place, is_elsewhere, is_read_only
 
 
 class RbdDisks:
@@ -89,9 +89,9 @@ class RbdDisks:
     def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
         """A clone of the image, which is brought into the cluster if it is not there; or an empty image.
 
-        A volume is there already.
+        A volume is there already, and so is what another host has.
         """
-        if device.source_type == "volume":
+        if device.source_type == "volume" or is_elsewhere(place):
             return
         note = self._note(place, device)
         cluster = self._clusters.get(note.user)
@@ -105,17 +105,47 @@ class RbdDisks:
         return self._connection(place)
 
     def export(self, place: Place, device: BlockDevice) -> RbdExport:
-        """The image is the instance's own until `disconnect`."""
+        """The image is the instance's own until `disconnect`; where it is another host's, from `take_over` on."""
         note = self._note(place, device)
-        self.restorations.undo(place)
         cluster = self._clusters.get(note.user)
         read_only = is_read_only(device)
-        if not read_only:
-            cluster.take(note.pool, note.image, self._owner(place))
-            if not self._servers.serves(place.instance_uuid, place.name):
-                # A block server that died uncleanly would keep the next one waiting.
-                cluster.break_writer(note.pool, note.image)
+        if not is_elsewhere(place):
+            self.restorations.undo(place)
+            if not read_only:
+                self._take(cluster, note, place)
         return self._export(place, note, cluster, read_only=read_only)
+
+    def _take(self, cluster: Cluster, note: Note, place: Place) -> None:
+        self._abandoned.make_room(note.as_unwanted())  # or it would be released once more, later
+        cluster.take(note.pool, note.image, self._owner(place))
+        if not self._servers.serves(place.instance_uuid, place.name):
+            # A block server that died uncleanly would keep the next one waiting.
+            cluster.break_writer(note.pool, note.image)
+
+    def require_same(self, place: Place, device: BlockDevice) -> None:
+        """See that this host finds the very image that the instance has on another.
+
+        :raises MigrationRefused: it does not.
+        """
+        note = self._describe(place.name, place.instance_uuid, device)
+        cluster = self._clusters.get(note.user)
+        if not cluster.exists(note.pool, note.image):
+            raise MigrationRefused(place.name, f"{note.pool}/{note.image} is not in the cluster that is known here")
+        owner = cluster.owner(note.pool, note.image)
+        if not is_read_only(device) and (owner is None or owner.instance_uuid != place.instance_uuid):
+            raise MigrationRefused(place.name, f"{note.pool}/{note.image} here is {owner or 'nobody'}'s")
+
+    def take_over(self, place: Place, device: BlockDevice) -> None:
+        """The image is the instance's on this host. The librbd of another, if one still writes, gives way to ours."""
+        note = self._note(place, device)
+        if is_read_only(device):
+            return
+        cluster = self._clusters.get(note.user)
+        self._abandoned.make_room(note.as_unwanted())
+        owner, own = cluster.owner(note.pool, note.image), self._owner(place)
+        if owner is not None and owner != own and owner.instance_uuid == own.instance_uuid:
+            cluster.release(note.pool, note.image, owner)
+        cluster.take(note.pool, note.image, own)
 
     def disconnect(self, place: Place) -> None:
         """The block server closes the image, and other hosts may have it; in a moment, where the cluster is away."""
@@ -166,7 +196,7 @@ class RbdDisks:
             return
         self._servers.remove(place.instance_uuid, place.name)
         self.restorations.finish(place)
-        if note.own:
+        if note.own and not is_elsewhere(place):
             self._unwanted.add(note.as_unwanted())
             self._chores.wake()
         else:

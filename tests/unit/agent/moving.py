@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from compute_agent.errors import MonitorError
 from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.migration import MigrationProgress, Pace
 
@@ -16,8 +17,20 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class SharedDisk:
+    """One that both hosts can reach."""
+
+    owner: World | None = None
+    is_removed: bool = False
+
+
+@dataclass
 class Moving:
-    """In the processes of one world."""
+    """In the processes of one world; and what there is on its disks."""
+
+    shared: SharedDisk | None = None
+    is_elsewhere: bool = False
+    """What is shared is the other host's."""
 
     other: World | None = None
     is_refused: bool = False
@@ -32,6 +45,33 @@ class Moving:
     def end(self) -> None:
         """The process is gone."""
         self.is_copying = self.is_sent = self.has_arrived = self.disks_are_open = self.memory_came = False
+
+
+class FakeMoves:
+    """Keeps `compute_agent.storage.contract.DiskMoves` over the world: what the instance was made with is copied."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def mirrored(self, instance: Instance) -> Sequence[str]:
+        return [str(device.device_name) for device in instance.block_devices]
+
+    def require_shared(self, instance: Instance) -> None: ...
+
+    def disown(self, instance_uuid: str) -> None:
+        def effect() -> None:
+            self._world.moving.is_elsewhere = True
+
+        self._world.touch("disown", effect)
+
+    def take_over(self, instance: Instance) -> None:
+        self._world.touch("take over", self._take_over)
+
+    def _take_over(self) -> None:
+        moving = self._world.moving
+        moving.is_elsewhere = False
+        if moving.shared is not None:
+            moving.shared.owner = self._world
 
 
 class FakeOutgoing:

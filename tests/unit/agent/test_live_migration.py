@@ -21,6 +21,7 @@ from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidSta
 from compute_agent.instance.migration import Gate, Mover
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, OperationState, OperationView
+from tests.unit.agent.moving import SharedDisk
 from tests.unit.agent.test_crash import RUNNING, live, request_for
 from tests.unit.agent.world import UUID, Agent, Killed, World, fresh_id
 
@@ -38,9 +39,11 @@ class Pair:
     """Two hosts, the guest on the first."""
 
     def __init__(self, directory: Path) -> None:
+        self.shared = SharedDisk()
         self.source, self.dest = (World(directory / name) for name in ("source", "dest"))
         for world in (self.source, self.dest):
             world.directory.mkdir(parents=True)
+            world.moving.shared = self.shared
         self.source.moving.other, self.dest.moving.other = self.dest, self.source
         agent = self.agent_at_source()
         live(agent, "boot")
@@ -114,6 +117,7 @@ class Pair:
         assert state in (OperationState.DONE, OperationState.FAILED)
         assert self.runners() == [owner]
         assert (owner.left_of(UUID), other.left_of(UUID)) == (RUNNING, [])
+        assert (self.shared.owner, self.shared.is_removed) == (owner, False)
         for world, vm_state in ((owner, VmState.ACTIVE), (other, None)):
             agent = Agent(world)
             row = agent.journal.find_instance(UUID)

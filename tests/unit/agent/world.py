@@ -33,7 +33,7 @@ from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
 from compute_agent.virt.placement import place, remove_device
 from tests.unit.agent.copying import FakeCopies, FakeCopyStore
 from tests.unit.agent.layering import FIRST, FakeLayers, FakeLayerStore, Layering
-from tests.unit.agent.moving import FakeIncoming, FakeOutgoing, Moving
+from tests.unit.agent.moving import FakeIncoming, FakeMoves, FakeOutgoing, Moving
 
 UUID = "00000000-0000-4000-8000-000000000001"
 PORT_ID = "00000000-0000-4000-8000-0000000000f1"
@@ -157,6 +157,7 @@ class World:
             "layer": bool(self.layering.files),
             "held": self.layering.is_held,
             "exports": self.moving.disks_are_open,
+            "elsewhere": self.moving.is_elsewhere,
         }
         return [name for name, there in found.items() if there]
 
@@ -181,7 +182,9 @@ class FakeGuest:
     def _become(self, state: PowerState) -> None:
         self._world.guests[self.instance_uuid] = state
         if state is PowerState.RUNNING:
-            self._world.moving.is_sent = False
+            moving = self._world.moving
+            moving.is_sent = False
+            assert moving.shared is None or moving.shared.owner is self._world
 
     def status(self, seconds: float | None = None) -> PowerState:
         return self._world.guests.get(self.instance_uuid, PowerState.SHUTDOWN)
@@ -382,16 +385,20 @@ class FakeStorage:
         self._world = world
         self.copies = FakeCopyStore(world)
         self.layers = FakeLayerStore(world)
+        self.moves = FakeMoves(world)
 
     def check(self, instance: Instance) -> None: ...
 
     def check_device(self, field: str, device: BlockDevice) -> None: ...
 
     def create(self, instance: Instance, progress: Callable[[int], None]) -> None:
-        self._world.touch("create", lambda: self._world.disks.add(instance.uuid))
+        self._world.touch("create", lambda: self._create(instance.uuid))
 
-    def movable_disks(self, instance: Instance) -> Sequence[str]:
-        return [str(device.device_name) for device in instance.block_devices]
+    def _create(self, instance_uuid: str) -> None:
+        moving = self._world.moving
+        self._world.disks.add(instance_uuid)
+        if moving.shared is not None and not moving.is_elsewhere:
+            moving.shared.owner = self._world
 
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         assert instance.uuid in self._world.disks
@@ -435,7 +442,14 @@ class FakeStorage:
         return None
 
     def delete(self, instance_uuid: str) -> None:
-        self._world.touch("delete", lambda: self._world.disks.discard(instance_uuid))
+        self._world.touch("delete", lambda: self._delete(instance_uuid))
+
+    def _delete(self, instance_uuid: str) -> None:
+        moving = self._world.moving
+        self._world.disks.discard(instance_uuid)
+        if moving.shared is not None and not moving.is_elsewhere:
+            moving.shared.is_removed = True
+        moving.is_elsewhere = False
 
     def inspect(self) -> set[str]:
         return set(self._world.disks)

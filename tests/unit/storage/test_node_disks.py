@@ -299,15 +299,19 @@ A_FILE = FileConnection(data=FileVolume(path="/volumes/one.qcow2", format="qcow2
 
 def test_disks_of_an_instances_own_move_with_it(disks: NodeDisks) -> None:
     more = msgspec.structs.replace(OWN, device_name="disk3", volume_id=UUID)
-    assert disks.movable_disks(make_instance(OWN, more)) == ["disk0", "disk3"]
-    assert disks.movable_disks(make_instance()) == []
+    assert disks.moves.mirrored(make_instance(OWN, more)) == ["disk0", "disk3"]
+    assert disks.moves.mirrored(make_instance()) == []
+
+
+def test_a_disk_in_ceph_stays_where_it_is_when_its_guest_moves(disks: NodeDisks) -> None:
+    other = msgspec.structs.replace(OWN, device_name="disk1", backend="rbd")
+    assert disks.moves.mirrored(make_instance(OWN, other)) == ["disk0"]
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"backend": "rbd"}, "in Ceph or a volume"),
-        ({"source_type": "volume", "size_gb": None, "volume_id": UUID, "connection_info": A_FILE}, "or a volume"),
+        ({"source_type": "volume", "size_gb": None, "volume_id": UUID, "connection_info": A_FILE}, "local file"),
         ({"layers": (UUID,)}, "with snapshots"),
         ({"encryption": Encryption(secret_uuid=UUID)}, "an encrypted disk"),
     ],
@@ -315,4 +319,4 @@ def test_disks_of_an_instances_own_move_with_it(disks: NodeDisks) -> None:
 def test_a_disk_that_cannot_move_is_named(disks: NodeDisks, changes: dict[str, object], reason: str) -> None:
     other = msgspec.structs.replace(OWN, device_name="disk1", **changes)
     with pytest.raises(MigrationRefused, match=f"^disk1: .*{reason}"):
-        disks.movable_disks(make_instance(OWN, other))
+        disks.moves.mirrored(make_instance(OWN, other))

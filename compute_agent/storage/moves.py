@@ -1,0 +1,77 @@
+"""Disks of guests that move between hosts: copied where they are files, passed on where they are in Ceph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from compute_agent.errors import MigrationRefused
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.model import Instance
+from compute_agent.storage.files import storage_errors
+from compute_agent.storage.qcow2.disks import Qcow2Disks
+from compute_agent.storage.rbd.disks import RbdDisks
+from compute_agent.storage.source import DiskKind, Place, elsewhere_mark
+
+PlaceOf = Callable[[str, str], Place]
+"""Given an instance's uuid and a disk's name."""
+
+
+class NodeMoves:
+    """The `compute_agent.storage.contract.DiskMoves` of this node."""
+
+    def __init__(self, rbd: RbdDisks, kind_of: Callable[[BlockDevice], DiskKind], place_of: PlaceOf) -> None:
+        self._rbd = rbd
+        self._kind_of = kind_of
+        self._place_of = place_of
+
+    def mirrored(self, instance: Instance) -> Sequence[str]:
+        """See the contract."""
+        copied = [device for device in instance.block_devices if self._kind_of(device) is not self._rbd]
+        for device in copied:
+            if reason := self._immovable(device):
+                raise MigrationRefused(str(device.device_name), reason)
+        return [str(device.device_name) for device in copied]
+
+    def _immovable(self, device: BlockDevice) -> str | None:
+        if not isinstance(self._kind_of(device), Qcow2Disks):
+            return "a volume that is a local file cannot move with its guest"
+        if device.layers:
+            return "a disk with snapshots cannot move with its guest yet: delete them first"
+        return "an encrypted disk cannot move with its guest yet" if device.encryption else None
+
+    def require_shared(self, instance: Instance) -> None:
+        """See the contract."""
+        for place, device in self._shared(instance):
+            self._rbd.require_same(place, device)
+
+    def disown(self, instance_uuid: str) -> None:
+        """See the contract."""
+        directory = self._place_of(instance_uuid, "").directory
+        with storage_errors(directory):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            elsewhere_mark(directory).touch()
+
+    def take_over(self, instance: Instance) -> None:
+        """See the contract. The mark goes first: without a lock nothing is written, with the mark nothing removed."""
+        directory = self._place_of(instance.uuid, "").directory
+        with storage_errors(directory):
+            elsewhere_mark(directory).unlink(missing_ok=True)
+        for place, device in self._shared(instance):
+            self._rbd.take_over(place, device)
+
+    def without_foreign_images(self, instance: Instance) -> Instance:
+        """As far as images have to be here to make its disks: what is another host's is made already."""
+        if not elsewhere_mark(self._place_of(instance.uuid, "").directory).exists():
+            return instance
+        devices = [
+            msgspec.structs.replace(device, image=None) if self._kind_of(device) is self._rbd else device
+            for device in instance.block_devices
+        ]
+        return msgspec.structs.replace(instance, block_devices=devices)
+
+    def _shared(self, instance: Instance) -> Iterator[tuple[Place, BlockDevice]]:
+        for device in instance.block_devices:
+            if self._kind_of(device) is self._rbd:
+                yield self._place_of(instance.uuid, str(device.device_name)), device
