@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 from threading import Thread
 
@@ -18,6 +19,8 @@ LOG = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds that a gate stays open for memory."""
+_KEY_SIZE = 32
+"""Bytes."""
 
 
 def migration_address(settings: AgentSettings) -> str:
@@ -37,6 +40,8 @@ def open_gate(node: Node, instance_uuid: str, migration: str) -> Gate:
     """
     incoming, guest = require_incoming(node, instance_uuid, migration), node.guest(instance_uuid)
     address, disks_port = migration_address(node.settings), None
+    key = secrets.token_hex(_KEY_SIZE) if node.settings.migration.encrypt else None
+    guest.incoming.use_key(key)
     if incoming.mirrored:
         with _listen(node, address) as listener:
             guest.incoming.let_disks_in(listener.fileno(), incoming.mirrored)
@@ -44,7 +49,7 @@ def open_gate(node: Node, instance_uuid: str, migration: str) -> Gate:
     listener = _listen(node, address)
     waiting = Thread(target=_let_memory_in, args=(listener, guest, resolve(incoming.address)), daemon=True)
     waiting.start()
-    return Gate(address=address, memory_port=listener.getsockname()[1], disks_port=disks_port)
+    return Gate(address=address, memory_port=listener.getsockname()[1], disks_port=disks_port, key=key)
 
 
 def _listen(node: Node, address: str) -> socket.socket:

@@ -13,6 +13,8 @@ class MigrationSettings:
 
     address: str = ""
     """Where guests come in, and where they leave from; empty: what the host's name resolves to."""
+    encrypt: bool = True
+    """What guests consist of, on its way."""
     first_port: int = 49152
     last_port: int = 49215
     max_bandwidth: int = 0

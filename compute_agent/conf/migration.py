@@ -26,8 +26,13 @@ OPTIONS = [
         default=_DEFAULTS["address"],
         max_length=64,
         sample_default="<what this host's name resolves to>",
-        help="This host's address on the network that guests' memory and disks are carried over, not encrypted yet: "
-        "one that only compute hosts can reach.",
+        help="This host's address on the network that guests' memory and disks are carried over.",
+    ),
+    cfg.BoolOpt(
+        "encrypt",
+        default=_DEFAULTS["encrypt"],
+        help="Whether they are encrypted on their way (TLS, with a key of its own for each migration, which the agents "
+        "agree on over the queue). Else choose an address that only compute hosts can reach.",
     ),
     _port("first_port", "The first of the TCP ports that incoming guests are waited for on, two for each."),
     _port("last_port", "The last of them."),

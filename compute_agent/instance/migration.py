@@ -58,3 +58,5 @@ class Gate(Model, frozen=True):
     memory_port: PortNumber
     disks_port: PortNumber | None = None
     """None: no disk is to be copied."""
+    key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$(?!\\n)")] | None = None
+    """That all of it is encrypted with; None: nothing is."""

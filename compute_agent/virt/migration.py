@@ -42,8 +42,10 @@ class MigrationProgress:
 class OutgoingMigration(Protocol):
     """From here to another host; one at a time. But for `begin` each verb may be repeated after a crash."""
 
-    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace) -> None:
+    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
         """Begin to copy the disks, by name, and then memory, over connections that stay the caller's to close.
+
+        All of it is encrypted with `key`, 32 bytes in hexadecimal, where there is one.
 
         :raises MonitorError: it cannot begin; `cancel` puts back what there is of it.
         """
@@ -68,6 +70,9 @@ class IncomingMigration(Protocol):
 
     def prepare(self) -> None:
         """See that nothing of it happens by itself at the end: the guest stays halted, silent and off its disks."""
+
+    def use_key(self, key: str | None) -> None:
+        """Whoever is let in from now on has to know it, 32 bytes in hexadecimal; None: nothing is encrypted."""
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
         """Let whoever connects to the listening socket write to these disks."""

@@ -88,6 +88,8 @@ def begin_copy(work: Work) -> None:
         raise InvalidState(work.uuid, "live_migration", "halted by a disk or itself", "running")
     own = migration_address(work.node.settings)
     gate = _peer(work).get_incoming(work.uuid, _id(work))
+    if gate.key is None and work.node.settings.migration.encrypt:
+        raise MigrationFailed(f"{_destination(work)} encrypts nothing, and [migration] encrypt is on here")
     with ExitStack() as opened:
         memory = opened.enter_context(dial(gate.address, gate.memory_port, own, _CONNECT))
         disks = {}
@@ -95,7 +97,7 @@ def begin_copy(work: Work) -> None:
             assert gate.disks_port is not None
             connection = opened.enter_context(dial(gate.address, gate.disks_port, own, _CONNECT))
             disks[name] = _target(name, connection)
-        outgoing.begin(memory.fileno(), disks, Convergence(work.node.settings.migration).first_pace())
+        outgoing.begin(memory.fileno(), disks, Convergence(work.node.settings.migration).first_pace(), gate.key)
 
 
 def _target(name: str, connection: socket.socket) -> NbdSource:

@@ -39,8 +39,9 @@ class QemuGuest(ProcessGuest):
         moments = Moments(self._execute, freeze)
         self.copies = QemuCopies(self._execute, self._disks.top, moments, common.settings)
         self.layers = QemuLayers(self._execute, self._disks.top, moments, common.settings.command_timeout)
-        self.outgoing = QemuOutgoing(self._execute, self._disks.top, common.settings.command_timeout)
-        self.incoming = QemuIncoming(self._execute, self._disks.top)
+        run = self._paths.run
+        self.outgoing = QemuOutgoing(self._execute, self._disks.top, common.settings.command_timeout, run)
+        self.incoming = QemuIncoming(self._execute, self._disks.top, run)
 
     @property
     def open_disks(self) -> QemuGuest:

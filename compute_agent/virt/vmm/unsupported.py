@@ -14,7 +14,7 @@ STAYS = "vmm cannot move its guests to other hosts yet"
 class NoMigration:
     """Keeps both parts of `compute_agent.virt.migration`."""
 
-    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace) -> None:
+    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
         raise MigrationRefused("hypervisor", STAYS)
 
     def advance(self, seconds: float) -> MigrationProgress:
@@ -27,6 +27,9 @@ class NoMigration:
         """There is none."""
 
     def prepare(self) -> None:
+        raise MigrationRefused("hypervisor", STAYS)
+
+    def use_key(self, key: str | None) -> None:
         raise MigrationRefused("hypervisor", STAYS)
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:

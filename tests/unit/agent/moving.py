@@ -81,8 +81,9 @@ class FakeOutgoing:
         self._world = world
         self._uuid = uuid
 
-    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace) -> None:
+    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
         assert set(disks) == {"disk0"}
+        assert key == "ab" * 32
         self._world.touch("begin copy", self._begin)
 
     def _begin(self) -> None:
@@ -128,6 +129,8 @@ class FakeIncoming:
         self._world = world
 
     def prepare(self) -> None: ...
+
+    def use_key(self, key: str | None) -> None: ...
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
         self._world.moving.disks_are_open = True

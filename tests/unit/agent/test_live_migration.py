@@ -147,7 +147,7 @@ class Destination:
             require_incoming(agent.node, instance_uuid, migration)
             agent.node.guest(instance_uuid).incoming.let_disks_in(0, ["disk0"])
             agent.node.guest(instance_uuid).incoming.let_memory_in(0)
-            return Gate(address="127.0.0.1", memory_port=1, disks_port=2)
+            return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key="ab" * 32)
 
         return self._ask("get_incoming", let_in)
 

@@ -32,6 +32,7 @@ from compute_agent.virt.vmm.unsupported import NoMigration
 from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
 from tests.unit.virt.waiting import until
 
+KEY = "ab" * 32
 PROMPT = Pace(downtime=1.0)
 
 
@@ -62,15 +63,16 @@ def there(settings: VirtSettings, request_: StartRequest, directory: Path) -> It
     end_all(hypervisor)
 
 
-def begin(here: Guest, there: Guest) -> None:
-    """As two agents do, with memory and a disk."""
+def begin(here: Guest, there: Guest, key: str | None = KEY) -> None:
+    """As two agents do, with memory and a disk; `key`: what the source believes it to be."""
     with socket.create_server(("127.0.0.1", 0)) as disks, socket.create_server(("127.0.0.1", 0)) as memory:
+        there.incoming.use_key(KEY)
         there.incoming.let_disks_in(disks.fileno(), ["disk0"])
         with socket.create_connection(memory.getsockname()) as memory_out, memory.accept()[0] as memory_in:
             there.incoming.let_memory_in(memory_in.fileno())
             with closing(socket.create_connection(disks.getsockname())) as disk:
                 target = NbdSource(export="disk0", fd=disk.fileno())
-                here.outgoing.begin(memory_out.fileno(), {"disk0": target}, PROMPT)
+                here.outgoing.begin(memory_out.fileno(), {"disk0": target}, PROMPT, key)
 
 
 def carry(here: Guest) -> None:
@@ -95,6 +97,18 @@ def test_a_guest_goes_on_in_another_process_with_its_disk(
     there.kill()
     same = _run("qemu-img", "compare", str(directory / "disk.qcow2"), str(directory / "there.qcow2"))
     assert "identical" in same
+
+
+@pytest.mark.parametrize("key", ["cd" * 32, None])
+def test_who_does_not_know_the_key_gets_nothing_in(
+    make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest, key: str | None
+) -> None:
+    here = make_hypervisor().start(request_)
+    with pytest.raises(MonitorError):
+        begin(here, there, key)
+    here.outgoing.cancel()
+    assert here.status() is PowerState.RUNNING
+    assert not there.incoming.is_complete()
 
 
 def test_the_next_agent_goes_on_with_it(make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest) -> None:
@@ -207,4 +221,4 @@ def test_a_guest_of_emulated_cpus_does_not_move() -> None:
 
 def test_a_guest_of_vmm_does_not_move_yet() -> None:
     with pytest.raises(MigrationRefused, match="vmm cannot move its guests"):
-        NoMigration().begin(0, {}, PROMPT)
+        NoMigration().begin(0, {}, PROMPT, KEY)

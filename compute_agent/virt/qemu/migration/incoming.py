@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.virt.process.descriptors import handed_over
+from compute_agent.virt.qemu.migration.encryption import CREDENTIALS, forget_key, use_key
 
 _MEMORY, _LISTENER = "migration-memory", "migration-disks"
 _NOT_RUNNING = "not running"
@@ -18,10 +20,12 @@ _ROUNDS = 10
 class QemuIncoming:
     """The `compute_agent.virt.migration.IncomingMigration` of one guest."""
 
-    def __init__(self, execute: Execute, top: Callable[[str], str]) -> None:
-        """`top` finds a disk's top node."""
+    def __init__(self, execute: Execute, top: Callable[[str], str], run: Path) -> None:
+        """`top` finds a disk's top node; `run` is the guest's run directory."""
         self._execute = execute
         self._top = top
+        self._run = run
+        self._encryption: Mapping[str, str] = {}
 
     def prepare(self) -> None:
         """See the contract. Left alone, QEMU would take over disks and addresses when the last byte has come."""
@@ -29,11 +33,20 @@ class QemuIncoming:
         self._execute("migrate-set-capabilities", {"capabilities": [capability]})
         self._execute("migrate-set-parameters", {"announce-rounds": 0})
 
-    def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
+    def use_key(self, key: str | None) -> None:
         """See the contract."""
         self.shut_disks()
+        self._encryption = {}
+        if key is not None:
+            use_key(self._execute, self._run, key, "server")
+            self._encryption = {"tls-creds": CREDENTIALS}
+
+    def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
+        """See the contract."""
+        self._stop_server()
+        address = {"type": "fd", "data": {"str": _LISTENER}}
         with handed_over(self._execute, {_LISTENER: listener}):
-            self._execute("nbd-server-start", {"addr": {"type": "fd", "data": {"str": _LISTENER}}})
+            self._execute("nbd-server-start", {"addr": address, **self._encryption})
         for disk in disks:
             export = {"type": "nbd", "id": f"migration-{disk}", "node-name": self._top(disk), "name": disk}
             self._execute("block-export-add", export | {"writable": True})
@@ -50,7 +63,11 @@ class QemuIncoming:
         return bool(self._execute("query-status")["status"] != "inmigrate")
 
     def shut_disks(self) -> None:
-        """See the contract."""
+        """See the contract. Nobody has a use for the key any more."""
+        self._stop_server()
+        forget_key(self._execute, self._run)
+
+    def _stop_server(self) -> None:
         try:
             self._execute("nbd-server-stop")
         except MonitorError as error:

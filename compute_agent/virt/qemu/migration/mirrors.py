@@ -29,10 +29,13 @@ class Mirrors:
         self._seconds = seconds
         self._jobs = Jobs(execute, "mirror-")
 
-    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int) -> None:
-        """:raises MonitorError: a target cannot be reached, or is not as large as its disk."""
+    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, credentials: str | None) -> None:
+        """Encrypted where there are `credentials`, an object of QEMU's.
+
+        :raises MonitorError: a target cannot be reached, or is not as large as its disk.
+        """
         for disk, target in disks.items():
-            self._add_target(f"{disk}{_TARGET}", target)
+            self._add_target(f"{disk}{_TARGET}", target, {"tls-creds": credentials} if credentials else {})
         for disk in disks:
             self._execute("blockdev-mirror", self._job(disk, bandwidth))
 
@@ -47,9 +50,9 @@ class Mirrors:
             "auto-dismiss": False,
         }
 
-    def _add_target(self, node: str, target: NbdSource) -> None:
+    def _add_target(self, node: str, target: NbdSource, encryption: Mapping[str, str]) -> None:
         server = {"type": "fd", "str": node}
-        export = {"export": target.export, "discard": "unmap"}
+        export = {"export": target.export, "discard": "unmap", **encryption}
         with handed_over(self._execute, {node: target.fd}):
             self._execute("blockdev-add", {"driver": "nbd", "node-name": node, "server": server, **export})
 

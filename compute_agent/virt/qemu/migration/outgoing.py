@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from compute_agent.errors import DeadlineExceeded, MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import NbdSource
 from compute_agent.virt.migration import MigrationProgress, Pace
+from compute_agent.virt.qemu.migration.encryption import CREDENTIALS, forget_key, use_key
 from compute_agent.virt.qemu.migration.mirrors import Mirrors
 
 _FD = "migration-memory"
@@ -28,21 +30,24 @@ _UNLIMITED = 1 << 50
 class QemuOutgoing:
     """The `compute_agent.virt.migration.OutgoingMigration` of one guest."""
 
-    def __init__(self, execute: Execute, top: Callable[[str], str], seconds: float) -> None:
-        """`top` finds a disk's top node; QEMU has `seconds` to end what it is told to."""
+    def __init__(self, execute: Execute, top: Callable[[str], str], seconds: float, run: Path) -> None:
+        """`top` finds a disk's top node; QEMU has `seconds` to end what it is told to; `run` is its run directory."""
         self._execute = execute
+        self._run = run
         self._seconds = seconds
         self._mirrors = Mirrors(execute, top, seconds)
         self._memory_begun = False
         self._changed = threading.Event()
 
-    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace) -> None:
+    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
         """See the contract."""
         self._memory_begun = False
         self._set_capabilities(on=True)
         self._set_parameters(pace)
+        if key is not None:
+            use_key(self._execute, self._run, key, "client")
         self._execute("getfd", {"fdname": _FD}, fd=memory)
-        self._mirrors.begin(disks, pace.bandwidth)
+        self._mirrors.begin(disks, pace.bandwidth, CREDENTIALS if key else None)
         if not disks:
             self._begin_memory()
 
@@ -66,6 +71,7 @@ class QemuOutgoing:
         with suppress(MonitorError):  # memory has been sent, or there never was any to send
             self._execute("closefd", {"fdname": _FD})
         self._set_capabilities(on=False)
+        forget_key(self._execute, self._run)
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """An event of the monitor."""

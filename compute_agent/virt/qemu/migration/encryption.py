@@ -1,0 +1,68 @@
+"""What is carried is encrypted: TLS with a key that only the two agents and their guest's processes know (RFC 4279).
+
+QEMU reads the key from a file, the source when it is told of it, the destination whenever somebody connects. The file
+is in the guest's run directory, which a confined QEMU does not see; but it has a descriptor of that directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from compute_agent.errors import HostError, MonitorError
+from compute_agent.host.qmp import Execute
+
+CREDENTIALS = "migration-key"
+"""The object that QEMU knows it by."""
+_FILE, _USER = "keys.psk", "qemu"
+"""QEMU's names for them."""
+_SET = 1
+"""Of descriptors; there is no other."""
+
+
+def use_key(execute: Execute, run: Path, key: str, endpoint: Literal["client", "server"]) -> None:
+    """Carry memory with this key from now on, and disks where they are told to use `CREDENTIALS`.
+
+    :param run: the guest's run directory; its owner is the guest's process.
+    :raises HostError: the key cannot be written.
+    """
+    forget_key(execute, run)
+    try:
+        directory = _open_directory(run, key)
+    except OSError as error:
+        raise HostError(f"the key of a migration cannot be written: {error}") from error
+    try:
+        number = execute("add-fd", {"fdset-id": _SET}, fd=directory)["fd"]
+    finally:
+        os.close(directory)
+    place = {"dir": f"/proc/self/fd/{number}", "endpoint": endpoint}
+    execute("object-add", {"qom-type": "tls-creds-psk", "id": CREDENTIALS, **place})
+    execute("migrate-set-parameters", {"tls-creds": CREDENTIALS})
+
+
+def forget_key(execute: Execute, run: Path) -> None:
+    """Nothing is encrypted any more. Nothing happens where nothing was."""
+    execute("migrate-set-parameters", {"tls-creds": ""})
+    with suppress(MonitorError):  # there is none
+        execute("object-del", {"id": CREDENTIALS})
+    with suppress(MonitorError):  # there is none, or the agent that added it has ended
+        execute("remove-fd", {"fdset-id": _SET})
+    shutil.rmtree(_place(run), ignore_errors=True)
+
+
+def _open_directory(run: Path, key: str) -> int:
+    owner, place = run.stat().st_uid, _place(run)
+    place.mkdir(mode=0o700)
+    file = os.open(place / _FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+    with os.fdopen(file, "w") as stream:
+        stream.write(f"{_USER}:{key}\n")
+    for path in (place / _FILE, place):
+        os.chown(path, owner, -1)
+    return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _place(run: Path) -> Path:
+    return run / "migration"
