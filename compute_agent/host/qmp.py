@@ -31,6 +31,10 @@ _ATTEMPTS, _PAUSE = 4, 0.1
 """To agree with a monitor, and seconds between two of them: one that has not noticed yet that its last client died
 takes the next for it.
 """
+_LONGEST_LINE, _AT_ONCE, _A_SECOND = 1 << 20, 2 << 20, 256 << 10
+"""Bytes of what a monitor says: in one line, in a burst, and each second in the long run."""
+_LEAST = 1 << 10
+"""Bytes that a line counts for, however short."""
 _END_SEEN_WITHIN = 1.0
 """Seconds from a dying process's closed socket to its pidfd telling of it."""
 
@@ -80,6 +84,27 @@ async def _hear(end: socket.socket) -> None:
         raise EOFError("QEMU hung up")
 
 
+class _Listener(QMPClient):
+    """Hears no more than a monitor has reason to say: one that raves would take the time of all others' monitors.
+
+    What it says beyond that waits in the socket, and so does its process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(readbuflen=_LONGEST_LINE)
+        self._allowed, self._counted_at = float(_AT_ONCE), 0.0
+
+    async def _readline(self) -> bytes:
+        line: bytes = await super()._readline()
+        now = asyncio.get_running_loop().time()
+        self._allowed = min(_AT_ONCE, self._allowed + (now - self._counted_at) * _A_SECOND)
+        self._counted_at = now
+        self._allowed -= max(len(line), _LEAST)
+        if self._allowed < 0:
+            await asyncio.sleep(-self._allowed / _A_SECOND)
+        return line
+
+
 class _Connection:
     """One connection, from QEMU's greeting until either side closes it."""
 
@@ -90,7 +115,7 @@ class _Connection:
 
     @classmethod
     async def open(cls, path: Path, on_event: WeakMethod[OnEvent]) -> _Connection:
-        client, end = QMPClient(), socket.socket(socket.AF_UNIX)
+        client, end = _Listener(), socket.socket(socket.AF_UNIX)
         try:
             end.setblocking(False)
             end.connect(bytes(path))

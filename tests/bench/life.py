@@ -10,16 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from compute_agent.instance.block_device import BlockDevice, Image
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Instance
 from sandbox.broker import Broker
-from sandbox.images import checksum
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.bench.by_hand import GuestByHand, arguments_of
 from tests.bench.comparison import at_once, compared, seconds
 from tests.bench.ends import Ends
-from tests.functional.guests import an_order
+from tests.functional.guests import an_order, halting_image
 
 ROUNDS = 10
 MANY = 30
@@ -62,12 +61,6 @@ class ByAgent:
         accepting = seconds(lambda: self._client.build_and_run_instance(order))
         self.destroy(order)
         return accepting, seconds(lambda: self._client.list_operations(limit=1))
-
-
-def halting_image(path: Path) -> Image:
-    """A boot sector that stops its CPU: thirty guests that boot for real would be what is measured."""
-    path.write_bytes(bytes.fromhex("faf4ebfc").ljust(510, b"\0") + b"\x55\xaa")  # cli; hlt; jmp to the hlt
-    return Image(url=f"file://{path}", checksum=checksum(path), disk_format="raw")
 
 
 def run(node: Node, broker: Broker, switch: Switch, directory: Path) -> Iterator[object]:

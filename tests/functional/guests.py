@@ -8,11 +8,12 @@ import time
 import uuid
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from compute_agent.instance.block_device import BlockDevice, SourceFile
+from compute_agent.instance.block_device import BlockDevice, Image, SourceFile
 from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.model import DirectBoot, Flavor, Instance, Port
 from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
@@ -47,6 +48,12 @@ def a_port(**changes: object) -> Port:
 def source(path: object) -> SourceFile:
     """A local file as a controller names it."""
     return SourceFile(url=f"file://{path}", checksum=images.checksum(path))
+
+
+def halting_image(path: Path) -> Image:
+    """A boot sector that stops its CPU, for guests that shall take none of it."""
+    path.write_bytes(bytes.fromhex("faf4ebfc").ljust(510, b"\0") + b"\x55\xaa")  # cli; hlt; jmp to the hlt
+    return Image(url=f"file://{path}", checksum=images.checksum(path), disk_format="raw")
 
 
 def an_order(*, ports: int = 1, arguments: str = "", **changes: object) -> Instance:

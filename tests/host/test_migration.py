@@ -18,7 +18,7 @@ from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
 from compute_agent.instance.block_device import Backend, BlockDevice
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import OperationState
+from compute_agent.instance.view import OperationState, OperationView
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
@@ -177,6 +177,11 @@ def test_a_host_that_nobody_serves_is_refused_and_the_guest_stays(traveller: Tra
     assert here.view(traveller.uuid).vm_state is VmState.ACTIVE
 
 
+def has_come_to(step: str, operation: OperationView) -> bool:
+    assert operation.state is not OperationState.FAILED, operation.fault
+    return step in {one.name for one in operation.steps}
+
+
 @pytest.mark.parametrize("step", STEPS if EVERY_DEATH else ["copy"])
 @pytest.mark.parametrize("whose", ["source", "destination"])
 def test_an_agent_is_killed_and_one_host_has_the_guest(traveller: Traveller, whose: str, step: str) -> None:
@@ -184,7 +189,7 @@ def test_an_agent_is_killed_and_one_host_has_the_guest(traveller: Traveller, who
     victim = (source if whose == "source" else destination).node
     migration = str(uuid.uuid4())
     source.client.live_migration(traveller.uuid, destination.node.name, migration)
-    until(lambda: step in {one.name for one in source.client.get_operation(migration).steps}, SECONDS)
+    until(lambda: has_come_to(step, source.client.get_operation(migration)), SECONDS)
     victim.kill_agent()
     victim.start_agent()
     operation = source.client.wait(migration, SECONDS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compute_agent.agent.operation import Step
 from compute_agent.agent.work import Work
-from compute_agent.errors import DeadlineExceeded, GuestGone
+from compute_agent.errors import DeadlineExceeded, GuestGone, GuestStartFailed
 from compute_agent.virt.contract import Guest, StartRequest
 
 LOG = logging.getLogger(__name__)
@@ -19,6 +19,10 @@ BUTTON_INTERVAL = 10.0
 
 HURRY_INTERVAL = 1.0
 """Seconds after which a waiting step sees that somebody wants the instance gone."""
+
+
+HANDSHAKE = 10.0
+"""Seconds after which qemu-storage-daemon hangs up on a process that has not begun to talk (CVE-2024-7409)."""
 
 
 def plug_ports(work: Work) -> None:
@@ -38,6 +42,17 @@ def launch(work: Work, saved_state: Path | None = None, *, is_incoming: bool = F
     Ports are plugged where they are not. A guest that an agent started before it died has its ports, and they cannot be
     plugged a second time.
     """
+    began = time.monotonic()
+    try:
+        _launch(work, saved_state, is_incoming=is_incoming)
+    except GuestStartFailed as error:
+        if time.monotonic() - began < HANDSHAKE:
+            raise
+        LOG.warning("The guest is started once more, for block servers do not wait as long as this took: %s", error)
+        _launch(work, saved_state, is_incoming=is_incoming)
+
+
+def _launch(work: Work, saved_state: Path | None, *, is_incoming: bool) -> None:
     nics = work.plug_ports() if work.node.find_guest(work.uuid) is None else ()
     disks = work.node.storage.connect(work.instance, vhost_user=work.takes_vhost_user)
     try:

@@ -14,10 +14,12 @@ import pytest
 from compute_agent.agent.admission import admit
 from compute_agent.agent.journal import Journal
 from compute_agent.agent.lanes import Lanes
+from compute_agent.agent.operations import steps
 from compute_agent.agent.outbox import Outbox
 from compute_agent.agent.reconciler import Reconciler
 from compute_agent.agent.request import Request
 from compute_agent.errors import (
+    GuestStartFailed,
     HostError,
     InstanceExists,
     InstanceNotFound,
@@ -29,7 +31,9 @@ from compute_agent.errors import (
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Flavor
 from compute_agent.instance.record import InstanceRecord, decode_record, encode_record
+from compute_agent.instance.state import VmState
 from compute_agent.instance.view import Notification
+from compute_agent.virt.contract import Guest, StartRequest
 from tests.unit.agent.test_crash import live, request_for
 from tests.unit.agent.world import INSTANCE, OTHER_PORT, PORT_ID, UUID, Agent, World
 
@@ -239,3 +243,20 @@ def test_a_request_says_what_it_wants_in_its_digest() -> None:
     same = msgspec.structs.replace(request, arguments={"a": 2, "timeout": 1})
     assert request.digest() == same.digest()
     assert request.digest() != msgspec.structs.replace(request, arguments={"timeout": 2, "a": 2}).digest()
+
+
+@pytest.mark.parametrize(("patience", "state"), [(0.0, VmState.ACTIVE), (60.0, VmState.ERROR)])
+def test_a_start_that_took_longer_than_block_servers_wait_is_tried_once_more(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, patience: float, state: VmState
+) -> None:
+    start, failures = agent.node.hypervisor.start, [GuestStartFailed("end of file")]
+
+    def fail_first(request: StartRequest) -> Guest:
+        if failures:
+            raise failures.pop()
+        return start(request)
+
+    monkeypatch.setattr(agent.node.hypervisor, "start", fail_first)
+    monkeypatch.setattr(steps, "HANDSHAKE", patience)
+    live(agent, "boot")
+    assert agent.journal.instance(UUID).vm_state is state
