@@ -20,6 +20,10 @@ _MULTIQUEUE = "hw:vif_multiqueue_enabled"
 _HYPERVISOR = "hw:hypervisor"
 _SMALLEST_PERIOD, _LARGEST_PERIOD = 1_000, 1_000_000
 """Microseconds; what the kernel's scheduler takes."""
+_MOST_DIGITS = 19
+"""More than any limit has; Python refuses to read thousands of them."""
+_LONGEST_NAME = 80
+"""Characters that are shown."""
 
 
 class Quota(Struct, frozen=True, kw_only=True):
@@ -70,7 +74,7 @@ def _limit(name: str, value: str) -> int:
     if name.removeprefix(_QUOTA) not in Quota.__struct_fields__:
         known = ", ".join(_QUOTA + field for field in Quota.__struct_fields__)
         raise _refused(name, value, f"unknown; this agent knows {known}")
-    if not (value.isascii() and value.isdigit()) or not 1 <= int(value) < 2**63:
+    if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS and 1 <= int(value) < 2**63):
         raise _refused(name, value, "must be a positive whole number")
     number = int(value)
     if name == f"{_QUOTA}cpu_period" and not _SMALLEST_PERIOD <= number <= _LARGEST_PERIOD:
@@ -97,4 +101,4 @@ def _hypervisor(value: str | None) -> HypervisorName | None:
 
 
 def _refused(name: str, value: str, reason: str) -> InvalidMessage:
-    return InvalidMessage(f"instance.flavor.extra_specs[{name!r}]", value, reason)
+    return InvalidMessage(f"instance.flavor.extra_specs[{name[:_LONGEST_NAME]!r}]", value, reason)

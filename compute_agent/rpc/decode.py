@@ -17,7 +17,7 @@ prepare(*VERBS.values())
 MAX_SIZE = 1024 * 1024
 """Bytes of JSON. Eight times the largest user data; enough for any instance."""
 
-_LONGEST_SHOWN = 80
+_LONGEST_SHOWN, _LONGEST_TEXT = 80, 255
 _PLACE = re.compile(r"^(?P<reason>.*) - at `(?P<path>[^`]*)`$", re.DOTALL)
 _FIELD = re.compile(r"^Object (?P<problem>contains unknown|missing required) field `(?P<name>.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
@@ -55,7 +55,7 @@ def _explain(text: str, arguments: Mapping[str, object]) -> InvalidMessage:
     if field:
         path += f".{field['name']}"
         reason = "unknown field" if field["problem"] == "contains unknown" else "required field is missing"
-    return InvalidMessage(path.removeprefix(".") or "message", _shown(_find(arguments, path)), reason)
+    return InvalidMessage(_line(path.removeprefix(".")) or "message", shown(_find(arguments, path)), _line(reason))
 
 
 def _find(message: object, path: str) -> object:
@@ -70,12 +70,27 @@ def _find(message: object, path: str) -> object:
     return message
 
 
-def _shown(value: object) -> object:
+def _line(text: str) -> str:
+    """Names and values that the sender chose may be in it: they must not begin a line of the log."""
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+
+
+def shown(value: object) -> object:
     """The value itself if it is small; what is long may hold a secret, and belongs neither on the wire nor in a log."""
-    if isinstance(value, str) and len(value) > _LONGEST_SHOWN:
+    if isinstance(value, str) and (len(value) > _LONGEST_SHOWN or not _is_text(value)):
         return f"text of {len(value)} characters"
     if isinstance(value, Mapping):
         return f"object of {len(value)} fields"
     if isinstance(value, list):
         return f"list of {len(value)}"
     return value
+
+
+def _is_text(value: str) -> bool:
+    """False: there are halves of characters in it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from compute_agent.agent.log_context import logging_about
 from compute_agent.agent.request import Request
 from compute_agent.errors import ComputeAgentError, InvalidMessage
 from compute_agent.rpc.api import Api
-from compute_agent.rpc.decode import decode
+from compute_agent.rpc.decode import decode, shown
 from compute_agent.rpc.messages import RPC_VERSION, VERBS, Change
 
 LOG = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ class Dispatcher(DispatcherBase):  # type: ignore[misc]
             try:
                 return self.answer(call.get("version"), call.get("method"), arguments)
             except ComputeAgentError as error:
-                LOG.info("Refused %s: %s", call.get("method"), error)
+                LOG.info("Refused %s: %s", _verb(call), error)
                 raise Refusal(error) from None
             except Exception as error:  # the edge: the caller is told, the agent goes on
-                LOG.exception("Failed while answering %s", call.get("method"))
+                LOG.exception("Failed while answering %s", _verb(call))
                 raise Refusal(ComputeAgentError(f"internal error of the agent: {type(error).__name__}")) from None
 
     def answer(self, version: object, verb: object, arguments: object) -> object:
@@ -53,9 +53,9 @@ class Dispatcher(DispatcherBase):  # type: ignore[misc]
         :raises ComputeAgentError: the agent, or the message's schema, refuses it.
         """
         if version != RPC_VERSION:
-            raise InvalidMessage("version", version, f"this agent speaks RPC {RPC_VERSION}")
+            raise InvalidMessage("version", shown(version), f"this agent speaks RPC {RPC_VERSION}")
         if not isinstance(verb, str) or verb not in VERBS:
-            raise InvalidMessage("method", verb, f"RPC {RPC_VERSION} has no such verb")
+            raise InvalidMessage("method", shown(verb), f"RPC {RPC_VERSION} has no such verb")
         if not isinstance(arguments, Mapping):
             raise InvalidMessage("args", type(arguments).__name__, "expected an object")
         message = decode(verb, arguments)
@@ -82,6 +82,12 @@ def request_of(verb: str, change: Change) -> Request:
         arguments=msgspec.to_builtins(arguments),
         instance=instance,
     )
+
+
+def _verb(call: Mapping[str, object]) -> str:
+    """For the log, before it is known to be one: no line of it is the sender's."""
+    verb = call.get("method")
+    return verb if isinstance(verb, str) and verb in VERBS else "what is no verb"
 
 
 def _text(arguments: object, name: str) -> str:
