@@ -49,7 +49,9 @@ def _text(random: Random, kind: Any) -> str:
 
 def _list(random: Random, kind: Any) -> list[Any]:
     least = kind.min_length or 0
-    return [_make(random, kind.item_type) for _ in range(random.randint(least, min(least + _MOST, kind.max_length or 9)))]
+    return [
+        _make(random, kind.item_type) for _ in range(random.randint(least, min(least + _MOST, kind.max_length or 9)))
+    ]
 
 
 def _object(random: Random, kind: Any) -> dict[Any, Any]:
@@ -66,11 +68,13 @@ def _struct(random: Random, kind: Any) -> dict[str, Any]:
 
 _MAKERS: dict[type, Callable[[Random, Any], Any]] = {
     inspect.AnyType: lambda random, kind: random.choice((None, 1, "a", [], {})),
+    inspect.CustomType: lambda random, kind: random.choice((None, 1, "a", [], {})),
     inspect.NoneType: lambda random, kind: None,
     inspect.BoolType: lambda random, kind: random.random() < 0.5,
     inspect.IntType: _number,
     inspect.FloatType: lambda random, kind: float(_number(random, kind)),
     inspect.StrType: _text,
+    inspect.BytesType: lambda random, kind: random.choice(("", "AAAA", "/////w==")),
     inspect.LiteralType: lambda random, kind: random.choice(kind.values),
     inspect.EnumType: lambda random, kind: random.choice([one.value for one in kind.cls]),
     inspect.UnionType: lambda random, kind: _make(random, random.choice(kind.types)),

@@ -70,7 +70,7 @@ def run_cases(target: Target, seed: str, numbers: Iterable[int]) -> Iterator[Fin
             try:
                 with _deadline(target.deadline):
                     check(case)
-            except (Exception, Overdue) as error:
+            except (Exception, SystemExit, Overdue) as error:  # noqa: BLE001  (whatever it is, it is what we look for)
                 yield _finding(target, seed, number, case, error)
 
 

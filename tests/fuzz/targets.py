@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.fuzz import messages
+from tests.fuzz import (
+    command_line,
+    config_drive,
+    configuration,
+    devices,
+    images,
+    journal,
+    kernels,
+    messages,
+    monitor,
+    qmp_reader,
+)
 from tests.fuzz.target import Target
 
-TARGETS: dict[str, Target] = {module.TARGET.name: module.TARGET for module in (messages,)}
+_MODULES = (messages, images, kernels, monitor, config_drive, command_line, journal, devices, configuration, qmp_reader)
+TARGETS: dict[str, Target] = {module.TARGET.name: module.TARGET for module in _MODULES}

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from compute_agent.agent.journal.database import Database
-from compute_agent.agent.journal.rows import InstanceRow, OperationRow, encode_fault
+from compute_agent.agent.journal.rows import InstanceRow, OperationRow, encode_fault, reading
 from compute_agent.agent.request import Request
 from compute_agent.errors import InstanceNotFound, OperationNotFound
 from compute_agent.instance.record import InstanceRecord, encode_record
@@ -193,7 +193,8 @@ class Journal:
     def waiting_notifications(self, limit: int) -> list[tuple[int, Notification]]:
         """The oldest ones, each with its sequence number."""
         rows = self._database.read("SELECT * FROM outbox ORDER BY sequence LIMIT ?", limit)
-        return [(row["sequence"], msgspec.json.decode(row["notification"], type=Notification)) for row in rows]
+        with reading("a notification"):
+            return [(row["sequence"], msgspec.json.decode(row["notification"], type=Notification)) for row in rows]
 
     def remove_notification(self, sequence: int) -> None:
         """It was delivered. Not durable: after a power failure it may be delivered once more."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
 from compute_agent.agent.request import Request
+from compute_agent.errors import HostError
 from compute_agent.instance.preparation import prepare
 from compute_agent.instance.record import InstanceRecord, decode_record
 from compute_agent.instance.state import VmState
@@ -24,6 +27,15 @@ from compute_agent.instance.view import (
 prepare(Request, Fault, Notification)
 
 
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """:raises HostError: the row is none that an agent has written; nothing is guessed."""
+    try:
+        yield
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        raise HostError(f"the journal is damaged: {what!r} cannot be read", str(error)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceRow:
     """An instance, as the journal knows it."""
@@ -37,15 +49,16 @@ class InstanceRow:
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> InstanceRow:
-        """:raises RecordTooNew: written by a newer agent."""
-        return cls(
-            record=decode_record(row["record"]),
-            vm_state=VmState(row["vm_state"]),
-            fault=decode_fault(row["fault"]),
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
-            launched_at=row["launched_at"],
-        )
+        """:raises RecordTooNew: written by a newer agent. :raises HostError: by none."""
+        with reading(f"instance {row['uuid']}"):
+            return cls(
+                record=decode_record(row["record"]),
+                vm_state=VmState(row["vm_state"]),
+                fault=decode_fault(row["fault"]),
+                created_at=row["created_at"],
+                updated_at=row["updated_at"],
+                launched_at=row["launched_at"],
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +77,18 @@ class OperationRow:
 
     @classmethod
     def from_rows(cls, row: sqlite3.Row, steps: list[sqlite3.Row]) -> OperationRow:
-        """`steps` are the rows of its steps, by position."""
-        return cls(
-            request=msgspec.json.decode(row["request"], type=Request),
-            digest=row["digest"],
-            state=OperationState(row["state"]),
-            progress=row["progress"],
-            fault=decode_fault(row["fault"]),
-            accepted_at=row["accepted_at"],
-            finished_at=row["finished_at"],
-            steps={step["name"]: StepState(step["state"]) for step in steps},
-        )
+        """`steps` are the rows of its steps, by position. :raises HostError: no agent has written them."""
+        with reading(f"request {row['request_id']}"):
+            return cls(
+                request=msgspec.json.decode(row["request"], type=Request),
+                digest=row["digest"],
+                state=OperationState(row["state"]),
+                progress=row["progress"],
+                fault=decode_fault(row["fault"]),
+                accepted_at=row["accepted_at"],
+                finished_at=row["finished_at"],
+                steps={step["name"]: StepState(step["state"]) for step in steps},
+            )
 
     def view(self) -> OperationView:
         """As `get_operation` shows it."""

@@ -72,7 +72,7 @@ def read_state(file: BinaryIO, ram: GuestRam) -> MachineState:
         raise RecordTooNew(f"saved_state: version {version}; this agent knows {VERSION}")
     try:
         state = msgspec.msgpack.decode(_exactly(file, length), type=MachineState)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidImage("saved_state", version, f"damaged: {error}") from error
     if state.memory != ram.size:
         raise InvalidImage("saved_state", state.memory, f"the machine has {ram.size} bytes of memory")

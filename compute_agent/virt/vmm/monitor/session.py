@@ -108,6 +108,7 @@ class Session:
 
     def _serve(self, text: bytes) -> None:
         try:
+            text.decode()  # msgspec passes on unread what nobody looks into, such as the id
             call = _CALL.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._send(_refusal("GenericError", f"Invalid command: {error}"))
