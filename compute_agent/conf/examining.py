@@ -33,29 +33,44 @@ def examine(path: Path) -> Examined:
     try:
         entries = file.read(str(path))
     except InvalidConfiguration as mistake:
-        parse([], conf, default_config_file=None)
-        return _read(conf, [mistake])
-    parse([], conf, default_config_file=str(path))
+        return _nothing_but(mistake)
+    wrong = list(file.mistakes(entries))
+    try:
+        parse([], conf, default_config_file=str(path))
+    except InvalidConfiguration as mistake:  # it has no way to read the rest
+        return _nothing_but(*([one for _, one in wrong] or [mistake]))
     with ExitStack() as overrides:
-        wrong = list(file.mistakes(entries))
         _set_defaults(conf, (entry for entry, _ in wrong), overrides)
         wrong_references = list(file.mistaken_references(entries, conf))
         _set_defaults(conf, (entry for entry, _ in wrong_references), overrides)
         return _read(conf, [mistake for _, mistake in wrong + wrong_references])
 
 
+def _nothing_but(*mistakes: InvalidConfiguration) -> Examined:
+    """Defaults in place of all that the file says."""
+    conf = cfg.ConfigOpts()
+    options.register(conf)
+    parse([], conf, default_config_file=None)
+    return _read(conf, list(mistakes))
+
+
 def _read(conf: cfg.ConfigOpts, mistakes: list[InvalidConfiguration]) -> Examined:
     try:
-        return Examined(settings_of(conf), broker_settings(conf), mistakes)
+        settings = settings_of(conf)
+    except InvalidConfiguration as mistake:  # of options that contradict each other
+        return _nothing_but(*mistakes, mistake)
+    try:
+        return Examined(settings, broker_settings(conf), mistakes)
     except InvalidConfiguration as mistake:
-        return Examined(settings_of(conf), None, [*mistakes, mistake])
+        return Examined(settings, None, [*mistakes, mistake])
 
 
 def _set_defaults(conf: cfg.ConfigOpts, entries: Iterable[file.Entry], overrides: ExitStack) -> None:
     """Until `overrides` ends: oslo.config keeps them where the next reader of a file would find them."""
+    known = options.known_options()
     for entry in entries:
         group = None if entry.section == "DEFAULT" else entry.section
-        option = options.known_options().get(entry.section, {}).get(entry.name)
+        option = known.get(entry.section, {}).get(entry.name)
         if option is not None:
             conf.set_override(option.dest, option.default, group)
             overrides.callback(conf.clear_override, option.dest, group)

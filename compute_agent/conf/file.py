@@ -33,7 +33,11 @@ class Entry:
         """The error that says so; without the value, where that is a secret."""
         secret = self.name in _SECRET or "password" in self.name
         value = "a value that is not shown" if secret else self.value
-        return InvalidConfiguration(f"{self.section}.{self.name}", value, reason)
+        return InvalidConfiguration(_line(f"{self.section}.{self.name}"), value, _line(reason))
+
+
+def _line(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def read(path: str) -> list[Entry]:
@@ -97,3 +101,5 @@ def mistaken_references(entries: list[Entry], conf: cfg.ConfigOpts) -> Iterator[
                 _ = conf[entry.name] if entry.section == "DEFAULT" else conf[entry.section][entry.name]
             except (cfg.Error, ValueError) as error:
                 yield entry, entry.refused(str(error))
+            except RecursionError:
+                yield entry, entry.refused("refers to itself")

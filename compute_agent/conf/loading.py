@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
+import re
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 
 from oslo_config import cfg
@@ -16,6 +20,7 @@ from compute_agent.conf.directories import check_directories
 from compute_agent.conf.network import network_settings
 from compute_agent.conf.storage import storage_settings
 from compute_agent.conf.virt import virt_settings
+from compute_agent.errors import InvalidConfiguration
 from compute_agent.network.settings import NetworkSettings
 from compute_agent.storage.settings import StorageSettings
 from compute_agent.virt.settings import VirtSettings
@@ -49,14 +54,31 @@ def load(argv: Sequence[str], conf: cfg.ConfigOpts = cfg.CONF) -> Configuration:
 
 
 def parse(argv: Sequence[str], conf: cfg.ConfigOpts, default_config_file: str | None = DEFAULT_CONFIG_FILE) -> None:
-    """Have oslo.config read the command line, and the files that it names."""
-    conf(
-        list(argv),
-        project="compute-agent",
-        version=__version__,
-        default_config_files=[default_config_file] if default_config_file else [],
-        default_config_dirs=[],
-    )
+    """Have oslo.config read the command line, and the files that it names.
+
+    :raises InvalidConfiguration: an option of a file that is also one of the command line has an unusable value.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            conf(
+                list(argv),
+                project="compute-agent",
+                version=__version__,
+                default_config_files=[default_config_file] if default_config_file else [],
+                default_config_dirs=[],
+            )
+    except SystemExit:
+        if found := _UNUSABLE.match(said.getvalue()):
+            raise InvalidConfiguration(f"DEFAULT.{found[1]}", found[2], "has no such value") from None
+        sys.stderr.write(said.getvalue())
+        raise
+    except (cfg.Error, ValueError, RecursionError) as error:
+        raise InvalidConfiguration("--config-file", default_config_file or list(argv), str(error)) from None
+
+
+_UNUSABLE = re.compile("argument --([a-z_]+): Invalid .* value: (.*)", re.DOTALL)
+"""What oslo.config says before it ends the process."""
 
 
 def settings_of(conf: cfg.ConfigOpts) -> Configuration:

@@ -35,6 +35,8 @@ _LONGEST_LINE, _AT_ONCE, _A_SECOND = 1 << 20, 2 << 20, 256 << 10
 """Bytes of what a monitor says: in one line, in a burst, and each second in the long run."""
 _LEAST = 1 << 10
 """Bytes that a line counts for, however short."""
+_LOST = (QMPError, OSError, EOFError, ValueError, TypeError, LookupError, RecursionError, AssertionError)
+"""How the library ends where a monitor hangs up, or says what no monitor says: what is no UTF-8, an id of objects."""
 _END_SEEN_WITHIN = 1.0
 """Seconds from a dying process's closed socket to its pidfd telling of it."""
 
@@ -136,7 +138,7 @@ class _Connection:
         Where QEMU hangs up at the same time, the library disconnects too, and takes that for its own bug.
         """
         self._listening.cancel()
-        with contextlib.suppress(QMPError, OSError, EOFError, AssertionError):
+        with contextlib.suppress(*_LOST):
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             await self.client.disconnect()
@@ -185,7 +187,7 @@ class Monitor:
             raise DeadlineExceeded(f"{command}: the monitor did not answer within {deadline:g} s") from None
         except ExecuteError as error:
             raise MonitorError(f"{command}: {error}") from error
-        except (QMPError, OSError, EOFError, CancelledError) as error:
+        except (*_LOST, CancelledError) as error:
             raise self._lost(command, error) from error
 
     def connect_soon(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz import (
+    admission,
     command_line,
     config_drive,
     configuration,
@@ -16,5 +17,17 @@ from tests.fuzz import (
 )
 from tests.fuzz.target import Target
 
-_MODULES = (messages, images, kernels, monitor, config_drive, command_line, journal, devices, configuration, qmp_reader)
+_MODULES = (
+    messages,
+    admission,
+    images,
+    kernels,
+    monitor,
+    config_drive,
+    command_line,
+    journal,
+    devices,
+    configuration,
+    qmp_reader,
+)
 TARGETS: dict[str, Target] = {module.TARGET.name: module.TARGET for module in _MODULES}
