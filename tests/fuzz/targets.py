@@ -18,16 +18,7 @@ from tests.fuzz import (
 from tests.fuzz.target import Target
 
 _MODULES = (
-    messages,
-    admission,
-    images,
-    kernels,
-    monitor,
-    config_drive,
-    command_line,
-    journal,
-    devices,
-    configuration,
-    qmp_reader,
+    *(messages, admission, images, kernels, monitor, config_drive),
+    *(command_line, journal, devices, configuration, qmp_reader),
 )
 TARGETS: dict[str, Target] = {module.TARGET.name: module.TARGET for module in _MODULES}
