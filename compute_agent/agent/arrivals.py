@@ -27,6 +27,7 @@ from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import OperationState
 from compute_agent.virt.contract import Guest
+from compute_agent.virt.placement import names_beside_disks
 
 LOG = logging.getLogger(__name__)
 
@@ -40,16 +41,26 @@ def check_mover(node: Node, mover: Mover) -> None:
     """What is particular to a guest that moves; it is an order as well.
 
     :raises MigrationRefused: names what is missing here.
+    :raises InvalidMessage: its machine is not this instance's.
     :raises InstanceExists: the instance is here.
     """
     if mover.instance.uuid in node.journal.instance_uuids():
         raise InstanceExists(mover.instance.uuid)
     if node.find_guest(mover.instance.uuid) is not None:
         raise MigrationRefused("instance", "a guest that it had here before has not been cleared away yet")
+    _require_places(mover)
     node.hypervisor.check_incoming(mover.machine, mover.facts)
     if list(node.storage.moves.mirrored(mover.instance)) != mover.mirrored:
         raise MigrationRefused("disks", "here, others of them would exist on one host only")
     node.storage.moves.require_shared(mover.instance)
+
+
+def _require_places(mover: Mover) -> None:
+    """:raises InvalidMessage: it has a device for which its machine has no place."""
+    disks = [str(disk.device_name) for disk in mover.instance.block_devices if disk.disk_bus != "scsi"]
+    for name in disks + names_beside_disks(mover.instance):
+        if name not in mover.machine.slots:
+            raise InvalidMessage("mover.machine.slots", name, "has no place for this device")
 
 
 def mover_of(request: Request) -> Mover:

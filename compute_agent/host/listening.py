@@ -18,8 +18,8 @@ def resolve(host: str) -> str:
     """
     try:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        raise HostError(f"{host} has no address: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # the latter of what no name can be
+        raise HostError(f"{host!r} has no address: {error}") from error
 
 
 def listen_on(address: str, first_port: int, last_port: int) -> socket.socket:

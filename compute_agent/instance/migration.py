@@ -8,17 +8,20 @@ from msgspec import Meta
 
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
-from compute_agent.instance.wire import Model, Uuid
+from compute_agent.instance.wire import END, Model, Uuid
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 HostName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$(?!\\n)")]
-Address = Annotated[str, Meta(min_length=1, max_length=64, description="IPv4 or IPv6")]
+Address = Annotated[
+    str, Meta(pattern="^([0-9.]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?)" + END, max_length=64, description="IPv4 or IPv6")
+]
+Version = Annotated[str, Meta(pattern="^[0-9]{1,4}([.][0-9]{1,4}){0,5}" + END)]
 
 
 class HostFacts(Model, frozen=True):
     """What a guest's state depends on beside its machine."""
 
-    hypervisor_version: str
+    hypervisor_version: Version
     accelerator: Literal["kvm", "tcg"]
     cpu_vendor: str
     cpu_flags: list[str]

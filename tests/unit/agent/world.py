@@ -23,14 +23,14 @@ from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, MigrationRefused
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, FileSource, Nic
-from compute_agent.instance.machine import Machine
+from compute_agent.instance.machine import ROOT_PORTS, Machine
 from compute_agent.instance.migration import HostFacts
-from compute_agent.instance.model import MOST_PORTS, Flavor, Instance, Port
+from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState
 from compute_agent.instance.view import CachedImage
 from compute_agent.network.contract import PluggedPort, PortRequest
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
-from compute_agent.virt.placement import place, remove_device
+from compute_agent.virt.placement import named, names_beside_disks, place, remove_device
 from tests.unit.agent.copying import FakeCopies, FakeCopyStore
 from tests.unit.agent.layering import FIRST, FakeLayers, FakeLayerStore, Layering
 from tests.unit.agent.moving import FakeIncoming, FakeMoves, FakeOutgoing, Moving
@@ -274,7 +274,9 @@ class FakeHypervisor:
         """Any host is good enough."""
 
     def design(self, instance: Instance) -> Machine:
-        return Machine(hypervisor=self._world.hypervisor, type="pc-q35-7.2", accelerator="tcg", cpu="max", slots={})
+        names = [name for name, _ in named(instance.block_devices)] + names_beside_disks(instance)
+        slots = {name: slot for slot, name in enumerate(names)}
+        return Machine(hypervisor=self._world.hypervisor, type="pc-q35-7.2", accelerator="tcg", cpu="max", slots=slots)
 
     def start(self, request: StartRequest) -> FakeGuest:
         uuid = request.instance.uuid
@@ -309,7 +311,7 @@ class FakeHypervisor:
         return machine
 
     def add_nic(self, machine: Machine, port: Port) -> Machine:
-        return place(machine, str(port.device_name), range(MOST_PORTS), "slots", "port")
+        return place(machine, str(port.device_name), range(ROOT_PORTS), "slots", "port")
 
     def remove_device(self, machine: Machine, name: str) -> Machine:
         return remove_device(machine, name)
