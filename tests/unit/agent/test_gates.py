@@ -28,10 +28,14 @@ class Waiting:
     instance_uuid: str = UUID
     disks: list[str] = field(default_factory=list)
     memory: Queue[bytes] = field(default_factory=Queue)
+    key: str | None = None
 
     @property
     def incoming(self) -> Waiting:
         return self
+
+    def use_key(self, key: str | None) -> None:
+        self.key = key
 
     def let_disks_in(self, listener: int, disks: list[str]) -> None:
         self.disks += disks
@@ -62,6 +66,7 @@ def waiting(agent: Agent) -> Waiting:
 def test_memory_comes_in_from_its_source_only_and_once(agent: Agent, waiting: Waiting) -> None:
     gate = open_gate(agent.node, UUID, MIGRATION)
     assert waiting.disks == ["disk0"] and gate.disks_port is not None
+    assert gate.key is not None and waiting.key == gate.key
     with socket.create_connection((gate.address, gate.memory_port), source_address=("127.0.0.2", 0)) as stranger:
         stranger.settimeout(10)
         assert stranger.recv(1) == b"", "it is hung up on"

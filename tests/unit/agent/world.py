@@ -481,8 +481,8 @@ class Agent:
         settings = AgentSettings(
             host=host,
             state_dir=world.directory,
-            shutdown_timeout=0.01,
-            migration=MigrationSettings(address="127.0.0.1", prepare_timeout=5.0),
+            shutdown_timeout=60.0 if world.obedient else 0.01,
+            migration=MigrationSettings(address="127.0.0.1", prepare_timeout=60.0),
         )
         self.journal = Journal(world.directory / "journal.sqlite")
         self.node = Node(
