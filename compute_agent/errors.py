@@ -16,6 +16,7 @@
      │    ├── InvalidState             the instance is not in a state that allows the operation
      │    └── RequestMismatch          the request id was used before for something else
      ├── HostError                     this node cannot do it now; the step's undo puts things back
+     │    ├── HostInMaintenance        it takes no guests at present
      │    ├── InsufficientResources    memory, CPUs or disk space
      │    ├── MigrationFailed          a guest could not move, and goes on where it was
      │    ├── MigrationRefused         a guest cannot come here, or must not run here; the message names why
@@ -145,6 +146,16 @@ class RequestMismatch(Conflict):
 
 class HostError(ComputeAgentError):
     """This node cannot do what was asked."""
+
+
+class HostInMaintenance(HostError):
+    """`host` takes no guests: neither new ones nor those of other hosts."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host)
+
+    def __str__(self) -> str:
+        return f"host {self.args[0]} is in maintenance: it takes no guests"
 
 
 class InsufficientResources(HostError):

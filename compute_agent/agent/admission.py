@@ -21,6 +21,7 @@ from compute_agent.agent.operations.volumes import check_disk, ordered_device
 from compute_agent.agent.request import Request
 from compute_agent.errors import (
     ComputeAgentError,
+    HostInMaintenance,
     InstanceExists,
     InsufficientResources,
     InvalidMessage,
@@ -70,6 +71,7 @@ def _take(node: Node, request: Request) -> None:
     if request.instance is not None:
         _add_instance(node, request.instance)
     elif request.operation == PRE:
+        _refuse_in_maintenance(node)
         refuse_ports_in_use(node, _by_field(mover_of(request).instance))
         add_mover(node, request)
     elif request.operation == POST:
@@ -101,6 +103,7 @@ def _check_early(node: Node, request: Request) -> None:
 
 
 def _check_order(node: Node, instance: Instance) -> None:
+    _refuse_in_maintenance(node)
     _refuse_uuid_in_use(node, instance.uuid)
     _check_flavor(instance.flavor, node.settings.cpu_allocation_ratio)
     node.storage.check(instance)
@@ -126,9 +129,15 @@ def _check_flavor(flavor: Flavor, vcpus_a_cpu: float) -> None:
 
 
 def _add_instance(node: Node, instance: Instance) -> None:
+    _refuse_in_maintenance(node)
     _refuse_uuid_in_use(node, instance.uuid)
     refuse_ports_in_use(node, _by_field(instance))
     node.journal.add_instance(InstanceRecord(instance=with_named_devices(instance)))
+
+
+def _refuse_in_maintenance(node: Node) -> None:
+    if node.journal.maintenance_since() is not None:
+        raise HostInMaintenance(node.settings.host)
 
 
 def _refuse_uuid_in_use(node: Node, uuid: str) -> None:

@@ -240,6 +240,11 @@ class Manager:
                 return
         raise InvalidState(instance_uuid, f"to {wish} a migration", row.vm_state, "on its way to another host")
 
+    def host_maintenance_mode(self, mode: bool) -> None:
+        """Whether the host takes guests; those that are here can be dealt with either way."""
+        self._journal.set_maintenance(on=mode)
+        LOG.info("The host is in maintenance and takes no guests" if mode else "The host takes guests")
+
     def get_host(self) -> dict[str, object]:
         """What this host is, has and can do."""
         rows = self._journal.instances()
@@ -254,4 +259,5 @@ class Manager:
             "memory_mb_used": sum(flavor.memory_mb for flavor in flavors),
             "storage": dict(self._node.storage.capacity()),
             "instances": len(rows),
+            "maintenance_since": self._journal.maintenance_since(),
         }

@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -58,6 +59,7 @@ class Computectl(App):
             deferred_help=True,
         )
         self._connect = connect
+        self._clients: dict[str, ComputeClient] = {}
         for commands in COMMANDS.values():
             for name, command in commands.items():
                 self.command_manager.add_command(name, command)
@@ -147,15 +149,21 @@ class Computectl(App):
         """The compute host that is asked."""
         return self.connection.host
 
-    @cached_property
+    @property
     def client(self) -> ComputeClient:
         """Connects when it is first used."""
-        return self._connect(self.connection)
+        return self.client_of(self.host)
+
+    def client_of(self, host: str) -> ComputeClient:
+        """That of another host, with the same broker."""
+        if host not in self._clients:
+            self._clients[host] = self._connect(replace(self.connection, host=host))
+        return self._clients[host]
 
     def clean_up(self, cmd: Command, result: int, err: BaseException | None) -> None:
-        """Close the connection, if there is one."""
-        if "client" in self.__dict__:
-            self.client.close()
+        """Close the connections, if there are any."""
+        for client in self._clients.values():
+            client.close()
 
 
 def _first_line(command: type[Command]) -> str:

@@ -101,9 +101,11 @@ def host_fields(host: dict[str, Any]) -> dict[str, object]:
     """All that a host says about itself."""
     hypervisor = dict(host["hypervisor"])
     kvm = hypervisor.pop("kvm", None)
-    plain = {name: present(value) for name, value in host.items() if name not in ("agent", "storage")}
+    apart = ("agent", "storage", "maintenance_since")
+    plain = {name: present(value) for name, value in host.items() if name not in apart}
     return {
         **plain,
+        "maintenance_since": Moment(host["maintenance_since"]),
         "hypervisor": Nested(hypervisor),
         **_kvm_fields(kvm),
         **{f"storage_{name}": Usage(usage) for name, usage in host["storage"].items()},

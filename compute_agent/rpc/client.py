@@ -113,6 +113,10 @@ class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
         """What this host is, has and can do."""
         return self._ask(dict[str, Any], "get_host")
 
+    def host_maintenance_mode(self, mode: bool) -> None:
+        """Whether the host refuses guests, new ones and those of other hosts."""
+        self._ask(type(None), "host_maintenance_mode", mode=mode)
+
     def list_images(self) -> list[CachedImage]:
         """What the image cache holds, the image that was used longest ago first."""
         return self._ask(list[CachedImage], "list_images")

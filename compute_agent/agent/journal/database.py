@@ -10,9 +10,7 @@ from pathlib import Path
 
 from compute_agent.errors import HostError, RecordTooNew
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE instances (
     uuid        TEXT PRIMARY KEY,
     record      BLOB NOT NULL,          -- compute_agent.instance.record
@@ -48,6 +46,13 @@ CREATE TABLE outbox (
     notification BLOB NOT NULL
 );
 """
+_MAINTENANCE = """
+CREATE TABLE maintenance (since REAL NOT NULL);  -- a row as long as the host takes no guests
+"""
+_CHANGES = (_FIRST, _MAINTENANCE)
+"""To the schema, each of which makes a version: a journal gets those that it has not."""
+
+SCHEMA_VERSION = len(_CHANGES)
 
 
 class Database:
@@ -74,8 +79,9 @@ class Database:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise RecordTooNew(f"the journal {path} has version {version}, this agent knows up to {SCHEMA_VERSION}")
-        if version == 0:
-            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        if version < SCHEMA_VERSION:
+            changes = "".join(_CHANGES[version:])
+            self._connection.executescript(f"BEGIN; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:

@@ -183,6 +183,21 @@ class Journal:
         with self._database.transaction() as sql:
             sql.execute("DELETE FROM instances WHERE uuid = ?", (instance_uuid,))
 
+    # --- the host ---------------------------------------------------------------------------------
+
+    def maintenance_since(self) -> float | None:
+        """When the host ceased to take guests; None: it takes them."""
+        rows = self._database.read("SELECT since FROM maintenance")
+        return rows[0]["since"] if rows else None
+
+    def set_maintenance(self, *, on: bool) -> None:
+        """Whether it takes guests. Nothing happens where that is so already."""
+        with self._database.transaction() as sql:
+            if not on:
+                sql.execute("DELETE FROM maintenance")
+            elif self.maintenance_since() is None:
+                sql.execute("INSERT INTO maintenance (since) VALUES (?)", (time.time(),))
+
     # --- outbox -----------------------------------------------------------------------------------
 
     def add_notification(self, notification: Notification) -> None:

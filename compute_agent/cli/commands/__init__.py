@@ -15,6 +15,7 @@ from compute_agent.cli.commands.copies import (
 )
 from compute_agent.cli.commands.disk_contents import ImageInspect, ImagePut
 from compute_agent.cli.commands.doctor import Doctor
+from compute_agent.cli.commands.drain import HostDrain
 from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
 from compute_agent.cli.commands.images import ImageList, ImagePrune
@@ -78,6 +79,7 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
     },
     "Host": {
         "host show": HostShow,
+        "drain": HostDrain,
         "operation list": OperationList,
         "operation show": OperationShow,
         "doctor": Doctor,

@@ -14,6 +14,15 @@ class GetHost(Message, frozen=True):
     """What this host is, has and can do."""
 
 
+class HostMaintenanceMode(Message, frozen=True):
+    """Have this host take no guests, neither new ones nor those of other hosts, until it is told to again.
+
+    Such a request is refused with HostInMaintenance. What is there goes on, and can be dealt with as ever.
+    """
+
+    mode: bool
+
+
 class ListImages(Message, frozen=True):
     """What the image cache of this host holds."""
 
@@ -46,6 +55,7 @@ class ListOperations(Message, frozen=True):
 
 MESSAGES: tuple[type[Message], ...] = (
     GetHost,
+    HostMaintenanceMode,
     ListImages,
     PruneImages,
     Reconcile,

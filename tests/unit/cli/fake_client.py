@@ -159,6 +159,7 @@ class FakeClient:
         return {
             "host": "node1",
             "vcpus": 2,
+            "maintenance_since": None,
             "hypervisor": {
                 "name": "qemu",
                 "accelerator": "tcg",
