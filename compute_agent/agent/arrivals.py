@@ -52,7 +52,7 @@ def check_mover(node: Node, mover: Mover) -> None:
     node.hypervisor.check_incoming(mover.machine, mover.facts)
     if list(node.storage.moves.mirrored(mover.instance)) != mover.mirrored:
         raise MigrationRefused("disks", "here, others of them would exist on one host only")
-    node.storage.moves.require_shared(mover.instance)
+    node.storage.moves.require_shared(mover.instance, in_use=not mover.is_stopped)
 
 
 def _require_places(mover: Mover) -> None:
@@ -84,6 +84,7 @@ def add_mover(node: Node, request: Request) -> None:
         source=mover.source,
         address=mover.address,
         mirrored=mover.mirrored,
+        is_stopped=mover.is_stopped,
     )
     record = InstanceRecord(instance=mover.instance, machine=mover.machine, epoch=mover.epoch, incoming=incoming)
     node.journal.add_instance(record, VmState.INCOMING)
@@ -95,7 +96,12 @@ def require_arrived(node: Node, request: Request) -> None:
     :raises InstanceNotFound, MigrationRefused: and never will be.
     :raises DeadlineExceeded: not yet, or its process does not answer.
     """
-    _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    record = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    assert record.incoming is not None
+    if record.incoming.is_stopped:
+        if not node.storage.moves.files.has_all(record.instance, record.incoming.mirrored):
+            raise MigrationRefused("disks", "they have not all come in")
+        return
     guest = node.find_guest(request.instance_uuid)
     if guest is None or not _is_complete(guest):
         raise MigrationRefused("guest", "its process here has ended")
@@ -124,7 +130,9 @@ def become_owner(node: Node, request: Request) -> None:
     if unfinished:
         raise DeadlineExceeded("it is not prepared yet")
     node.journal.set_record(msgspec.structs.replace(record, epoch=record.epoch + 1, incoming=None))
-    node.journal.set_state(request.instance_uuid, VmState.PAUSED, None)
+    assert record.incoming is not None
+    state = VmState.STOPPED if record.incoming.is_stopped else VmState.PAUSED
+    node.journal.set_state(request.instance_uuid, state, None)
 
 
 def require_incoming(node: Node, instance_uuid: str, migration: str) -> Incoming:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+from collections.abc import Callable
 from threading import Thread
 
 from compute_agent.agent.arrivals import require_incoming
 from compute_agent.agent.node import Node
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.errors import ComputeAgentError
+from compute_agent.host.encryption import SealedServer
 from compute_agent.host.listening import keep_alive, listen_on, resolve
-from compute_agent.instance.migration import Gate
+from compute_agent.instance.migration import Gate, Incoming
+from compute_agent.instance.model import Instance
 from compute_agent.virt.contract import Guest
 
 LOG = logging.getLogger(__name__)
+
+Take = Callable[[socket.socket], None]
+"""Gets a connection, which is closed afterwards."""
 
 PATIENCE = 60.0
 """Seconds that a gate stays open for memory."""
@@ -38,18 +44,47 @@ def open_gate(node: Node, instance_uuid: str, migration: str) -> Gate:
     :raises GuestGone: nothing waits for it any more.
     :raises HostError: no port is free.
     """
-    incoming, guest = require_incoming(node, instance_uuid, migration), node.guest(instance_uuid)
+    incoming, key = require_incoming(node, instance_uuid, migration), None
+    if node.settings.migration.encrypt:
+        key = secrets.token_hex(_KEY_SIZE)
+    if incoming.is_stopped:
+        return _open_for_files(node, node.journal.instance(instance_uuid).record.instance, incoming, key)
+    return _open(node, node.guest(instance_uuid), incoming, key)
+
+
+def _open_for_files(node: Node, instance: Instance, incoming: Incoming, key: str | None) -> Gate:
+    """All disks come in one after the other, over one connection."""
+    address, server = migration_address(node.settings), SealedServer(key) if key else None
+
+    def receive(connection: socket.socket) -> None:
+        with server.accept(connection) if server else connection as one:
+            node.storage.moves.files.receive(instance, incoming.mirrored, one)
+
+    port = _wait_at(_listen(node, address), incoming, instance.uuid, receive)
+    return Gate(address=address, disks_port=port, key=key, certificate=server.certificate if server else None)
+
+
+def _open(node: Node, guest: Guest, incoming: Incoming, key: str | None) -> Gate:
     address, disks_port = migration_address(node.settings), None
-    key = secrets.token_hex(_KEY_SIZE) if node.settings.migration.encrypt else None
     guest.incoming.use_key(key)
     if incoming.mirrored:
         with _listen(node, address) as listener:
             guest.incoming.let_disks_in(listener.fileno(), incoming.mirrored)
             disks_port = listener.getsockname()[1]
-    listener = _listen(node, address)
-    waiting = Thread(target=_let_memory_in, args=(listener, guest, resolve(incoming.address)), daemon=True)
-    waiting.start()
-    return Gate(address=address, memory_port=listener.getsockname()[1], disks_port=disks_port, key=key)
+
+    def let_memory_in(connection: socket.socket) -> None:
+        guest.incoming.let_memory_in(connection.fileno())
+
+    memory_port = _wait_at(_listen(node, address), incoming, guest.instance_uuid, let_memory_in)
+    return Gate(address=address, memory_port=memory_port, disks_port=disks_port, key=key)
+
+
+def _wait_at(listener: socket.socket, incoming: Incoming, instance_uuid: str, take: Take) -> int:
+    """The port where one connection from the other host is waited for, which goes to `take`."""
+    port = int(listener.getsockname()[1])
+    arguments = (listener, resolve(incoming.address), instance_uuid, take)
+    Thread(target=_let_in, args=arguments, daemon=True).start()
+    return port
 
 
 def _listen(node: Node, address: str) -> socket.socket:
@@ -57,13 +92,13 @@ def _listen(node: Node, address: str) -> socket.socket:
     return listen_on(address, settings.first_port, settings.last_port)
 
 
-def _let_memory_in(listener: socket.socket, guest: Guest, source: str) -> None:
+def _let_in(listener: socket.socket, source: str, instance_uuid: str, take: Take) -> None:
     """One connection from where the guest comes from; the other host notices where this fails."""
     try:
         with _accept(listener, source) as connection:
-            guest.incoming.let_memory_in(connection.fileno())
+            take(connection)
     except (OSError, ComputeAgentError) as error:
-        LOG.warning("The memory of guest %s does not come in: %s", guest.instance_uuid, error)
+        LOG.warning("Guest %s does not come in: %s", instance_uuid, error)
 
 
 def _accept(listener: socket.socket, source: str) -> socket.socket:

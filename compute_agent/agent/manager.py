@@ -17,7 +17,9 @@ from compute_agent.agent.journal.rows import answer_to
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.log_context import logging_about
 from compute_agent.agent.node import Node, Wish
+from compute_agent.agent.operations.leaving import HAND_OVER
 from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
+from compute_agent.agent.operations.migrate import MIGRATE
 from compute_agent.agent.outbox import Outbox
 from compute_agent.agent.peers import Outside
 from compute_agent.agent.reconciler import Reconciler
@@ -234,8 +236,9 @@ class Manager:
 
     def _wish(self, instance_uuid: str, wish: Wish) -> None:
         row = self._journal.instance(instance_uuid)
+        moves = (LIVE_MIGRATION.name,) if wish == "force" else (LIVE_MIGRATION.name, MIGRATE.name)
         for one in self._journal.unfinished(instance_uuid):
-            if one.request.operation == LIVE_MIGRATION.name and LIVE_MIGRATION.point_of_no_return not in one.steps:
+            if one.request.operation in moves and HAND_OVER.name not in one.steps:
                 self._node.wishes[one.request.request_id] = wish
                 return
         raise InvalidState(instance_uuid, f"to {wish} a migration", row.vm_state, "on its way to another host")

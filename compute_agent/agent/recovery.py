@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from compute_agent.agent.incidents import Incidents
+from compute_agent.agent.journal import InstanceRow
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
@@ -25,10 +26,17 @@ def recover(node: Node, lanes: Lanes, enqueue: Callable[[Request], None], incide
         lanes.submit(uuid, partial(_adopt, node, uuid, incidents))
 
 
+def _is_lost(node: Node, row: InstanceRow) -> bool:
+    """The process that waited for a guest of another host is gone."""
+    incoming = row.record.incoming
+    waits = incoming is not None and not incoming.is_stopped
+    return waits and row.vm_state is VmState.INCOMING and node.find_guest(row.record.instance.uuid) is None
+
+
 def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     """After what was unfinished: it may have had nothing more to do with the guest."""
     row = node.journal.find_instance(instance_uuid)
-    if row is not None and row.vm_state is VmState.INCOMING and node.find_guest(instance_uuid) is None:
+    if row is not None and _is_lost(node, row):
         incidents.migration_over(instance_uuid)
     if row is None or row.vm_state not in (VmState.ACTIVE, VmState.PAUSED):
         return

@@ -115,7 +115,7 @@ class Drain:
 
     @property
     def _orders(self) -> dict[VmState, Callable[..., Accepted]]:
-        return {VmState.ACTIVE: self._client.live_migration}
+        return {VmState.ACTIVE: self._client.live_migration, VmState.STOPPED: self._client.migrate_instance}
 
     def _ask(self, move: _Move) -> OperationView:
         """An order that got no answer is sent again, under its id."""

@@ -37,9 +37,15 @@ class Mover(Model, frozen=True):
     source: HostName
     address: Address
     """That it will connect from."""
-    facts: HostFacts
     mirrored: list[str]
     """Its disks that are to be copied, by name."""
+    facts: HostFacts | None = None
+    """None: it is stopped, and nothing but its disks moves."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """It does not run while it moves."""
+        return self.facts is None
 
 
 class Incoming(Model, frozen=True):
@@ -52,14 +58,23 @@ class Incoming(Model, frozen=True):
     """That it will connect from."""
     mirrored: list[str]
     """Its disks that are copied, by name."""
+    is_stopped: bool = False
+    """It has no memory."""
 
 
 class Gate(Model, frozen=True):
-    """Where a guest may come in: one connection for its memory, and one for each of its disks."""
+    """Where a guest may come in: one connection for its memory, and one for each of its disks.
+
+    One that is stopped has one connection for all of its disks.
+    """
 
     address: Address
-    memory_port: PortNumber
+    memory_port: PortNumber | None = None
+    """None: it has no memory."""
     disks_port: PortNumber | None = None
     """None: no disk is to be copied."""
     key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$(?!\\n)")] | None = None
     """That all of it is encrypted with; None: nothing is."""
+    certificate: Annotated[str, Meta(max_length=4096)] | None = None
+    """Of whoever takes the disks of one that is stopped (PEM): who connects knows by it whom he has reached, and says
+    the key."""

@@ -14,6 +14,13 @@ class MigrationVerbs(Asking):
         """Move a running guest to the host `dest`."""
         return self._change("live_migration", request_id, instance_uuid=instance_uuid, dest=dest)
 
+    def migrate_instance(
+        self, instance_uuid: str, dest: str, request_id: str | None = None, *, stop: bool = False
+    ) -> Accepted:
+        """Move a stopped instance to the host `dest`; with `stop`, one that runs, which is started again there."""
+        words = {"instance_uuid": instance_uuid, "dest": dest, "stop": stop}
+        return self._change("migrate_instance", request_id, **words)
+
     def live_migration_abort(self, instance_uuid: str) -> None:
         """Have it stay where it is."""
         self._ask(type(None), "live_migration_abort", instance_uuid=instance_uuid)

@@ -14,6 +14,7 @@ from compute_agent.instance.view import CachedImage
 if TYPE_CHECKING:
     from compute_agent.storage.copies.contract import CopyStore
     from compute_agent.storage.layers.contract import LayerStore
+    from compute_agent.storage.moving.contract import FileMoves
 
 OnCutOff = Callable[[str], None]
 """Told the uuid of an instance whose block server has ended by itself."""
@@ -25,14 +26,18 @@ Progress = Callable[[int], None]
 class DiskMoves(Protocol):
     """Disks of guests that move between hosts. A disk that both can reach stays where it is, and changes its owner."""
 
+    @property
+    def files(self) -> FileMoves:
+        """The way of those that exist on one host only, where their guest does not run."""
+
     def mirrored(self, instance: Instance) -> Sequence[str]:
         """The names of those that exist on this host only, and are to be copied where the guest moves to another.
 
         :raises MigrationRefused: one of the disks cannot move with its guest.
         """
 
-    def require_shared(self, instance: Instance) -> None:
-        """See that all others are within reach of this host, where their guest is to come to.
+    def require_shared(self, instance: Instance, *, in_use: bool) -> None:
+        """See that all others are within reach of this host, where their guest is to come to; it may have them in use.
 
         :raises MigrationRefused: one is not.
         :raises StorageError, DeadlineExceeded: its cluster does not answer.

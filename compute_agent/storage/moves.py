@@ -10,6 +10,7 @@ from compute_agent.errors import MigrationRefused
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Instance
 from compute_agent.storage.files import storage_errors
+from compute_agent.storage.moving.files import MovingFiles
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.rbd.disks import RbdDisks
 from compute_agent.storage.source import DiskKind, Place, elsewhere_mark
@@ -21,7 +22,10 @@ PlaceOf = Callable[[str, str], Place]
 class NodeMoves:
     """The `compute_agent.storage.contract.DiskMoves` of this node."""
 
-    def __init__(self, rbd: RbdDisks, kind_of: Callable[[BlockDevice], DiskKind], place_of: PlaceOf) -> None:
+    def __init__(
+        self, rbd: RbdDisks, kind_of: Callable[[BlockDevice], DiskKind], place_of: PlaceOf, files: MovingFiles
+    ) -> None:
+        self.files = files
         self._rbd = rbd
         self._kind_of = kind_of
         self._place_of = place_of
@@ -41,10 +45,10 @@ class NodeMoves:
             return "a disk with snapshots cannot move with its guest yet: delete them first"
         return "an encrypted disk cannot move with its guest yet" if device.encryption else None
 
-    def require_shared(self, instance: Instance) -> None:
+    def require_shared(self, instance: Instance, *, in_use: bool) -> None:
         """See the contract."""
         for place, device in self._shared(instance):
-            self._rbd.require_same(place, device)
+            self._rbd.require_same(place, device, in_use=in_use)
 
     def disown(self, instance_uuid: str) -> None:
         """See the contract."""

@@ -29,6 +29,7 @@ from compute_agent.storage.images import ImageCache
 from compute_agent.storage.instance_disks import CONFIG_DRIVE, InstanceDisks
 from compute_agent.storage.layers.store import FileLayers
 from compute_agent.storage.moves import NodeMoves
+from compute_agent.storage.moving.files import MovingFiles
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.rbd.disks import RbdDisks
@@ -64,9 +65,11 @@ class NodeDisks:
             self._file_volumes = FileVolumes(settings, self._qemu_img)
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
-        self.moves = NodeMoves(self._rbd, self._kind_of, self._place_of)
+        disks = CopiedDisks(settings.disk_dir, self._kind_of)
+        files = MovingFiles(disks, self._qemu_img, settings.reserved_space)
+        self.moves = NodeMoves(self._rbd, self._kind_of, self._place_of, files)
         self.layers = FileLayers(settings, self._kind_of)
-        self.copies = NodeCopies(settings, CopiedDisks(settings.disk_dir, self._kind_of), self._rbd)
+        self.copies = NodeCopies(settings, disks, self._rbd)
 
     def check(self, instance: Instance) -> None:
         """Refuse what contradicts itself, and what this node cannot do; see the contract."""

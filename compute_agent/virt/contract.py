@@ -210,8 +210,10 @@ class Hypervisor(Protocol):
         :raises MigrationRefused: it can move nowhere; says why.
         """
 
-    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
         """A guest with such a machine can come here from a host of which these are the facts; changes nothing.
+
+        None: it does not run, and is only to be started here.
 
         :raises MigrationRefused: names what is missing here.
         """

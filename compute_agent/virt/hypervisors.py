@@ -65,7 +65,7 @@ class Hypervisors:
     def facts(self, machine: Machine) -> HostFacts:
         return self._all[machine.hypervisor].facts(machine)
 
-    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
         self._all[machine.hypervisor].check_incoming(machine, facts)
 
     def adopt(self, instance_uuid: str) -> Guest | None:

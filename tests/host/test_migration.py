@@ -15,6 +15,9 @@ from contextlib import contextmanager
 import pytest
 
 from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
+from compute_agent.cli.destinations import Destinations
+from compute_agent.cli.drain import Drain
+from compute_agent.cli.progress_of_many import ManyLines
 from compute_agent.instance.block_device import Backend, BlockDevice
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
@@ -168,6 +171,26 @@ def _travel(traveller: Traveller) -> None:
         print(f"its network was silent for {lost[0]:.2f} s")
         assert lost[0] < LONGEST_SILENCE
         traveller.assert_whole()
+
+
+def test_a_guest_is_stopped_for_its_move_and_started_there_with_what_it_wrote(traveller: Traveller) -> None:
+    former, later = traveller.here, traveller.there
+    former.finish(former.client.migrate_instance(traveller.uuid, later.node.name, stop=True), SECONDS)
+    until(lambda: later.view(traveller.uuid).vm_state is VmState.ACTIVE)
+    later.await_console(traveller.uuid, "GUEST READY")
+    traveller.assert_whole()
+
+
+def test_a_host_is_drained_and_takes_nobody_until_that_is_undone(traveller: Traveller) -> None:
+    former, later = traveller.here, traveller.there
+    former.client.host_maintenance_mode(True)
+    (fate,) = Drain(former.client, Destinations([later.client]), 2, ManyLines(None)).run()
+    assert (fate.uuid, fate.moved_to, fate.reason) == (traveller.uuid, later.node.name, None)
+    refused = later.fail(later.client.live_migration(traveller.uuid, former.node.name))
+    assert refused.fault is not None and refused.fault.type == "HostInMaintenance"
+    former.client.host_maintenance_mode(False)
+    traveller.move()
+    traveller.assert_whole()
 
 
 def test_a_host_that_nobody_serves_is_refused_and_the_guest_stays(traveller: Traveller) -> None:

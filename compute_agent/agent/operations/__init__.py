@@ -1,12 +1,15 @@
 """Every operation of the agent, one subject a module."""
 
+from compute_agent.agent.arrivals import POST, PRE, mover_of
 from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
 from compute_agent.agent.operations.copies import BACKUP, SNAPSHOT
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
 from compute_agent.agent.operations.incoming import (
     POST_LIVE_MIGRATION,
+    POST_STOPPED,
     PRE_LIVE_MIGRATION,
+    PRE_STOPPED,
     ROLLBACK_LIVE_MIGRATION,
 )
 from compute_agent.agent.operations.interfaces import ATTACH_INTERFACE, DETACH_INTERFACE
@@ -16,6 +19,7 @@ from compute_agent.agent.operations.layers import (
     VOLUME_SNAPSHOT_REVERT,
 )
 from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
+from compute_agent.agent.operations.migrate import MIGRATE, MIGRATE_RUNNING
 from compute_agent.agent.operations.power import DISK_ERROR, GUEST_EXIT, PAUSE, RESUME_PAUSED, START, STOP, UNPAUSE
 from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
 from compute_agent.agent.operations.reconnect import RECONNECT_DISKS
@@ -31,6 +35,7 @@ _BY_NAME = {
     for operation in (
         *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS),
         *(SNAPSHOT, BACKUP, RESTORE),
+        MIGRATE,
         *(LIVE_MIGRATION, PRE_LIVE_MIGRATION, POST_LIVE_MIGRATION, ROLLBACK_LIVE_MIGRATION),
         *(VOLUME_SNAPSHOT_CREATE, VOLUME_SNAPSHOT_DELETE, VOLUME_SNAPSHOT_REVERT),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
@@ -45,4 +50,13 @@ def operation_of(request: Request, vm_state: VmState) -> Operation:
         return RESUME_PAUSED
     if request.operation == "reboot":
         return HARD_REBOOT if request.arguments.get("reboot_type") == "HARD" else SOFT_REBOOT
-    return _BY_NAME[request.operation]
+    if request.operation == MIGRATE.name and vm_state is VmState.ACTIVE and request.arguments.get("stop"):
+        return MIGRATE_RUNNING
+    return _of_a_stopped_mover(request, vm_state) or _BY_NAME[request.operation]
+
+
+def _of_a_stopped_mover(request: Request, vm_state: VmState) -> Operation | None:
+    """What becomes of one that comes in; None: it is about something else."""
+    if request.operation == PRE and mover_of(request).is_stopped:
+        return PRE_STOPPED
+    return POST_STOPPED if request.operation == POST and vm_state is VmState.STOPPED else None

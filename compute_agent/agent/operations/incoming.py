@@ -1,4 +1,4 @@
-"""pre_live_migration, post_… and rollback_live_migration_at_destination: a guest of another host comes in.
+"""pre_live_migration, post_… and rollback_live_migration_at_destination: a guest comes in from another host.
 
 It runs here only after `compute_agent.agent.arrivals.become_owner`; nothing else lets it.
 """
@@ -45,6 +45,11 @@ def start_incoming(work: Work) -> None:
     launch(work, is_incoming=True)
 
 
+def take_files(work: Work) -> None:
+    """What has come in is what it starts with from now on."""
+    work.node.storage.moves.files.take(work.instance)
+
+
 def shut_disks(work: Work) -> None:
     """The other host, which has nothing more to write, cannot."""
     work.guest.incoming.shut_disks()
@@ -60,6 +65,11 @@ def take_disks(work: Work) -> None:
                 raise
             LOG.warning("The guest waits for its disks: %s", error)
             time.sleep(_ASK_AGAIN)
+
+
+def let_go(work: Work) -> None:
+    """Nobody has them open."""
+    work.node.storage.disconnect(work.uuid)
 
 
 def let_run(work: Work) -> None:
@@ -84,6 +94,21 @@ PRE_LIVE_MIGRATION = Operation(
     ),
     outcome=VmState.INCOMING,
     failure="gone",
+)
+
+PRE_STOPPED = Operation(
+    name=PRE,
+    allowed=frozenset({VmState.INCOMING}),
+    steps=(Step("make_room", make_room, clear_away), Step("create_disks", create_disks)),
+    outcome=VmState.INCOMING,
+    failure="gone",
+)
+
+POST_STOPPED = Operation(
+    name=POST,
+    allowed=frozenset({VmState.STOPPED}),
+    steps=(Step("take_files", take_files), Step("take_disks", take_disks), Step("let_go", let_go)),
+    outcome=VmState.STOPPED,
 )
 
 POST_LIVE_MIGRATION = Operation(

@@ -13,8 +13,18 @@ class LiveMigration(InstanceChange, frozen=True):
     dest: HostName
 
 
+class MigrateInstance(InstanceChange, frozen=True):
+    """Move a stopped instance to the host `dest`, with all disks of its own; this host has nothing of it afterwards.
+
+    With `stop`, one that runs is shut down when all is ready for it there, and started there at the end.
+    """
+
+    dest: HostName
+    stop: bool = False
+
+
 class LiveMigrationAbort(Message, frozen=True):
-    """Have the guest stay where it is. Refused once the destination has been asked to take it over."""
+    """Have the guest, running or not, stay where it is. Refused once the destination has been asked to take it over."""
 
     instance_uuid: Uuid
 
@@ -59,6 +69,7 @@ class RollbackLiveMigrationAtDestination(InstanceChange, frozen=True):
 
 MESSAGES: tuple[type[Message], ...] = (
     LiveMigration,
+    MigrateInstance,
     LiveMigrationAbort,
     LiveMigrationForceComplete,
     CheckCanLiveMigrateDestination,

@@ -79,6 +79,11 @@ class QemuImg:
         with _secret(passphrase) as (fd, secret):
             self._require("resize", "-q", *secret, f"json:{json.dumps(node)}", str(size), pass_fds=[fd])
 
+    def stand_on(self, path: Path, base: tuple[Path, str]) -> None:
+        """Have the qcow2 at `path` name this base (path, format), which has the same content as its present one."""
+        path_of_base, base_format = base
+        self._require("rebase", "-u", "-q", "-f", "qcow2", "-F", base_format, "-b", str(path_of_base), str(path))
+
     def check(self, path: Path) -> str | None:
         """What is wrong with the qcow2 at `path`, in one line; None where it is sound."""
         result = self._run("check", "-q", "-f", "qcow2", str(path))

@@ -122,8 +122,8 @@ class RbdDisks:
             # A block server that died uncleanly would keep the next one waiting.
             cluster.break_writer(note.pool, note.image)
 
-    def require_same(self, place: Place, device: BlockDevice) -> None:
-        """See that this host finds the very image that the instance has on another.
+    def require_same(self, place: Place, device: BlockDevice, *, in_use: bool) -> None:
+        """See that this host finds the very image that the instance has on another, where it may be `in_use`.
 
         :raises MigrationRefused: it does not.
         """
@@ -132,6 +132,8 @@ class RbdDisks:
         if not cluster.exists(note.pool, note.image):
             raise MigrationRefused(place.name, f"{note.pool}/{note.image} is not in the cluster that is known here")
         owner = cluster.owner(note.pool, note.image)
+        if owner is None and not in_use:
+            return
         if not is_read_only(device) and (owner is None or owner.instance_uuid != place.instance_uuid):
             raise MigrationRefused(place.name, f"{note.pool}/{note.image} here is {owner or 'nobody'}'s")
 

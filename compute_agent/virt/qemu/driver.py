@@ -72,7 +72,7 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
     def facts(self, machine: Machine) -> HostFacts:
         return facts_of(machine, self._find_capabilities())
 
-    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
+    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
         require_compatible(machine, facts, self._find_capabilities())
 
     def _find_capabilities(self) -> Capabilities:

@@ -71,8 +71,11 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
     def facts(self, machine: Machine) -> HostFacts:
         raise MigrationRefused("hypervisor", STAYS)
 
-    def check_incoming(self, machine: Machine, facts: HostFacts) -> None:
-        raise MigrationRefused("hypervisor", STAYS)
+    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
+        if facts is not None:
+            raise MigrationRefused("hypervisor", STAYS)
+        if problem := self._find_support().problem:
+            raise MigrationRefused("hypervisor", f"vmm cannot run guests here: {problem}")
 
     def _require(self, instance: Instance) -> None:
         """:raises HostError: this host has no KVM for it."""

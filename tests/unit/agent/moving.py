@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compute_agent.errors import MonitorError
+from compute_agent.errors import MonitorError, StorageError
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
+from compute_agent.storage.moving.contract import Progress
 from compute_agent.virt.migration import MigrationProgress, Pace
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ class Moving:
     has_arrived: bool = False
     disks_are_open: bool = False
     memory_came: bool = False
+    files_came: bool = False
+    files_are_taken: bool = False
+    """What the instance has here is what it had there."""
 
     def end(self) -> None:
         """The process is gone."""
@@ -52,11 +57,12 @@ class FakeMoves:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.files = FakeFileMoves(world)
 
     def mirrored(self, instance: Instance) -> Sequence[str]:
         return [str(device.device_name) for device in instance.block_devices]
 
-    def require_shared(self, instance: Instance) -> None: ...
+    def require_shared(self, instance: Instance, *, in_use: bool) -> None: ...
 
     def disown(self, instance_uuid: str) -> None:
         def effect() -> None:
@@ -72,6 +78,41 @@ class FakeMoves:
         moving.is_elsewhere = False
         if moving.shared is not None:
             moving.shared.owner = self._world
+
+
+class FakeFileMoves:
+    """Keeps `compute_agent.storage.moving.contract.FileMoves` over the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def send(
+        self, instance: Instance, disks: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
+    ) -> None:
+        assert instance.uuid not in self._world.guests, "a guest writes to what is copied"
+        progress(50)
+        self._world.touch("send files", lambda: self._send(instance.uuid))
+
+    def _send(self, instance_uuid: str) -> None:
+        other = self._world.moving.other
+        assert other is not None
+        if instance_uuid not in other.disks:
+            raise StorageError("nobody takes them any more")
+        other.moving.files_came = True
+
+    def receive(self, instance: Instance, disks: Sequence[str], connection: socket.socket) -> None:
+        raise AssertionError("nothing is received in a world of fakes")
+
+    def has_all(self, instance: Instance, disks: Sequence[str]) -> bool:
+        return self._world.moving.files_came
+
+    def take(self, instance: Instance) -> None:
+        self._world.touch("take files", self._take)
+
+    def _take(self) -> None:
+        moving = self._world.moving
+        moving.files_are_taken |= moving.files_came
+        moving.files_came = False
 
 
 class FakeOutgoing:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
 
+import msgspec
 import pytest
 
 from compute_agent.agent.gates import open_gate
 from compute_agent.errors import DeadlineExceeded, HostError, MigrationRefused
+from compute_agent.host.encryption import sealed
 from compute_agent.host.listening import dial, listen_on, resolve
 from compute_agent.instance.migration import Incoming
+from compute_agent.instance.model import Instance
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import PowerState, VmState
 from tests.unit.agent.world import INSTANCE, UUID, Agent, World
@@ -76,6 +79,28 @@ def test_memory_comes_in_from_its_source_only_and_once(agent: Agent, waiting: Wa
         assert source.recv(1) == b""
     with pytest.raises(HostError, match="cannot be reached"):
         dial(gate.address, gate.memory_port, "127.0.0.1", 10)
+
+
+def test_the_disks_of_one_that_is_stopped_come_in_over_one_connection(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = agent.journal.instance(UUID)
+    assert row.record.incoming is not None
+    stopped = msgspec.structs.replace(row.record.incoming, is_stopped=True)
+    agent.journal.set_record(msgspec.structs.replace(row.record, incoming=stopped))
+    came: Queue[bytes] = Queue()
+
+    def receive(instance: Instance, disks: list[str], connection: socket.socket) -> None:
+        assert (instance.uuid, disks) == (UUID, ["disk0"])
+        came.put(connection.recv(100))
+
+    monkeypatch.setattr(agent.node.storage.moves.files, "receive", receive)
+    gate = open_gate(agent.node, UUID, MIGRATION)
+    assert gate.memory_port is None and gate.disks_port is not None
+    connection = dial(gate.address, gate.disks_port, "127.0.0.1", 10)
+    with sealed(connection, gate.certificate, gate.key) as source:
+        source.sendall(b"disks")
+        assert came.get(timeout=10) == b"disks"
 
 
 def test_a_gate_is_opened_to_its_own_migration_only(agent: Agent, waiting: Waiting) -> None:

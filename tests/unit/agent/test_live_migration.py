@@ -38,6 +38,12 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 class Pair:
     """Two hosts, the guest on the first."""
 
+    order = MOVE
+    before: tuple[str, ...] = ("boot",)
+    """What the instance has been through."""
+    running = True
+    """It does, wherever it is in the end."""
+
     def __init__(self, directory: Path) -> None:
         self.shared = SharedDisk()
         self.source, self.dest = (World(directory / name) for name in ("source", "dest"))
@@ -46,7 +52,8 @@ class Pair:
             world.moving.shared = self.shared
         self.source.moving.other, self.dest.moving.other = self.dest, self.source
         agent = self.agent_at_source()
-        live(agent, "boot")
+        for operation in self.before:
+            live(agent, operation)
         agent.journal.close()
         for world in (self.source, self.dest):
             world.touches.clear()
@@ -69,7 +76,7 @@ class Pair:
 
     def move(self) -> None:
         """From the order to its end, with a new agent for each that dies."""
-        if not self._survives(lambda agent: admit(agent.node, MOVE) and agent.carry_out(MOVE)):
+        if not self._survives(lambda agent: admit(agent.node, self.order) and agent.carry_out(self.order)):
             self._revive_source()
         self._settle()
 
@@ -98,7 +105,7 @@ class Pair:
                 request_id=fresh_id(),
                 operation="rollback_live_migration_at_destination",
                 instance_uuid=UUID,
-                arguments={"migration": MOVE.request_id},
+                arguments={"migration": self.order.request_id},
             )
             assert admit(agent.node, over)
             agent.carry_out(over)
@@ -106,7 +113,7 @@ class Pair:
 
     def outcome(self) -> OperationState:
         agent = self.agent_at_source()
-        state = agent.journal.operation(MOVE.request_id).state
+        state = agent.journal.operation(self.order.request_id).state
         agent.journal.close()
         return state
 
@@ -115,10 +122,10 @@ class Pair:
         state = self.outcome()
         owner, other = (self.dest, self.source) if state is OperationState.DONE else (self.source, self.dest)
         assert state in (OperationState.DONE, OperationState.FAILED)
-        assert self.runners() == [owner]
-        assert (owner.left_of(UUID), other.left_of(UUID)) == (RUNNING, [])
+        assert self.runners() == ([owner] if self.running else [])
+        assert (owner.left_of(UUID), other.left_of(UUID)) == (RUNNING if self.running else ["disk"], [])
         assert (self.shared.owner, self.shared.is_removed) == (owner, False)
-        for world, vm_state in ((owner, VmState.ACTIVE), (other, None)):
+        for world, vm_state in ((owner, VmState.ACTIVE if self.running else VmState.STOPPED), (other, None)):
             agent = Agent(world)
             row = agent.journal.find_instance(UUID)
             assert (row.vm_state if row else None) == vm_state
@@ -144,7 +151,8 @@ class Destination:
 
     def get_incoming(self, instance_uuid: str, migration: str) -> Gate:
         def let_in(agent: Agent) -> Gate:
-            require_incoming(agent.node, instance_uuid, migration)
+            if require_incoming(agent.node, instance_uuid, migration).is_stopped:
+                return Gate(address="127.0.0.1", disks_port=2, key="ab" * 32)
             agent.node.guest(instance_uuid).incoming.let_disks_in(0, ["disk0"])
             agent.node.guest(instance_uuid).incoming.let_memory_in(0)
             return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key="ab" * 32)
@@ -160,6 +168,9 @@ class Destination:
         self, instance_uuid: str, migration: str, request_id: str | None = None
     ) -> Accepted:
         return self._change("rollback_live_migration_at_destination", {"migration": migration}, request_id)
+
+    def start_instance(self, instance_uuid: str, request_id: str | None = None) -> Accepted:
+        return self._change("start", {}, request_id)
 
     def get_operation(self, request_id: str) -> OperationView:
         return self._ask("get_operation", lambda agent: agent.journal.operation(request_id).view())
@@ -212,14 +223,14 @@ class Source(Destination):
             agent.journal.close()
 
 
-def moments_at(tmp_path: Path, where: Callable[[Pair], World]) -> Iterator[tuple[int, Pair]]:
+def moments_at(tmp_path: Path, where: Callable[[Pair], World], kind: type[Pair] = Pair) -> Iterator[tuple[int, Pair]]:
     """A pair for each moment of that host in a migration that goes well."""
-    whole = Pair(tmp_path / "whole")
+    whole = kind(tmp_path / "whole")
     whole.move()
     whole.assert_one()
     assert whole.outcome() is OperationState.DONE
     for moment in range(1, len(where(whole).touches) + 1):
-        yield moment, Pair(tmp_path / str(moment))
+        yield moment, kind(tmp_path / str(moment))
 
 
 def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path) -> None:

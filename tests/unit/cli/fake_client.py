@@ -181,6 +181,9 @@ class FakeClient:
     def live_migration(self, instance_uuid: str, dest: str, *, request_id: str) -> Accepted:
         return self._accept("live_migration", instance_uuid, {"dest": dest, "request_id": request_id})
 
+    def migrate_instance(self, instance_uuid: str, dest: str, *, request_id: str, stop: bool) -> Accepted:
+        return self._accept("migrate", instance_uuid, {"dest": dest, "request_id": request_id, "stop": stop})
+
     def live_migration_abort(self, instance_uuid: str) -> None:
         self.requests.append(("live_migration_abort", {"instance_uuid": instance_uuid}))
         self._answer()

@@ -37,6 +37,8 @@ class FakeHost:
     """At operations, before the first of them ends."""
     most_at_once: int = 0
     sent: list[tuple[str, str]] = field(default_factory=list)
+    ways: dict[str, str] = field(default_factory=dict)
+    """By instance: which operation was ordered."""
     refuses_all: Exception | None = None
 
     def get_host(self) -> dict[str, Any]:
@@ -57,16 +59,20 @@ class FakeHost:
         return [an_operation(OperationState.RUNNING)(one) for one in found]
 
     def live_migration(self, instance_uuid: str, dest: str, *, request_id: str) -> Accepted:
+        return self._accept("live_migration", instance_uuid, dest, request_id)
+
+    def migrate_instance(self, instance_uuid: str, dest: str, *, request_id: str) -> Accepted:
+        return self._accept("migrate", instance_uuid, dest, request_id)
+
+    def _accept(self, operation: str, instance_uuid: str, dest: str, request_id: str) -> Accepted:
         if self.refuses_all:
             raise self.refuses_all
         accepted = Accepted(
-            request_id=request_id,
-            instance_uuid=instance_uuid,
-            operation="live_migration",
-            state=OperationState.ACCEPTED,
+            request_id=request_id, instance_uuid=instance_uuid, operation=operation, state=OperationState.ACCEPTED
         )
         if request_id not in self.operations:
             self.sent.append((instance_uuid, dest))
+            self.ways[instance_uuid] = operation
         self.operations[request_id] = accepted, dest
         self.most_at_once = max(self.most_at_once, len(self.operations))
         self._answer()
@@ -175,6 +181,12 @@ def test_an_agent_that_stays_away_ends_it_as_unknown(
 def test_a_guest_that_may_not_move_now(shell: Shell, hosts: dict[str, FakeHost]) -> None:
     hosts["node1"].refuses_all = InvalidState(WEB1, "live_migration", "stopped", "active")
     assert {row[1] for row in rows(shell, "--to", "node2", status=1)} == {None}
+
+
+def test_one_that_is_stopped_goes_with_its_disks(shell: Shell, hosts: dict[str, FakeHost]) -> None:
+    hosts["node1"].instances[1] = msgspec.structs.replace(hosts["node1"].instances[1], vm_state=VmState.STOPPED)
+    assert {row[1] for row in rows(shell, "--to", "node2")} == {"node2"}
+    assert hosts["node1"].ways == {WEB1: "live_migration", WEB2: "migrate"}
 
 
 def test_progress_is_told_a_line_for_each_change(shell: Shell, hosts: dict[str, FakeHost]) -> None:

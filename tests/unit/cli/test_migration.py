@@ -16,6 +16,14 @@ def test_a_guest_is_sent_to_another_host(shell: Shell) -> None:
     assert shell.client.requests == [("live_migration", sent)]
 
 
+def test_one_that_is_stopped_is_sent_with_its_disks(shell: Shell) -> None:
+    assert shell("migrate", "web1", "node2", "--cold", "--request-id", REQUEST).status == 0
+    assert shell("migrate", "web1", "node2", "--cold", "--stop", "--request-id", REQUEST).status == 0
+    sent = {"instance_uuid": WEB1, "dest": "node2", "request_id": REQUEST}
+    assert shell.client.requests == [("migrate", sent | {"stop": stop}) for stop in (False, True)]
+    assert shell("migrate", "web1", "node2", "--stop").status == 2
+
+
 def test_a_refusal_says_where_the_guest_is(shell: Shell) -> None:
     fault = Fault(type="MigrationRefused", message="cpu features: missing here: avx512f")
     shell.client.story = [an_operation(OperationState.FAILED, fault=fault)]

@@ -196,6 +196,12 @@ def test_a_host_that_has_all_that_the_guest_has_seen_takes_it() -> None:
     require_compatible(MACHINE, FACTS, FOUND, CPU)
 
 
+def test_a_guest_that_does_not_run_needs_nothing_but_its_machine() -> None:
+    require_compatible(MACHINE, None, FOUND, Processor(vendor="Intel", model="Xeon", flags=frozenset()))
+    with pytest.raises(MigrationRefused, match="machine type"):
+        require_compatible(msgspec.structs.replace(MACHINE, type="pc-q35-9.0"), None, FOUND, CPU)
+
+
 @pytest.mark.parametrize(
     ("machine", "facts", "reason"),
     [

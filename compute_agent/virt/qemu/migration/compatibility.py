@@ -29,10 +29,11 @@ def facts_of(machine: Machine, found: Capabilities) -> HostFacts:
 
 
 def require_compatible(
-    machine: Machine, facts: HostFacts, found: Capabilities, processor: Processor | None = None
+    machine: Machine, facts: HostFacts | None, found: Capabilities, processor: Processor | None = None
 ) -> None:
     """:raises MigrationRefused: names what this host has not, or has otherwise.
 
+    :param facts: None: the machine is only to be made here, and no state to be loaded.
     :param processor: this host's.
     """
     if machine.type not in found.machine_types:
@@ -40,10 +41,15 @@ def require_compatible(
     if machine.accelerator != found.accelerator.name:
         reason = f"{machine.accelerator} is needed, here is {found.accelerator.name}: {found.accelerator.reason}"
         raise MigrationRefused("accelerator", reason)
+    if facts is not None:
+        _require_state(facts, found, processor or read_processor())
+
+
+def _require_state(facts: HostFacts, found: Capabilities, processor: Processor) -> None:
     if _numbers(found.version) < _numbers(facts.hypervisor_version):
         reason = f"{found.version} here is older than the guest's {facts.hypervisor_version}"
         raise MigrationRefused("hypervisor version", reason)
-    _require_cpu(facts, processor or read_processor())
+    _require_cpu(facts, processor)
 
 
 def _require_cpu(facts: HostFacts, processor: Processor) -> None:

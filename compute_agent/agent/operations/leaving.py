@@ -1,0 +1,149 @@
+"""What every guest that leaves for another host has done: asked for, made ready for, and handed over.
+
+Up to `hand_over` this host owns the guest: what fails is undone. In `hand_over` nobody lets it run until the other host
+has said whether it is the owner now; without an answer it is asked again, for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import suppress
+
+from compute_agent.agent.gates import migration_address
+from compute_agent.agent.operation import Step
+from compute_agent.agent.peers import Peer
+from compute_agent.agent.work import Work
+from compute_agent.errors import (
+    DeadlineExceeded,
+    InstanceNotFound,
+    InvalidMessage,
+    MigrationFailed,
+    MigrationRefused,
+)
+from compute_agent.instance.migration import Gate, HostFacts, Mover
+from compute_agent.instance.view import OperationState
+
+CONNECT = 10.0
+"""Seconds that a connection to the other host may take."""
+_ASK_AGAIN = 0.2
+"""Seconds, of an operation on the other host."""
+_LIVE = "live_migration"
+
+
+def check_destination(work: Work) -> None:
+    """It would take the guest; nothing has changed there."""
+    if destination(work) == work.node.settings.host:
+        raise InvalidMessage("dest", destination(work), "the instance is there")
+    peer(work).check_can_live_migrate_destination(mover_of(work))
+
+
+def prepare_destination(work: Work) -> None:
+    """It has all that waits for the guest."""
+    due = time.monotonic() + work.node.settings.migration.prepare_timeout
+    while True:
+        try:
+            peer(work).pre_live_migration(
+                work.uuid, migration_id(work), mover_of(work), request_id=derived(work, "pre")
+            )
+            return _await_preparation(work, due)
+        except DeadlineExceeded:
+            _require_patience(work, due)
+
+
+def _await_preparation(work: Work, due: float) -> None:
+    while (view := peer(work).get_operation(derived(work, "pre"))).state is not OperationState.DONE:
+        if view.state is OperationState.FAILED:
+            raise MigrationFailed(f"{destination(work)}: {view.fault.message if view.fault else 'it is not prepared'}")
+        work.report(view.progress)
+        _require_patience(work, due)
+        time.sleep(_ASK_AGAIN)
+
+
+def _require_patience(work: Work, due: float) -> None:
+    require_wanted(work)
+    if time.monotonic() > due:
+        raise MigrationFailed(f"{destination(work)} is not prepared in time")
+
+
+def roll_destination_back(work: Work) -> None:
+    """It lets go of what has come in. Where it does not answer, it finds out by itself that nothing more comes."""
+    with suppress(InstanceNotFound, MigrationRefused):
+        peer(work).rollback_live_migration_at_destination(
+            work.uuid, migration_id(work), request_id=derived(work, "rollback")
+        )
+
+
+def find_gate(work: Work) -> Gate:
+    """Where the guest goes in.
+
+    :raises MigrationFailed: all of it could be read on its way, and that is not wished here.
+    """
+    gate = peer(work).get_incoming(work.uuid, migration_id(work))
+    if gate.key is None and work.node.settings.migration.encrypt:
+        raise MigrationFailed(f"{destination(work)} encrypts nothing, and [migration] encrypt is on here")
+    return gate
+
+
+def require_wanted(work: Work) -> None:
+    """:raises MigrationFailed: nobody wants the guest to move any more."""
+    if work.hurried:
+        raise MigrationFailed("given up, because the instance is to be terminated")
+    if work.node.wishes.get(migration_id(work)) == "abort":
+        raise MigrationFailed("given up, because somebody wished so")
+
+
+def hand_over(work: Work) -> None:
+    """The guest is the other host's.
+
+    :raises MigrationRefused: it never will be by this migration.
+    """
+    work.node.wishes.pop(migration_id(work), None)
+    work.report(0, {"stage": "hand_over", "waiting_for": destination(work)})
+    try:
+        peer(work).post_live_migration_at_destination(work.uuid, migration_id(work), request_id=derived(work, "post"))
+    except InstanceNotFound:
+        raise MigrationRefused(destination(work), "it knows nothing of the guest any more") from None
+
+
+def mover_of(work: Work) -> Mover:
+    """:raises MigrationRefused: the guest, or one of its disks, cannot move."""
+    return Mover(
+        instance=work.instance,
+        machine=work.machine,
+        epoch=work.record.epoch,
+        source=work.node.settings.host,
+        address=migration_address(work.node.settings),
+        facts=_facts(work),
+        mirrored=list(work.node.storage.moves.mirrored(work.instance)),
+    )
+
+
+def _facts(work: Work) -> HostFacts | None:
+    """Nothing of the state of a guest that is stopped has to be understood there."""
+    return work.node.hypervisor.facts(work.machine) if work.request.operation == _LIVE else None
+
+
+def peer(work: Work) -> Peer:
+    """The agent of the other host."""
+    return work.node.peers(destination(work))
+
+
+def destination(work: Work) -> str:
+    """The other host."""
+    return str(work.request.arguments["dest"])
+
+
+def migration_id(work: Work) -> str:
+    """What both hosts call the migration."""
+    return work.request.request_id
+
+
+def derived(work: Work, what: str) -> str:
+    """The id of a request to the other host: the same one, however often it is sent."""
+    return str(uuid.uuid5(uuid.UUID(migration_id(work)), what))
+
+
+CHECK_DESTINATION = Step("check_destination", check_destination)
+PREPARE_DESTINATION = Step("prepare_destination", prepare_destination, roll_destination_back)
+HAND_OVER = Step("hand_over", hand_over)

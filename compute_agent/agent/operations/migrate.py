@@ -1,0 +1,111 @@
+"""migrate: a stopped instance moves to another host, or one that is stopped for that and started again there.
+
+Nothing of it runs meanwhile; its disks are files that nobody writes to, and the kernel sends them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from compute_agent.agent.gates import migration_address
+from compute_agent.agent.operation import Operation, Step
+from compute_agent.agent.operations.boot import forget_guest
+from compute_agent.agent.operations.incoming import leave_disks
+from compute_agent.agent.operations.leaving import (
+    CHECK_DESTINATION,
+    CONNECT,
+    HAND_OVER,
+    PREPARE_DESTINATION,
+    derived,
+    find_gate,
+    migration_id,
+    peer,
+    require_wanted,
+)
+from compute_agent.agent.operations.power import shut_down
+from compute_agent.agent.operations.steps import KILL_GUEST, kill_guest, start_guest, unplug_ports
+from compute_agent.agent.work import Work
+from compute_agent.errors import Conflict, NotFound
+from compute_agent.host.encryption import sealed
+from compute_agent.host.listening import dial
+from compute_agent.instance.state import PowerState, VmState
+
+
+def copy_disks(work: Work) -> None:
+    """All disks that exist on this host only are there, and will last."""
+    disks = work.node.storage.moves.mirrored(work.instance)
+    if not disks:
+        return
+    gate = find_gate(work)
+    assert gate.disks_port is not None
+
+    def progress(percent: int) -> None:
+        require_wanted(work)
+        work.report(percent, {"stage": "disks", "percent": percent})
+
+    bandwidth = work.node.settings.migration.max_bandwidth * 1024**2
+    connection = dial(gate.address, gate.disks_port, migration_address(work.node.settings), CONNECT)
+    with sealed(connection, gate.certificate, gate.key) as one:
+        work.node.storage.moves.files.send(work.instance, disks, one, bandwidth, progress)
+
+
+def stop_and_copy(work: Work) -> None:
+    """The same with the disks of one that runs until then.
+
+    One step: while it is undone the guest may run again, and be stopped again by an agent that does it once more.
+    """
+    shut_down(work)
+    unplug_ports(work)
+    copy_disks(work)
+
+
+def forget_wish(work: Work) -> None:
+    """Whoever wanted it to stay has got that."""
+    work.node.wishes.pop(migration_id(work), None)
+
+
+def start_again(work: Work) -> None:
+    """It runs here, as before."""
+    forget_wish(work)
+    guest = work.node.find_guest(work.uuid)
+    if guest is None or guest.status() is not PowerState.RUNNING:
+        kill_guest(work)
+        start_guest(work)
+
+
+def start_there(work: Work) -> None:
+    """The other host has been told to start it; whoever has done something about it there since was right."""
+    with suppress(Conflict, NotFound):
+        peer(work).start_instance(work.uuid, request_id=derived(work, "start"))
+
+
+_CLEAR_AWAY = (KILL_GUEST, Step("leave_disks", leave_disks), Step("forget_guest", forget_guest))
+
+MIGRATE = Operation(
+    name="migrate",
+    allowed=frozenset({VmState.STOPPED}),
+    steps=(
+        CHECK_DESTINATION,
+        PREPARE_DESTINATION,
+        Step("copy_disks", copy_disks, forget_wish),
+        HAND_OVER,
+        *_CLEAR_AWAY,
+    ),
+    outcome="gone",
+    point_of_no_return=HAND_OVER.name,
+)
+
+MIGRATE_RUNNING = Operation(
+    name="migrate",
+    allowed=frozenset({VmState.ACTIVE}),
+    steps=(
+        CHECK_DESTINATION,
+        PREPARE_DESTINATION,
+        Step("stop_and_copy", stop_and_copy, start_again),
+        HAND_OVER,
+        Step("start_there", start_there),
+        *_CLEAR_AWAY,
+    ),
+    outcome="gone",
+    point_of_no_return=HAND_OVER.name,
+)

@@ -1,0 +1,1 @@
+"""Disks of stopped instances that move to another host."""

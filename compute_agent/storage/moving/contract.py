@@ -1,0 +1,37 @@
+"""What moves the disks of an instance that does not run to another host. Each verb may be repeated after a crash."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from compute_agent.instance.model import Instance
+
+Progress = Callable[[int], None]
+"""Called now and then with the percentage that is done; what it raises ends the copying."""
+
+
+class FileMoves(Protocol):
+    """Those that exist on one host only (`compute_agent.storage.contract.DiskMoves.mirrored`)."""
+
+    def send(
+        self, instance: Instance, disks: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
+    ) -> None:
+        """To a host that is receiving; when this returns they are there, and last. `bandwidth`: bytes a second, or 0.
+
+        :raises StorageError: they are not.
+        """
+
+    def receive(self, instance: Instance, disks: Sequence[str], connection: socket.socket) -> None:
+        """Keep them beside those that were made here, which they will replace; the sender gets to know.
+
+        :raises StorageError: they are not what they should be, or the connection has ended early.
+        :raises InsufficientResources: there is no room for them.
+        """
+
+    def has_all(self, instance: Instance, disks: Sequence[str]) -> bool:
+        """All of these have come in."""
+
+    def take(self, instance: Instance) -> None:
+        """What has come in is the instance's disks from now on."""

@@ -1,0 +1,179 @@
+"""Disks of stopped instances go from one node to another, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from compute_agent.errors import InsufficientResources, MigrationFailed, StorageError
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.device_names import with_named_devices
+from compute_agent.instance.model import Instance
+from compute_agent.storage.moving import stream
+from compute_agent.storage.node_disks import NodeDisks
+from compute_agent.storage.settings import StorageSettings
+from tests.unit.storage.making import ignore, local_disk, make_instance, open_disks, qemu_img
+
+BOTH = ["disk0", "disk1"]
+
+
+@pytest.fixture
+def instance(sources: Path, qcow2_content: bytes) -> Instance:
+    """A disk on an image, and an empty one."""
+    blank = BlockDevice(source_type="blank", size_gb=1)
+    return with_named_devices(make_instance(local_disk(sources, qcow2_content), blank, config_drive=False))
+
+
+@pytest.fixture
+def source(disks: NodeDisks, instance: Instance, settings: StorageSettings) -> NodeDisks:
+    """The node that has it, with something written to each disk."""
+    disks.create(instance, ignore)
+    for disk in BOTH:
+        command = ("qemu-io", "-f", "qcow2", "-c", "write -P 3 5M 100k", str(file_of(settings, instance, disk)))
+        subprocess.run(command, check=True, capture_output=True, timeout=20)
+    return disks
+
+
+@pytest.fixture
+def there(settings: StorageSettings, tmp_path: Path) -> StorageSettings:
+    """Of the other node, whose directories are called otherwise."""
+    directories = {f"{name}_dir": tmp_path / f"there-{name}" for name in ("disk", "image", "snapshot", "backup")}
+    return replace(settings, **directories)
+
+
+@pytest.fixture
+def dest(there: StorageSettings, instance: Instance) -> NodeDisks:
+    """It has made disks with nothing in them."""
+    disks = open_disks(there)
+    disks.create(instance, ignore)
+    return disks
+
+
+def file_of(settings: StorageSettings, instance: Instance, disk: str) -> Path:
+    return settings.disk_dir / instance.uuid / f"{disk}.qcow2"
+
+
+def move(source: NodeDisks, dest: NodeDisks, instance: Instance, progress: Callable[[int], None] = ignore) -> None:
+    """What fails first is raised."""
+    line = socket.socketpair()
+
+    def receive() -> None:
+        with line[1]:
+            dest.moves.files.receive(instance, BOTH, line[1])
+
+    with ThreadPoolExecutor(1) as receiver:
+        received = receiver.submit(receive)
+        with line[0]:
+            source.moves.files.send(instance, BOTH, line[0], 0, progress)
+        received.result()
+
+
+def test_all_that_was_written_is_there(
+    source: NodeDisks,
+    dest: NodeDisks,
+    instance: Instance,
+    settings: StorageSettings,
+    there: StorageSettings,
+) -> None:
+    told: list[int] = []
+    move(source, dest, instance, told.append)
+    assert dest.moves.files.has_all(instance, BOTH)
+    assert told == sorted(told) and 50 < told[-1] < 100
+    for _ in range(2):
+        dest.moves.files.take(instance)
+    for disk in BOTH:
+        here, came = (file_of(where, instance, disk) for where in (settings, there))
+        assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", str(here), str(came))
+        assert came.stat().st_blocks <= here.stat().st_blocks + 16, "holes were filled"
+    names = {path.name for path in (there.disk_dir / instance.uuid).iterdir()}
+    assert names == {"disk0.qcow2", "disk1.qcow2"}
+
+
+def test_it_stands_on_the_image_of_the_node_that_it_is_on(
+    source: NodeDisks, dest: NodeDisks, instance: Instance, there: StorageSettings
+) -> None:
+    move(source, dest, instance)
+    dest.moves.files.take(instance)
+    said = json.loads(qemu_img("info", "--output=json", str(file_of(there, instance, "disk0"))))
+    assert Path(said["full-backing-filename"]).is_relative_to(there.image_dir)
+
+
+def test_what_was_cut_short_is_not_there_and_comes_again(
+    source: NodeDisks, dest: NodeDisks, instance: Instance
+) -> None:
+    def stop(percent: int) -> None:
+        raise MigrationFailed("somebody wished so")
+
+    with pytest.raises(MigrationFailed):
+        move(source, dest, instance, stop)
+    assert not dest.moves.files.has_all(instance, BOTH)
+    move(source, dest, instance)
+    assert dest.moves.files.has_all(instance, BOTH)
+
+
+def test_a_node_without_room_says_so_and_the_sender_gets_to_know(
+    source: NodeDisks, dest: NodeDisks, instance: Instance, there: StorageSettings
+) -> None:
+    full, line = open_disks(replace(there, reserved_space=1 << 60)), socket.socketpair()
+    with ThreadPoolExecutor(1) as sender:
+        sent = sender.submit(source.moves.files.send, instance, BOTH, line[0], 0, ignore)
+        with line[1], pytest.raises(InsufficientResources):
+            full.moves.files.receive(instance, BOTH, line[1])
+        with pytest.raises(StorageError):
+            sent.result()
+
+
+def head(disk: str, size: int) -> bytes:
+    said = msgspec.json.encode(stream.FileHead(disk=disk, size=size))
+    return struct.pack(">Q", len(said)) + said
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (head("disk7", 10), "none of the disks"),
+        (head("../disk0", 10), "none of the disks"),
+        (head("disk0", 10) + struct.pack(">QQ", 8, 4), "outside of it"),
+        (head("disk0", 4) + struct.pack(">QQ", 0, 4) + b"nope" + struct.pack(">QQ", 0, 0), "not in qcow2 format"),
+        (head("disk1", 65536), "ended the connection early"),
+        (struct.pack(">Q", 1 << 40), "has 1099511627776 bytes"),
+        (struct.pack(">Q", 4) + b"nope", "cannot be read"),
+        (struct.pack(">Q", 2) + b"{}", "not all disks"),
+    ],
+)
+def test_what_is_no_disk_is_not_kept(
+    dest: NodeDisks, instance: Instance, there: StorageSettings, sent: bytes, reason: str
+) -> None:
+    sender, receiver = socket.socketpair()
+    with sender, receiver:
+        sender.sendall(sent)
+        sender.shutdown(socket.SHUT_WR)
+        with pytest.raises(StorageError, match=reason):
+            dest.moves.files.receive(instance, BOTH, receiver)
+    assert {path.suffix for path in (there.disk_dir / instance.uuid).iterdir()} == {".qcow2"}
+
+
+def test_no_more_is_sent_in_a_second_than_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(stream.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stream.time, "sleep", sleep)
+    sent: list[int] = []
+    limited, unlimited = stream.pacer(100, sent.append), stream.pacer(0, sent.append)
+    for _ in range(3):
+        limited(50)
+    unlimited(1000)
+    assert (sum(slept), sent) == (1.5, [50, 50, 50, 1000])
