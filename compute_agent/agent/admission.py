@@ -13,6 +13,7 @@ from compute_agent.agent.arrivals import (
     require_arrived,
     require_incoming,
 )
+from compute_agent.agent.evacuees import EVACUATE, add_evacuee, check_evacuee, evacuee_of
 from compute_agent.agent.execution import check_state
 from compute_agent.agent.node import Node
 from compute_agent.agent.operations import operation_of
@@ -74,6 +75,10 @@ def _take(node: Node, request: Request) -> None:
         _refuse_in_maintenance(node)
         refuse_ports_in_use(node, _by_field(mover_of(request).instance))
         add_mover(node, request)
+    elif request.operation == EVACUATE:
+        _refuse_in_maintenance(node)
+        refuse_ports_in_use(node, _by_field(evacuee_of(request).instance))
+        add_evacuee(node, request)
     elif request.operation == POST:
         become_owner(node, request)
     elif request.operation == ROLL_BACK:
@@ -95,6 +100,10 @@ def _check_early(node: Node, request: Request) -> None:
         _check_order(node, request.instance)
     elif request.operation == PRE:
         check_incoming(node, mover_of(request))
+    elif request.operation == EVACUATE:
+        evacuee = evacuee_of(request)
+        _check_order(node, evacuee.instance)
+        check_evacuee(node, evacuee)
     elif request.operation == POST:
         require_arrived(node, request)
     elif request.operation == "attach_interface" and not node.journal.unfinished(request.instance_uuid):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Event
 
 from compute_agent.agent.arrivals import ROLL_BACK
+from compute_agent.agent.evacuees import has_lost
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
@@ -46,6 +47,10 @@ class Incidents:
         """The guest that comes from another host does not come; nothing happens where it is this host's by now."""
         self._look_into(instance_uuid, lambda: self._roll_back(instance_uuid))
 
+    def evacuated(self, instance_uuid: str) -> None:
+        """The instance is another host's: clear away what is here of it, after another look."""
+        self._look_into(instance_uuid, lambda: self._clear_away(instance_uuid))
+
     def _look_into(self, instance_uuid: str, look: Callable[[], None]) -> None:
         def when_complete() -> None:
             self._complete.wait()
@@ -57,6 +62,11 @@ class Incidents:
         row = self._node.journal.find_instance(instance_uuid)
         if row is not None and row.vm_state is VmState.INCOMING and row.record.incoming is not None:
             self._do(ROLL_BACK, instance_uuid, migration=row.record.incoming.migration)
+
+    def _clear_away(self, instance_uuid: str) -> None:
+        row = self._node.journal.find_instance(instance_uuid)
+        if row is not None and has_lost(self._node, row.record):
+            self._do("evacuated", instance_uuid)
 
     def _put_away(self, exited: GuestExit) -> None:
         self._roll_back(exited.instance_uuid)

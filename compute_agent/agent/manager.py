@@ -77,9 +77,7 @@ class Manager:
         self._announcer = Announcer(settings.host, self._journal, self._outbox.wake)
         incidents.begin(self._node, self._carry_out)
         recover(self._node, self._lanes, self._enqueue, incidents)
-        self._reconciler = Reconciler(
-            self._node, settings.reconcile_interval, self._lanes.submit, incidents.migration_over
-        )
+        self._reconciler = Reconciler(self._node, settings.reconcile_interval, self._lanes.submit, incidents)
 
     def close(self, seconds: float = 5.0) -> None:
         """Stop within about `seconds`, without touching a guest; what is unfinished is the next agent's."""
@@ -153,6 +151,7 @@ class Manager:
             task=unfinished[0].request.operation if unfinished else None,
             fault=row.fault,
             machine=row.record.machine,
+            epoch=row.record.epoch,
             pid=guest.pid if guest else None,
             created_at=row.created_at,
             updated_at=row.updated_at,

@@ -14,9 +14,11 @@ from threading import Event, Lock, Thread
 import msgspec
 
 from compute_agent.agent.arrivals import is_given_up
+from compute_agent.agent.evacuees import has_lost
+from compute_agent.agent.incidents import Incidents
 from compute_agent.agent.lanes import Job
 from compute_agent.agent.node import Node
-from compute_agent.errors import ComputeAgentError
+from compute_agent.errors import ComputeAgentError, StorageError
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import Leftover
 
@@ -36,12 +38,12 @@ class Reconciler:
         node: Node,
         interval: float,
         submit: Callable[[str, Job], None],
-        migration_over: Callable[[str], None],
+        incidents: Incidents,
     ) -> None:
-        """`interval` in seconds. `submit` runs a job in an instance's lane; `migration_over` rolls a guest back."""
+        """`interval` in seconds. `submit` runs a job in an instance's lane."""
         self._node = node
         self._submit = submit
-        self._migration_over = migration_over
+        self._incidents = incidents
         self._interval = interval
         self._seen: set[Leftover] = set()
         self._looking = Lock()
@@ -59,6 +61,7 @@ class Reconciler:
             try:
                 self.look()
                 self.look_after_arrivals()
+                self.look_for_evacuated()
                 self._node.storage.copies.tidy(lambda uuid: bool(self._node.journal.unfinished(uuid)))
                 self._node.journal.forget_operations_beyond(self._node.settings.operation_history)
             except ComputeAgentError as error:
@@ -88,7 +91,18 @@ class Reconciler:
             uuid = row.record.instance.uuid
             incoming = None if self._node.journal.unfinished(uuid) else row.record.incoming
             if incoming is not None and is_given_up(self._node, incoming):
-                self._migration_over(uuid)
+                self._incidents.migration_over(uuid)
+
+    def look_for_evacuated(self) -> None:
+        """What was taken from this host while it was believed dead is not its own. A cluster may not answer: later."""
+        for row in self._node.journal.instances():
+            uuid = row.record.instance.uuid
+            try:
+                if not self._node.journal.unfinished(uuid) and has_lost(self._node, row.record):
+                    LOG.warning("Instance %s has been evacuated to another host", uuid)
+                    self._incidents.evacuated(uuid)
+            except StorageError as error:
+                LOG.warning("It is not known whether instance %s is another host's: %s", uuid, error)
 
     def _leftovers(self) -> set[Leftover]:
         guests, disks = self._node.hypervisor.inspect(), self._node.storage.inspect()

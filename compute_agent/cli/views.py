@@ -42,6 +42,7 @@ def instance_fields(view: InstanceView) -> dict[str, object]:
         "fault": fault_cell(view.fault),
         "host": view.host,
         "pid": Perhaps(view.pid),
+        "epoch": view.epoch,
         "vcpus": instance.flavor.vcpus,
         "memory_mb": instance.flavor.memory_mb,
         "extra_specs": Nested(instance.flavor.extra_specs),

@@ -48,6 +48,17 @@ class Mover(Model, frozen=True):
         return self.facts is None
 
 
+class Evacuee(Model, frozen=True):
+    """An instance whose host is dead."""
+
+    instance: Instance
+    machine: Machine
+    epoch: Annotated[int, Meta(ge=1, le=10**9)]
+    """Above the one that it had there."""
+    source: HostName
+    """The dead host."""
+
+
 class Incoming(Model, frozen=True):
     """The migration that a guest's memory comes in by."""
 

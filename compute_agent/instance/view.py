@@ -82,6 +82,8 @@ class InstanceView(Struct, frozen=True, kw_only=True):
     """The operation that is under way or waits, oldest first."""
     fault: Fault | None
     machine: Machine | None
+    epoch: int
+    """How often the instance has moved. Whoever evacuates it has to give a higher one."""
     pid: int | None
     created_at: float
     updated_at: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compute_agent.instance.migration import Gate, Mover
+from compute_agent.instance.migration import Evacuee, Gate, Mover
 from compute_agent.instance.view import Accepted
 from compute_agent.rpc.asking import Asking
 
@@ -28,6 +28,11 @@ class MigrationVerbs(Asking):
     def live_migration_force_complete(self, instance_uuid: str) -> None:
         """Pause it until it is there."""
         self._ask(type(None), "live_migration_force_complete", instance_uuid=instance_uuid)
+
+    def evacuate_instance(self, evacuee: Evacuee, request_id: str | None = None) -> Accepted:
+        """Take an instance from a host that is dead."""
+        words = {"instance_uuid": evacuee.instance.uuid, "evacuee": evacuee}
+        return self._change("evacuate_instance", request_id, **words)
 
     # --- between agents: they keep `compute_agent.agent.peers.Peer` --------------------------------------
 

@@ -53,6 +53,26 @@ class DiskMoves(Protocol):
         :raises StorageError, DeadlineExceeded: their cluster does not answer; to be repeated.
         """
 
+    def note_owner(self, instance: Instance, epoch: int) -> None:
+        """Where a host that was believed dead may come back, it will find that they came here at that epoch."""
+
+    def check_evacuation(self, instance: Instance, source: str, epoch: int) -> None:
+        """See that the instance can be taken from a host that is dead; changes nothing.
+
+        :raises MigrationRefused: a disk exists there only, nothing would keep that host from running it, or the epoch
+            is not above the one at which it was taken last.
+        :raises StorageError, DeadlineExceeded: the cluster of its disks does not answer.
+        """
+
+    def evacuate(self, instance: Instance, source: str, epoch: int) -> None:
+        """Its disks are this host's, and nothing that may still run on that host can write to them. Raises likewise."""
+
+    def is_lost(self, instance: Instance, epoch: int) -> bool:
+        """Its disks went to another host after this one had it at that epoch.
+
+        :raises StorageError, DeadlineExceeded: their cluster does not answer.
+        """
+
 
 class DiskDriver(Protocol):
     """Makes, finds and removes the disks of an instance, and gives it those that exist without it."""

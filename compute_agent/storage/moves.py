@@ -13,7 +13,7 @@ from compute_agent.storage.files import storage_errors
 from compute_agent.storage.moving.files import MovingFiles
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.rbd.disks import RbdDisks
-from compute_agent.storage.source import DiskKind, Place, elsewhere_mark
+from compute_agent.storage.source import DiskKind, Place, elsewhere_mark, is_read_only
 
 PlaceOf = Callable[[str, str], Place]
 """Given an instance's uuid and a disk's name."""
@@ -65,6 +65,34 @@ class NodeMoves:
         for place, device in self._shared(instance):
             self._rbd.take_over(place, device)
 
+    def note_owner(self, instance: Instance, epoch: int) -> None:
+        """See the contract."""
+        for place, device in self._written_to(instance):
+            self._rbd.evacuated(place, device).note_owner(epoch)
+
+    def check_evacuation(self, instance: Instance, source: str, epoch: int) -> None:
+        """See the contract."""
+        for device in instance.block_devices:
+            if self._kind_of(device) is not self._rbd:
+                raise MigrationRefused(str(device.device_name), f"it exists on {source} only")
+        images = [self._rbd.evacuated(place, device) for place, device in self._written_to(instance)]
+        if not images:
+            raise MigrationRefused("disks", f"it has none in Ceph, whose lock would keep {source} from running it")
+        for image in images:
+            image.check(source, epoch)
+
+    def evacuate(self, instance: Instance, source: str, epoch: int) -> None:
+        """See the contract. All are claimed before one of them could be removed with the instance."""
+        for place, device in self._written_to(instance):
+            self._rbd.evacuate(place, device, source, epoch)
+        directory = self._place_of(instance.uuid, "").directory
+        with storage_errors(directory):
+            elsewhere_mark(directory).unlink(missing_ok=True)
+
+    def is_lost(self, instance: Instance, epoch: int) -> bool:
+        """See the contract."""
+        return any(self._rbd.evacuated(*disk).is_lost(epoch) for disk in self._written_to(instance))
+
     def without_foreign_images(self, instance: Instance) -> Instance:
         """As far as images have to be here to make its disks: what is another host's is made already."""
         if not elsewhere_mark(self._place_of(instance.uuid, "").directory).exists():
@@ -79,3 +107,6 @@ class NodeMoves:
         for device in instance.block_devices:
             if self._kind_of(device) is self._rbd:
                 yield self._place_of(instance.uuid, str(device.device_name)), device
+
+    def _written_to(self, instance: Instance) -> Iterator[tuple[Place, BlockDevice]]:
+        return ((place, device) for place, device in self._shared(instance) if not is_read_only(device))

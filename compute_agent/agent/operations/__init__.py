@@ -5,6 +5,7 @@ from compute_agent.agent.operation import Operation
 from compute_agent.agent.operations.boot import BOOT
 from compute_agent.agent.operations.copies import BACKUP, SNAPSHOT
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME, SET_DISK_QOS
+from compute_agent.agent.operations.evacuate import EVACUATE, EVACUATED
 from compute_agent.agent.operations.incoming import (
     POST_LIVE_MIGRATION,
     POST_STOPPED,
@@ -35,7 +36,7 @@ _BY_NAME = {
     for operation in (
         *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS),
         *(SNAPSHOT, BACKUP, RESTORE),
-        MIGRATE,
+        *(MIGRATE, EVACUATE, EVACUATED),
         *(LIVE_MIGRATION, PRE_LIVE_MIGRATION, POST_LIVE_MIGRATION, ROLLBACK_LIVE_MIGRATION),
         *(VOLUME_SNAPSHOT_CREATE, VOLUME_SNAPSHOT_DELETE, VOLUME_SNAPSHOT_REVERT),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),

@@ -83,6 +83,14 @@ def announce(work: Work) -> None:
     work.guest.incoming.announce()
 
 
+def note_owner(work: Work) -> None:
+    """It can be seen on its disks that they came here; the guest does not depend on it."""
+    try:
+        work.node.storage.moves.note_owner(work.instance, work.record.epoch)
+    except (StorageError, DeadlineExceeded) as error:
+        LOG.warning("It is not noted on the disks that they came here: %s", error)
+
+
 PRE_LIVE_MIGRATION = Operation(
     name=PRE,
     allowed=frozenset({VmState.INCOMING}),
@@ -107,7 +115,12 @@ PRE_STOPPED = Operation(
 POST_STOPPED = Operation(
     name=POST,
     allowed=frozenset({VmState.STOPPED}),
-    steps=(Step("take_files", take_files), Step("take_disks", take_disks), Step("let_go", let_go)),
+    steps=(
+        Step("take_files", take_files),
+        Step("take_disks", take_disks),
+        Step("let_go", let_go),
+        Step("note_owner", note_owner),
+    ),
     outcome=VmState.STOPPED,
 )
 
@@ -119,6 +132,7 @@ POST_LIVE_MIGRATION = Operation(
         Step("take_disks", take_disks),
         Step("let_run", let_run),
         Step("announce", announce),
+        Step("note_owner", note_owner),
     ),
     outcome=VmState.ACTIVE,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compute_agent.agent.operation import Step
 from compute_agent.agent.work import Work
-from compute_agent.errors import DeadlineExceeded, GuestGone, GuestStartFailed
+from compute_agent.errors import DeadlineExceeded, DiskInUse, GuestGone, GuestStartFailed
 from compute_agent.virt.contract import Guest, StartRequest
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +41,11 @@ def launch(work: Work, saved_state: Path | None = None, *, is_incoming: bool = F
 
     Ports are plugged where they are not. A guest that an agent started before it died has its ports, and they cannot be
     plugged a second time.
+
+    :raises DiskInUse: the instance is another host's by now.
     """
+    if not is_incoming and work.node.storage.moves.is_lost(work.instance, work.record.epoch):
+        raise DiskInUse(f"instance {work.uuid} has been evacuated to another host")
     began = time.monotonic()
     try:
         _launch(work, saved_state, is_incoming=is_incoming)

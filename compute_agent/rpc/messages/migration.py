@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compute_agent.instance.migration import HostName, Mover
+from compute_agent.instance.migration import Evacuee, HostName, Mover
 from compute_agent.instance.wire import Uuid
 from compute_agent.rpc.messages.base import InstanceChange, Message
 
@@ -33,6 +33,17 @@ class LiveMigrationForceComplete(Message, frozen=True):
     """Pause the guest until it is there, however fast it writes to its memory."""
 
     instance_uuid: Uuid
+
+
+class EvacuateInstance(InstanceChange, frozen=True):
+    """Take an instance from a host that is dead: all its disks are in Ceph, and that host is kept from writing to them.
+
+    The instance is stopped here afterwards, with all that was written; `start_instance` starts it. Refused with
+    MigrationRefused where a disk exists on the dead host only. A host that comes back finds on the disks that the epoch
+    it knows is lower, and clears away what it has of the instance.
+    """
+
+    evacuee: Evacuee
 
 
 class CheckCanLiveMigrateDestination(Message, frozen=True):
@@ -72,6 +83,7 @@ MESSAGES: tuple[type[Message], ...] = (
     MigrateInstance,
     LiveMigrationAbort,
     LiveMigrationForceComplete,
+    EvacuateInstance,
     CheckCanLiveMigrateDestination,
     PreLiveMigration,
     GetIncoming,

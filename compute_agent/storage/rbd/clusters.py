@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
+from compute_agent.storage.rbd.evacuation import is_evacuated
 from compute_agent.storage.rbd.purge import UnwantedImage
+
+LOG = logging.getLogger(__name__)
 
 
 class Clusters:
@@ -22,10 +26,12 @@ class Clusters:
         with self._lock:
             return self._clusters.setdefault(user, Cluster(user, self._settings))
 
-    def remove(self, unwanted: UnwantedImage) -> None:
-        """Nobody wants it; as `Cluster.remove`, or `Cluster.remove_snapshot`."""
+    def remove(self, unwanted: UnwantedImage, host: str) -> None:
+        """Nobody wants it; as `Cluster.remove`, or `Cluster.remove_snapshot`. What has gone from `host` stays."""
         cluster = self.get(unwanted.user)
-        if unwanted.snapshot is None:
+        if is_evacuated(cluster, unwanted.pool, unwanted.image, host):
+            LOG.warning("%s/%s has been evacuated to another host, and stays", unwanted.pool, unwanted.image)
+        elif unwanted.snapshot is None:
             cluster.remove(unwanted.pool, unwanted.image)
         else:
             cluster.remove_snapshot(unwanted.pool, unwanted.image, unwanted.snapshot)

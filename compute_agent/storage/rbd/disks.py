@@ -21,6 +21,7 @@ from compute_agent.storage.rbd.chores import Chores
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.credentials import ClusterUser
+from compute_agent.storage.rbd.evacuation import EvacuatedImage
 from compute_agent.storage.rbd.notes import Note, forget_note, read_note, write_note
 from compute_agent.storage.rbd.own_images import OwnImages, check_image_url, size_in_cluster
 from compute_agent.storage.rbd.purge import PurgeQueue
@@ -42,7 +43,8 @@ class RbdDisks:
         self._servers = servers
         self._clusters = Clusters(settings.rbd.ceph)
         self._own_images = OwnImages(settings, images, qemu_img)
-        self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), self._clusters.remove)
+        remove = partial(self._clusters.remove, host=settings.host)
+        self._unwanted = PurgeQueue(_made(settings.rbd.state_dir / "unwanted"), remove)
         self.spare_images = SpareImages(
             own_pool=self._own_pool,
             clusters=self._clusters,
@@ -148,6 +150,20 @@ class RbdDisks:
         if owner is not None and owner != own and owner.instance_uuid == own.instance_uuid:
             cluster.release(note.pool, note.image, owner)
         cluster.take(note.pool, note.image, own)
+
+    def evacuated(self, place: Place, device: BlockDevice) -> EvacuatedImage:
+        """The image of a disk that is written to, as one that may change its host without being asked."""
+        note = self._describe(place.name, place.instance_uuid, device)
+        return EvacuatedImage(self._clusters.get(note.user), note.pool, note.image, self._owner(place))
+
+    def evacuate(self, place: Place, device: BlockDevice, source: str, epoch: int) -> None:
+        """The image is the instance's on this host; that host cannot write to it any more.
+
+        :raises MigrationRefused: see there.
+        """
+        note = self._note(place, device)
+        self._abandoned.make_room(note.as_unwanted())
+        self.evacuated(place, device).claim(source, epoch)
 
     def disconnect(self, place: Place) -> None:
         """The block server closes the image, and other hosts may have it; in a moment, where the cluster is away."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from compute_agent.errors import DiskInUse
+from compute_agent.errors import DiskInUse, MigrationRefused
 from compute_agent.storage.rbd.answers import Owner
 from compute_agent.storage.rbd.cluster import Cluster
+from compute_agent.storage.rbd.clusters import Clusters
 from compute_agent.storage.rbd.credentials import CephSettings, ClusterUser
+from compute_agent.storage.rbd.evacuation import EvacuatedImage
 from compute_agent.storage.rbd.purge import PurgeQueue, UnwantedImage
 from sandbox.ceph import Ceph
 from tests.functional.rbd.asking import GIB, lock_owner, opened, twice
@@ -89,3 +91,54 @@ def test_what_cannot_be_removed_yet_is_not_forgotten(
         cluster.break_writer(ceph.pool, "unwanted")
     assert queue().run_due() == 0
     assert not cluster.exists(ceph.pool, "unwanted")
+
+
+def seen_by(host: str, cluster: Cluster, ceph: Ceph) -> EvacuatedImage:
+    return EvacuatedImage(cluster, ceph.pool, "evacuated", Owner(host, OWNER.instance_uuid))
+
+
+def test_an_image_is_taken_from_a_host_that_is_believed_dead(ceph: Ceph, cluster: Cluster) -> None:
+    cluster.create(ceph.pool, "evacuated", GIB)
+    cluster.take(ceph.pool, "evacuated", OWNER)
+    dead, there, third = (seen_by(host, cluster, ceph) for host in ("host1", "host2", "host3"))
+    with opened(ceph, cluster, "evacuated") as writer:
+        for _ in range(2):
+            there.claim("host1", 4)
+        assert cluster.owner(ceph.pool, "evacuated") == there.own
+        assert not lock_owner(ceph, "evacuated"), "it may still be written to"
+        writer.kill()
+        writer.wait()
+    assert dead.is_lost(3) and not there.is_lost(4)
+    cluster.release(ceph.pool, "evacuated", there.own)  # it is stopped there
+    assert dead.is_lost(3)
+    with pytest.raises(MigrationRefused, match="epoch: 4 is not above 4"):
+        third.check("host2", 4)
+    third.claim("host2", 5)
+    assert there.is_lost(4) and dead.is_lost(3)
+
+
+def test_who_is_said_to_be_dead_must_be_who_has_it(ceph: Ceph, cluster: Cluster) -> None:
+    cluster.create(ceph.pool, "evacuated", GIB)
+    cluster.take(ceph.pool, "evacuated", OWNER)
+    with pytest.raises(MigrationRefused, match=f"is not host3's: it belongs to {OWNER}"):
+        seen_by("host2", cluster, ceph).claim("host3", 4)
+    assert cluster.owner(ceph.pool, "evacuated") == OWNER
+    assert not seen_by("host1", cluster, ceph).is_lost(0)
+
+
+def test_a_host_that_lost_an_image_does_not_remove_it(
+    ceph: Ceph, cluster: Cluster, user: ClusterUser, settings: CephSettings
+) -> None:
+    cluster.create(ceph.pool, "evacuated", GIB)
+    there, clusters = seen_by("host2", cluster, ceph), Clusters(settings)
+    there.claim("host1", 1)
+    cluster.release(ceph.pool, "evacuated", there.own)
+    unwanted = UnwantedImage(user=user, pool=ceph.pool, image="evacuated")
+    clusters.remove(unwanted, "host1")
+    assert cluster.exists(ceph.pool, "evacuated")
+    seen_by("host3", cluster, ceph).note_owner(2)  # it moved on
+    clusters.remove(unwanted, "host2")
+    assert cluster.exists(ceph.pool, "evacuated")
+    clusters.remove(unwanted, "host3")
+    assert not cluster.exists(ceph.pool, "evacuated")
+    clusters.close()

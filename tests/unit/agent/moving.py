@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compute_agent.errors import MonitorError, StorageError
+from compute_agent.errors import MigrationRefused, MonitorError, StorageError
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
@@ -24,6 +24,8 @@ class SharedDisk:
 
     owner: World | None = None
     is_removed: bool = False
+    evacuated_at: int | None = None
+    """The epoch that is on it."""
 
 
 @dataclass
@@ -72,6 +74,27 @@ class FakeMoves:
 
     def take_over(self, instance: Instance) -> None:
         self._world.touch("take over", self._take_over)
+
+    def note_owner(self, instance: Instance, epoch: int) -> None: ...
+
+    def check_evacuation(self, instance: Instance, source: str, epoch: int) -> None:
+        shared = self._world.moving.shared
+        if shared is None:
+            raise MigrationRefused("disk0", f"it exists on {source} only")
+        if shared.evacuated_at is not None and shared.evacuated_at > epoch:
+            raise MigrationRefused("epoch", f"{epoch} is not above {shared.evacuated_at}")
+
+    def evacuate(self, instance: Instance, source: str, epoch: int) -> None:
+        self._world.touch("claim", lambda: self._claim(epoch))
+
+    def _claim(self, epoch: int) -> None:
+        self._take_over()
+        assert self._world.moving.shared is not None
+        self._world.moving.shared.evacuated_at = epoch
+
+    def is_lost(self, instance: Instance, epoch: int) -> bool:
+        shared = self._world.moving.shared
+        return shared is not None and shared.evacuated_at is not None and shared.evacuated_at > epoch
 
     def _take_over(self) -> None:
         moving = self._world.moving

@@ -48,6 +48,7 @@ def an_instance(uuid: str, name: str, **changes: Any) -> InstanceView:
         task=None,
         fault=None,
         machine=None,
+        epoch=0,
         pid=4711,
         created_at=1.0e9,
         updated_at=1.0e9,
