@@ -36,7 +36,7 @@ class Life(RuleBasedStateMachine):
         self.world = World(Path(self._directory.name))
         self.agent = Agent(self.world)
         self.state = GONE
-        self.asked: list[tuple[Request, str | None]] = []
+        self.asked: list[Request] = []
 
     @rule(verb=st.sampled_from(sorted(VERBS)))
     def ask(self, verb: str) -> None:
@@ -55,8 +55,9 @@ class Life(RuleBasedStateMachine):
         for request in taken:
             verb = first if request is requests[0] else second
             new = after(states[-1], verb)
-            if verb != "boot" and states[-1] == GONE:
-                continue  # the manager says so: see tests/unit/agent/test_manager.py
+            if verb != "boot" and states[-1] == GONE:  # what the manager does then
+                self.agent.journal.finish(request.request_id, OperationState.FAILED, None)
+                continue
             self.agent.carry_out(request)
             assert self._outcome(request) is (OperationState.FAILED if new is None else OperationState.DONE)
             states.append(new or states[-1])
@@ -79,7 +80,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def repeat_everything(self) -> None:
         """Who got no answer asks again, and starts nothing."""
-        for request, _ in self.asked:
+        for request in self.asked:
             assert not admit(self.agent.node, request)
 
     @precondition(lambda self: self.state in RUNNING)
@@ -99,14 +100,14 @@ class Life(RuleBasedStateMachine):
         row = self.agent.journal.find_instance(UUID)
         assert (str(row.vm_state) if row else GONE) == self.state
         assert self.world.left_of(UUID) == _LEFT[self.state]
-        assert self.agent.journal.unfinished() == [] or self.state == GONE
+        assert self.agent.journal.unfinished() == []
 
     def _is_taken(self, request: Request) -> bool:
         try:
             assert admit(self.agent.node, request)
         except _REFUSALS:
             return False
-        self.asked.append((request, None))
+        self.asked.append(request)
         return True
 
     def _conclude(self, request: Request, new: str) -> None:
