@@ -8,8 +8,14 @@ PYTEST  := $(BIN)/python -m pytest
 SANDBOXES := --dist loadfile --tx '2*popen//python=$(SANDBOX) $(BIN)/python'
 BINDING := compute_agent/virt/kvm/builder.py $(wildcard compute_agent/virt/kvm/native/*)
 
+# Of `make fuzz`.
+CASES    := 1000000
+SEED     := $(shell date +%s)
+MODELS   := 500
+MESSAGES := 20000
+
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test unit functional host lint bench clean generate packages
+.PHONY: help demo lab test unit functional host lint fuzz bench clean generate packages
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +44,12 @@ lint: packages $(VENV)/ready  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	grep -rlE '^(#!.*[ /](ba)?sh$$|# shellcheck shell=)' .ci devstack tests tools | xargs shellcheck --external-sources --severity=warning --exclude=SC2187
+
+fuzz: packages $(VENV)/ready  ## hostile input in CASES cases made from SEED, and many operations at once; takes its time
+	$(BIN)/python -m tests.fuzz.run --cases $(CASES) --seed $(SEED)
+	MODEL_EXAMPLES=$(MODELS) $(PYTEST) tests/unit/agent/test_lifecycle_model.py
+	MESSAGES=$(MESSAGES) MANY_OPERATIONS_SEEDS="$(SEED)-a $(SEED)-b $(SEED)-c" $(SANDBOX) $(PYTEST) \
+	  tests/functional/test_bad_input.py tests/functional/test_many_operations.py
 
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -20,8 +23,10 @@ from compute_agent import errors
 from compute_agent.instance.block_device import BlockDevice, Image
 from compute_agent.instance.model import Instance, PortDetails
 from compute_agent.instance.state import VmState
+from sandbox.broker import Broker
 from sandbox.node import Node
-from tests.functional.guests import Guests, a_port, an_order
+from tests.functional.guests import Guests, a_port, an_order, until
+from tests.fuzz.broker import call_all, publish_all
 
 PathOfField = tuple[str | int, ...]
 
@@ -121,6 +126,45 @@ def test_a_bridge_that_is_not_there(guests: Guests) -> None:
     with pytest.raises(errors.NetworkError, match="br-none"):
         guests.client.build_and_run_instance(order)
     assert guests.client.list_instances() == []
+
+
+# --- much of it -----------------------------------------------------------------------------------
+
+MESSAGES = int(os.environ.get("MESSAGES", "1000"))
+
+
+def test_whatever_is_in_the_queue_the_next_message_is_answered(guests: Guests, broker: Broker, node: Node) -> None:
+    began, size = node.pid, resident(node)
+    publish_all(broker.transport_url, node.host, Random("queue"), MESSAGES)
+    until(lambda: is_answered(guests), 120)
+    end_everything(guests)
+    assert node.pid == began
+    assert resident(node) - size < 64
+    assert "internal error" not in node.log.read_text(errors="replace")
+
+
+def test_hostile_calls_are_answered_with_errors_of_ours(guests: Guests, call: Callable[..., Any]) -> None:
+    call_all(call, Random("calls"), MESSAGES)
+    end_everything(guests)
+
+
+def is_answered(guests: Guests) -> bool:
+    with suppress(errors.DeadlineExceeded):
+        guests.client.list_instances()
+        return True
+    return False
+
+
+def end_everything(guests: Guests) -> None:
+    """What has been taken comes to its end, whatever it was."""
+    until(lambda: all(one.finished_at for one in guests.client.list_operations(limit=1000)), 120)
+    guests.terminate_all()
+
+
+def resident(node: Node) -> int:
+    """MiB of the agent."""
+    (line,) = [one for one in Path(f"/proc/{node.pid}/status").read_text().splitlines() if one.startswith("VmRSS")]
+    return int(line.split()[1]) // 1024
 
 
 # --- images ---------------------------------------------------------------------------------------

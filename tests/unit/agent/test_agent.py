@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,25 @@ def test_a_record_of_a_newer_agent_is_refused() -> None:
     data = encode_record(InstanceRecord(instance=INSTANCE)).replace(b'"version":5', b'"version":6')
     with pytest.raises(RecordTooNew, match="version 6"):
         decode_record(data)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("instances", "record", b"{"),
+        ("instances", "record", b'{"version": "\xff"}'),
+        ("instances", "record", b"[" * 5000 + b"]" * 5000),
+        ("instances", "vm_state", "asleep"),
+        ("operations", "request", b"5"),
+        ("steps", "state", "almost"),
+    ],
+)
+def test_a_row_that_no_agent_has_written(tmp_path: Path, agent: Agent, table: str, column: str, value: object) -> None:
+    live(agent, "boot")
+    with sqlite3.connect(tmp_path / "journal.sqlite") as foreign:
+        foreign.execute(f"UPDATE {table} SET {column} = ?", (value,))
+    with pytest.raises(HostError, match=UUID if table == "instances" else "request"):
+        (agent.journal.instances(), agent.journal.operations(None, 10))
 
 
 def test_a_file_that_is_no_journal(tmp_path: Path) -> None:

@@ -65,6 +65,15 @@ def test_a_mistake_about_the_brokers_library(tmp_path: Path) -> None:
     assert not examined.broker.tls
 
 
+@pytest.mark.parametrize(
+    ("text", "field"), [("[DEFAULT]\ndebug = #\n", "DEFAULT.debug"), ("[ceph]\npool = p\n", "ceph.user")]
+)
+def test_a_mistake_that_hides_the_rest(tmp_path: Path, text: str, field: str) -> None:
+    examined = examine(write(tmp_path, text))
+    assert [mistake.field for mistake in examined.mistakes] == [field]
+    assert examined.configuration.agent.state_dir == Path("/var/lib/compute-agent")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     examined = examine(tmp_path / "missing.conf")
     assert [mistake.field for mistake in examined.mistakes] == ["--config-file"]

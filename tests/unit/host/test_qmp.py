@@ -71,6 +71,30 @@ def test_a_client_that_is_sent_away_comes_again(ask: Callable[[int], object], re
     assert ask(refused) == "well"
 
 
+@pytest.mark.parametrize("said", [b'{"return": "\xff"}', b'{"return": {}, "id": {}}', b"[" * 5000 + b"]" * 5000, b"5"])
+def test_what_no_monitor_says_is_a_lost_connection(tmp_path: Path, said: bytes) -> None:
+    """And the next one who asks is served by a new one."""
+    path, loop, listener = tmp_path / "monitor.sock", MonitorLoop(), Listener()
+    threading.Thread(target=serve_nonsense, args=(listen_at(path), said), daemon=True).start()
+    monitor = Monitor(loop, path, Process(os.getpid(), os.pidfd_open(os.getpid())), listener.hear)
+    with pytest.raises(DeadlineExceeded, match="the connection to the monitor was lost"):
+        monitor.execute("query-status", deadline=5)
+    assert monitor.execute("query-status", deadline=5) == "well"
+    monitor.close()
+    loop.close()
+
+
+def serve_nonsense(listening: socket.socket, said: bytes) -> None:
+    """To the first client that asks; then as a monitor should."""
+    client, _ = listening.accept()
+    with client, client.makefile("rwb") as stream:
+        say(stream, GREETING)
+        say(stream, {"return": {}, "id": read(client).get("id")})
+        read(client)
+        stream.write(said + b"\n")
+    serve(listening, refused=0)
+
+
 def test_but_not_for_ever(ask: Callable[[int], object]) -> None:
     with pytest.raises(DeadlineExceeded, match="Negotiation failed"):
         ask(100)

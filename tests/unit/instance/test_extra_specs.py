@@ -58,6 +58,7 @@ def test_flavor_may_want_a_hypervisor(name: str) -> None:
         ("quota:limits_disks", "1", "unknown"),
         ("quota:cpu_quota", "half", "must be a positive whole number"),
         ("quota:cpu_quota", "-1", "must be a positive whole number"),
+        ("quota:cpu_quota", "9" * 5000, "must be a positive whole number"),
         ("quota:cpu_quota", "1e6", "must be a positive whole number"),
         ("quota:cpu_quota", "999", "must be at least 1000 microseconds"),
         ("quota:cpu_period", "999", "must be 1000 to 1000000 microseconds"),

@@ -90,6 +90,20 @@ def test_deep_nesting(depth: int) -> None:
     assert refusal("build_and_run_instance", boot(ports=nested(depth))).field in ("instance.ports[0]", "message")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"a\n2026-01-01 ERROR": 5}, r"a\n2026-01-01 ERROR"),
+        ({"x" * 5000: 5}, "x" * 255 + "..."),
+        (stop(reboot_type="SOFT\nERROR"), "reboot_type"),
+    ],
+)
+def test_what_a_sender_calls_things_is_no_line_of_the_log(arguments: dict[str, object], field: str) -> None:
+    error = refusal("reboot_instance" if "reboot_type" in arguments else "list_instances", arguments)
+    assert error.field == field
+    assert str(error).isprintable()
+
+
 def test_the_size_is_bounded() -> None:
     error = refusal("build_and_run_instance", boot(metadata={"a": "x" * MAX_SIZE}))
     assert error.field == "message"

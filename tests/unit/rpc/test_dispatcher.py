@@ -71,6 +71,22 @@ def test_an_unknown_verb(agent: RememberingAgent, verb: object) -> None:
     assert error.field == "method"
 
 
+@pytest.mark.parametrize("verb", ["\nERROR forged", "\ud800", "x" * 100_000])
+def test_a_verb_is_no_line_of_the_log(agent: RememberingAgent, caplog: pytest.LogCaptureFixture, verb: str) -> None:
+    with caplog.at_level(logging.INFO):
+        error = refusal(agent, method=verb)
+    assert len(str(error).encode()) < 300
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+    assert caplog.records
+
+
+def test_a_version_that_cannot_even_be_shown(agent: RememberingAgent) -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    assert str(refusal(agent, method="get_host", version=nested)).startswith("version: ")
+
+
 @pytest.mark.parametrize("arguments", [[1], "text", 5, None])
 def test_arguments_that_are_no_object(agent: RememberingAgent, arguments: object) -> None:
     assert refusal(agent, method="get_host", args=arguments).args[0] == "args"

@@ -87,6 +87,12 @@ def test_memory_that_has_changed_on_the_way_is_refused(ram: GuestRam, fresh: Gue
         read_state(io.BytesIO(content), fresh)
 
 
+def test_names_that_are_no_text_are_refused(ram: GuestRam, fresh: GuestRam) -> None:
+    content = saved(ram).replace(b"devices", b"dev\xffces")
+    with pytest.raises(InvalidImage, match="saved_state: damaged"):
+        read_state(io.BytesIO(content), fresh)
+
+
 def test_another_file_is_refused(fresh: GuestRam) -> None:
     with pytest.raises(InvalidImage, match="not a machine's saved state"):
         read_state(io.BytesIO(bytes(1000)), fresh)

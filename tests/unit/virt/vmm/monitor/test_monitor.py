@@ -181,7 +181,18 @@ def test_takes_commands_apart_wherever_they_are_cut(client: Client) -> None:
     assert "none {[" in client.hear()["error"]["desc"]
 
 
-@pytest.mark.parametrize("text", ["nonsense}{}", "[1, 2]{}", "{]}", '{"execute": 1}', b'{"execute": "\xff"}', "{}{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense}{}",
+        "[1, 2]{}",
+        "{]}",
+        '{"execute": 1}',
+        b'{"execute": "\xff"}',
+        b'{"execute": "query-status", "id": "\xff"}',
+        "{}{}",
+    ],
+)
 def test_nonsense_is_answered_and_nothing_else(client: Client, text: str | bytes) -> None:
     client.say(text)
     assert client.hear()["error"]["class"] == "GenericError"
