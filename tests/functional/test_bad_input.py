@@ -130,6 +130,8 @@ def test_a_bridge_that_is_not_there(guests: Guests) -> None:
 
 # --- much of it -----------------------------------------------------------------------------------
 
+DEFECTS = ("Failed while answering", "in a way that nobody foresaw", "could not be undone")
+"""What the agent logs of a mistake of its own."""
 MESSAGES = int(os.environ.get("MESSAGES", "1000"))
 
 
@@ -140,11 +142,12 @@ def test_whatever_is_in_the_queue_the_next_message_is_answered(guests: Guests, b
     end_everything(guests)
     assert node.pid == began
     assert resident(node) - size < 64
-    assert "internal error" not in node.log.read_text(errors="replace")
+    log = node.log.read_text(errors="replace")
+    assert not [defect for defect in DEFECTS if defect in log]
 
 
 def test_hostile_calls_are_answered_with_errors_of_ours(guests: Guests, call: Callable[..., Any]) -> None:
-    call_all(call, Random("calls"), MESSAGES)
+    call_all(call, Random("calls"), MESSAGES // 2)
     end_everything(guests)
 
 

@@ -91,6 +91,6 @@ def call_all(call: Callable[..., Any], random: Random, count: int) -> None:
         except (AttributeError, RecursionError, UnicodeEncodeError):
             continue  # what not even this client can send
         except ComputeAgentError as error:
-            kind = [one.__name__ for one in type(error).__mro__ if not one.__name__.endswith("_Remote")][0]
+            kind = next(one.__name__ for one in type(error).__mro__ if not one.__name__.endswith("_Remote"))
             assert kind != "ComputeAgentError", f"{error} to {one}"
             assert not isinstance(error, DeadlineExceeded), f"{error} to {one}"
