@@ -135,4 +135,4 @@ def _content(journal: sqlite3.Connection) -> list[object]:
     return [journal.execute(f"SELECT * FROM {table}").fetchall() for table in _TABLES]
 
 
-TARGET = Target(name="admission", open=_open, weight=0.8, deadline=10.0)
+TARGET = Target(name="admission", open=_open, weight=0.4, deadline=10.0)

@@ -98,4 +98,4 @@ def _require_clear(mistake: InvalidConfiguration) -> None:
     assert str(mistake).isprintable(), repr(str(mistake))
 
 
-TARGET = Target(name="configuration", open=_open, weight=0.4, deadline=10.0)
+TARGET = Target(name="configuration", open=_open, weight=0.2, deadline=10.0)

@@ -91,4 +91,4 @@ def _descriptor(random: Random) -> bytes:
     return struct.pack("<QIHH", address, length, random.choice((0, 1, 2, 3, 4, 5, 7)), random.choice((0, 1, 2, 0xFFFF)))
 
 
-TARGET = Target(name="devices", open=_open, weight=8)
+TARGET = Target(name="devices", open=_open, weight=18)

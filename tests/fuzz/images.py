@@ -95,4 +95,4 @@ def _require_agreement(path: Path) -> None:
         assert "data-file" not in info.get("format-specific", {}).get("data", {})
 
 
-TARGET = Target(name="images", open=_open, weight=12, deadline=10.0)
+TARGET = Target(name="images", open=_open, weight=10, deadline=10.0)

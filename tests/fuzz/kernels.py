@@ -78,4 +78,4 @@ def _saved_state(random: Random) -> bytes:
     return file.getvalue()
 
 
-TARGET = Target(name="kernels", open=_open, weight=12)
+TARGET = Target(name="kernels", open=_open, weight=20)

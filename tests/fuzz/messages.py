@@ -123,4 +123,4 @@ def require_lines(lines: list[str]) -> None:
         assert len(line) < 3 * _LONGEST_LINE, f"a line of {len(line)} characters"
 
 
-TARGET = Target(name="messages", open=_open, weight=30)
+TARGET = Target(name="messages", open=_open, weight=22)

@@ -121,4 +121,4 @@ def _open() -> Iterator[Check]:
         liar.close()
 
 
-TARGET = Target(name="qmp-reader", open=_open, weight=0.4, deadline=10.0)
+TARGET = Target(name="qmp-reader", open=_open, weight=0.2, deadline=10.0)
