@@ -32,7 +32,15 @@ from compute_agent.host.resources import cpu_count, memory_mb
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.migration import Gate, Mover
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationState, OperationView
+from compute_agent.instance.view import (
+    Accepted,
+    CachedImage,
+    CpuView,
+    InstanceView,
+    Leftover,
+    OperationState,
+    OperationView,
+)
 from compute_agent.network.contract import PortDriver
 from compute_agent.storage.contract import DiskDriver, OnCutOff
 from compute_agent.virt.contract import Hypervisor, OnDiskFailure, OnGuestExit
@@ -241,6 +249,10 @@ class Manager:
                 self._node.wishes[one.request.request_id] = wish
                 return
         raise InvalidState(instance_uuid, f"to {wish} a migration", row.vm_state, "on its way to another host")
+
+    def get_cpu(self) -> CpuView:
+        """What CPUs guests of QEMU can have here. :raises HostError: that cannot be found out."""
+        return self._node.hypervisor.describe_cpu()
 
     def host_maintenance_mode(self, mode: bool) -> None:
         """Whether the host takes guests; those that are here can be dealt with either way."""

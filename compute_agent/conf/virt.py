@@ -65,6 +65,14 @@ OPTIONS = [
         help="What executes the guests' instructions.",
     ),
     cfg.StrOpt(
+        "cpu_model",
+        default=_DEFAULTS["cpu_model"],
+        regex=r"^[A-Za-z0-9_.-]+(,[+-][A-Za-z0-9_.-]+)*$",
+        help="The CPU that new guests of QEMU see under KVM: host, all that this host has; or a model with features, "
+        "such as EPYC-v3,+aes, which `computectl cpu baseline` finds for hosts that guests are to move between. A "
+        "guest keeps what it was booted with, and does not start where something of it is missing.",
+    ),
+    cfg.StrOpt(
         "qemu_binary", default=_DEFAULTS["qemu_binary"], help="The QEMU program: a path, or a name to be found in PATH."
     ),
     cfg.StrOpt(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -26,6 +27,8 @@ class HostFacts(Model, frozen=True):
     cpu_vendor: str
     cpu_flags: list[str]
     """As the kernel abbreviates them."""
+    cpu_features: Sequence[str] = ()
+    """What the guest sees of them, as QEMU names it; empty: all."""
 
 
 class Mover(Model, frozen=True):

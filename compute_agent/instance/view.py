@@ -90,6 +90,19 @@ class InstanceView(Struct, frozen=True, kw_only=True):
     launched_at: float | None
 
 
+class CpuView(Struct, frozen=True, kw_only=True):
+    """What CPUs a host can give its guests, as QEMU names them."""
+
+    vendor: str
+    """``AMD``, ``Intel``, or what another calls itself."""
+    accelerator: str
+    """``kvm``, or ``tcg`` where the host only emulates."""
+    features: list[str]
+    """All that a guest can have here."""
+    models: dict[str, list[str]]
+    """The models of which all is here, and what each has."""
+
+
 class CachedImage(Struct, frozen=True, kw_only=True):
     """One file of the image cache."""
 

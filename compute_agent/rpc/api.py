@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from compute_agent.agent.request import Request
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.migration import Gate, Mover
-from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationView
+from compute_agent.instance.view import Accepted, CachedImage, CpuView, InstanceView, Leftover, OperationView
 
 
 class Api(Protocol):
@@ -44,6 +44,8 @@ class Api(Protocol):
     def live_migration_abort(self, instance_uuid: str) -> None: ...
 
     def live_migration_force_complete(self, instance_uuid: str) -> None: ...
+
+    def get_cpu(self) -> CpuView: ...
 
     def host_maintenance_mode(self, mode: bool) -> None: ...
 

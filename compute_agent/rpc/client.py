@@ -21,13 +21,21 @@ from typing import Any, Literal
 from compute_agent.errors import DeadlineExceeded
 from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
-from compute_agent.instance.view import Accepted, CachedImage, InstanceView, Leftover, OperationState, OperationView
+from compute_agent.instance.view import (
+    Accepted,
+    CachedImage,
+    CpuView,
+    InstanceView,
+    Leftover,
+    OperationState,
+    OperationView,
+)
 from compute_agent.rpc.copy_verbs import CopyVerbs
 from compute_agent.rpc.disk_verbs import DiskVerbs
 from compute_agent.rpc.interface_verbs import InterfaceVerbs
 from compute_agent.rpc.migration_verbs import MigrationVerbs
 
-prepare(CachedImage, InstanceView, Leftover, OperationView)
+prepare(CachedImage, CpuView, InstanceView, Leftover, OperationView)
 
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 1.0
@@ -112,6 +120,10 @@ class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
     def get_host(self) -> dict[str, Any]:
         """What this host is, has and can do."""
         return self._ask(dict[str, Any], "get_host")
+
+    def get_cpu(self) -> CpuView:
+        """What CPUs the host can give to guests of QEMU."""
+        return self._ask(CpuView, "get_cpu")
 
     def host_maintenance_mode(self, mode: bool) -> None:
         """Whether the host refuses guests, new ones and those of other hosts."""

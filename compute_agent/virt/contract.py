@@ -18,6 +18,7 @@ from compute_agent.instance.machine import Machine
 from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.state import PowerState
+from compute_agent.instance.view import CpuView
 from compute_agent.virt.migration import IncomingMigration, OutgoingMigration
 
 
@@ -164,6 +165,12 @@ class Hypervisor(Protocol):
 
     def describe(self) -> Mapping[str, object]:
         """What this hypervisor is and can do here, for `get_host`: name, version, accelerator and why."""
+
+    def describe_cpu(self) -> CpuView:
+        """What CPUs its guests can have.
+
+        :raises HostError: that cannot be found out.
+        """
 
     def check(self, instance: Instance) -> None:
         """Refuse early what this host cannot give a guest; changes nothing.

@@ -13,6 +13,7 @@ from compute_agent.instance.devices import Disk
 from compute_agent.instance.machine import HypervisorName, Machine
 from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
+from compute_agent.instance.view import CpuView
 from compute_agent.virt.choice import Configured, choose, choose_unasked
 from compute_agent.virt.contract import Guest, Hypervisor, OnDiskFailure, OnGuestExit, StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
@@ -40,6 +41,9 @@ class Hypervisors:
 
     def check(self, instance: Instance) -> None:
         self._all[choose(instance, self._configured).name].check(instance)
+
+    def describe_cpu(self) -> CpuView:
+        return self._all["qemu"].describe_cpu()
 
     def design(self, instance: Instance) -> Machine:
         choice = choose(instance, self._configured)

@@ -9,6 +9,9 @@ from typing import Literal
 GUEST_UIDS = 65536
 """As many guests can run at once."""
 
+HOST_CPU = "host"
+"""All that the host has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtSettings:
@@ -27,6 +30,8 @@ class VirtSettings:
     hypervisor: Literal["auto", "vmm", "qemu"] = "auto"
     """What runs the guests whose flavors do not say."""
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    cpu_model: str = HOST_CPU
+    """Of new guests under KVM, as QEMU's option takes it: a model, and ``,+feature`` for each that it has besides."""
     qemu_binary: str = "qemu-system-x86_64"
     bios: Path = Path("/usr/share/seabios/bios-256k.bin")
     """SeaBIOS, for the guests of `vmm` that boot from a disk."""

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from compute_agent.errors import HostInMaintenance
 from sandbox import images
 from sandbox.node import Node
-from tests.functional.guests import Guests, until
+from tests.functional.guests import Guests, an_order, until
 
 COMPUTECTL = Path(sys.executable).with_name("computectl")
 SECONDS = 60
@@ -85,6 +86,25 @@ def test_host_show(operator: Operator, node: Node) -> None:
     shown = operator.json("host", "show")
     assert isinstance(shown, dict)
     assert shown["host"] == node.host
+
+
+def test_a_host_is_taken_out_of_use_and_put_into_use_again(operator: Operator, node: Node, guests: Guests) -> None:
+    order = guests.boot()
+    try:
+        stays = operator.types("drain", "--to", "elsewhere", status=1)
+        assert f"still on {node.host}: {order.name}" in stays.stderr and "elsewhere" in stays.stdout
+        with pytest.raises(HostInMaintenance, match=node.host):
+            node.client.build_and_run_instance(an_order())
+    finally:
+        assert operator.json("drain", "--undo") == []
+    guests.boot()
+
+
+def test_what_cpus_a_host_can_give(operator: Operator, node: Node) -> None:
+    cpu = node.client.get_cpu()
+    assert "sse2" in cpu.features and set(cpu.models["qemu64-v1"]) <= set(cpu.features)
+    refused = operator.types("cpu", "baseline", node.host, status=1)
+    assert f"without KVM no guest moves while it runs: {node.host}" in refused.stderr
 
 
 def test_errors_say_what_to_do_next(operator: Operator) -> None:

@@ -13,6 +13,7 @@ from compute_agent.cli.commands.copies import (
     SnapshotDelete,
     SnapshotShow,
 )
+from compute_agent.cli.commands.cpu import CpuBaseline
 from compute_agent.cli.commands.disk_contents import ImageInspect, ImagePut
 from compute_agent.cli.commands.doctor import Doctor
 from compute_agent.cli.commands.drain import HostDrain
@@ -80,6 +81,7 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
     "Host": {
         "host show": HostShow,
         "drain": HostDrain,
+        "cpu baseline": CpuBaseline,
         "operation list": OperationList,
         "operation show": OperationShow,
         "doctor": Doctor,

@@ -14,6 +14,10 @@ class GetHost(Message, frozen=True):
     """What this host is, has and can do."""
 
 
+class GetCpu(Message, frozen=True):
+    """What CPUs this host can give to guests of QEMU: found out when it is asked first, which takes a second or so."""
+
+
 class HostMaintenanceMode(Message, frozen=True):
     """Have this host take no guests, neither new ones nor those of other hosts, until it is told to again.
 
@@ -55,6 +59,7 @@ class ListOperations(Message, frozen=True):
 
 MESSAGES: tuple[type[Message], ...] = (
     GetHost,
+    GetCpu,
     HostMaintenanceMode,
     ListImages,
     PruneImages,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ from compute_agent.virt.kvm.capabilities import find_capabilities as find_kvm_ca
 from compute_agent.virt.qemu.accelerator import Accelerator, choose_accelerator
 from compute_agent.virt.settings import VirtSettings
 
-_WITHOUT_A_MACHINE = (
-    *("-no-user-config", "-nodefaults", "-display", "none"),
-    *("-machine", "none", "-accel", "tcg", "-qmp", "stdio"),
-)
+_WITHOUT_A_MACHINE = ("-no-user-config", "-nodefaults", "-display", "none", "-machine", "none", "-qmp", "stdio")
+
+Command = tuple[str, Mapping[str, object]]
+"""Of QMP: its name and its arguments."""
 _Q35 = re.compile(r"pc-q35-(\d+)\.(\d+)")
 
 
@@ -38,7 +38,7 @@ def find_capabilities(settings: VirtSettings) -> Capabilities:
 
     :raises HostError: QEMU does not run, or does not know q35.
     """
-    version, machines = _ask(settings, "query-version", "query-machines")
+    version, machines = ask(settings, [("query-version", {}), ("query-machines", {})])
     names = [str(machine["name"]) for machine in machines]
     return Capabilities(
         version="{major}.{minor}.{micro}".format(**version["qemu"]),
@@ -60,12 +60,16 @@ def newest_q35(machine_types: Iterable[str]) -> str:
     return "pc-q35-{}.{}".format(*max(versions))
 
 
-def _ask(settings: VirtSettings, *commands: str) -> list[Any]:
-    """The answers to a batch of QMP commands that is given and read as a whole."""
-    batch = "".join(json.dumps({"execute": name}) + "\n" for name in ("qmp_capabilities", *commands, "quit"))
+def ask(settings: VirtSettings, commands: Sequence[Command], accelerator: str = "tcg") -> list[Any]:
+    """The answers to a batch of QMP commands, which is given to a QEMU without a machine, and read as a whole.
+
+    :raises HostError: QEMU does not run, or does not answer.
+    """
+    words = [("qmp_capabilities", {}), *commands, ("quit", {})]
+    batch = "".join(json.dumps({"execute": name, "arguments": arguments}) + "\n" for name, arguments in words)
     try:
         done = subprocess.run(
-            [settings.qemu_binary, *_WITHOUT_A_MACHINE],
+            [settings.qemu_binary, *_WITHOUT_A_MACHINE, "-accel", accelerator],
             input=batch.encode(),
             capture_output=True,
             timeout=settings.start_timeout,
@@ -74,4 +78,7 @@ def _ask(settings: VirtSettings, *commands: str) -> list[Any]:
     except (OSError, subprocess.SubprocessError) as error:
         raise HostError(f"{settings.qemu_binary} does not work: {error}") from error
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    return [answer["return"] for answer in answers if "return" in answer][1:-1]
+    found = [answer["return"] for answer in answers if "return" in answer][1:-1]
+    if len(found) != len(commands):
+        raise HostError(f"{settings.qemu_binary} does not answer all of {', '.join(name for name, _ in commands)}")
+    return found

@@ -11,6 +11,7 @@ from compute_agent.instance.machine import ROOT_PORTS, Machine
 from compute_agent.instance.model import Instance, Port
 from compute_agent.virt.placement import check_boot_order, named, names_beside_disks, place
 from compute_agent.virt.qemu.disks import SCSI_CONTROLLER
+from compute_agent.virt.settings import HOST_CPU
 
 _SPARE_PORTS = 8
 """Free ones that a new machine has at least, for what is plugged later."""
@@ -18,8 +19,12 @@ _PORTS_A_SLOT = 8
 """Functions of one multifunction device."""
 
 
-def design_machine(instance: Instance, machine_type: str, accelerator: Literal["kvm", "tcg"]) -> Machine:
+def design_machine(
+    instance: Instance, machine_type: str, accelerator: Literal["kvm", "tcg"], cpu_model: str = HOST_CPU
+) -> Machine:
     """Give each device the next root port; a machine gets no more ports than it may need, each slows its start.
+
+    `cpu_model` is for KVM; what it promises is there, or the guest does not start.
 
     :raises InvalidMessage: more devices than ports, or two disks that both want to be the one to boot from.
     """
@@ -31,10 +36,16 @@ def design_machine(instance: Instance, machine_type: str, accelerator: Literal["
         hypervisor="qemu",
         type=machine_type,
         accelerator=accelerator,
-        cpu="host" if accelerator == "kvm" else "max",
+        cpu=_cpu(accelerator, cpu_model),
         root_ports=_root_ports(len(devices)),
         slots={name: slot for slot, name in enumerate(devices)},
     )
+
+
+def _cpu(accelerator: Literal["kvm", "tcg"], cpu_model: str) -> str:
+    if accelerator == "tcg":
+        return "max"
+    return cpu_model if cpu_model == HOST_CPU else f"{cpu_model},enforce"
 
 
 def add_disk(machine: Machine, device: BlockDevice) -> Machine:

@@ -12,16 +12,18 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
+from compute_agent.instance.view import CpuView
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
 from compute_agent.virt.placement import remove_device
 from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
 from compute_agent.virt.process.keeper import GuestKeeper
 from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
+from compute_agent.virt.qemu.cpu import CpuSupport, find_cpu_support
 from compute_agent.virt.qemu.design import add_disk, add_nic, design_machine
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.launch import QemuLaunch
-from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
-from compute_agent.virt.settings import VirtSettings
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible, require_features
+from compute_agent.virt.settings import HOST_CPU, VirtSettings
 
 
 class QemuHypervisor(ProcessHypervisor[QemuGuest]):
@@ -43,6 +45,7 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
         launch = QemuLaunch(settings)
         super().__init__(settings, launch, GuestKeeper(settings, "qemu", QemuGuest, on_exit, on_disk_failure))
         self._capabilities: Capabilities | None = None
+        self._cpu_support: CpuSupport | None = None
         self._capabilities_lock = threading.Lock()
 
     def describe(self) -> Mapping[str, object]:
@@ -58,7 +61,7 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
 
     def design(self, instance: Instance) -> Machine:
         found = self._find_capabilities()
-        return design_machine(instance, found.machine_type, found.accelerator.name)
+        return design_machine(instance, found.machine_type, found.accelerator.name, self._settings.cpu_model)
 
     def add_disk(self, machine: Machine, device: BlockDevice) -> Machine:
         return add_disk(machine, device)
@@ -70,10 +73,23 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
         return remove_device(machine, name)
 
     def facts(self, machine: Machine) -> HostFacts:
-        return facts_of(machine, self._find_capabilities())
+        seen = frozenset() if machine.cpu == HOST_CPU else self._find_cpu_support().features_of(machine.cpu)
+        return facts_of(machine, self._find_capabilities(), seen)
 
     def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
         require_compatible(machine, facts, self._find_capabilities())
+        if facts is not None and facts.cpu_features:
+            require_features(facts.cpu_features, self.describe_cpu().features)
+
+    def describe_cpu(self) -> CpuView:
+        return self._find_cpu_support().view
+
+    def _find_cpu_support(self) -> CpuSupport:
+        accelerator = self._find_capabilities().accelerator
+        with self._capabilities_lock:
+            if self._cpu_support is None:
+                self._cpu_support = find_cpu_support(self._settings, accelerator)
+            return self._cpu_support
 
     def _find_capabilities(self) -> Capabilities:
         with self._capabilities_lock:

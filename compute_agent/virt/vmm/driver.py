@@ -10,6 +10,7 @@ from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
+from compute_agent.instance.view import CpuView
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
 from compute_agent.virt.placement import remove_device
 from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
@@ -49,6 +50,9 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
 
     def describe(self) -> Mapping[str, object]:
         return {"name": "vmm", "machine_type": MACHINE_TYPE, "problem": self._find_support().problem}
+
+    def describe_cpu(self) -> CpuView:
+        raise HostError("vmm gives its guests the host's own CPU: there is nothing to choose")
 
     def check(self, instance: Instance) -> None:
         design_machine(instance)

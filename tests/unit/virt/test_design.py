@@ -35,6 +35,11 @@ def test_cpu_follows_the_accelerator() -> None:
     assert design_machine(instance(1, 0), "pc-q35-7.2", "tcg").cpu == "max"
 
 
+def test_a_cpu_that_is_wished_for_is_had_as_a_whole_under_kvm() -> None:
+    assert design_machine(instance(1, 0), "pc-q35-7.2", "kvm", "EPYC-v1,+sse4a").cpu == "EPYC-v1,+sse4a,enforce"
+    assert design_machine(instance(1, 0), "pc-q35-7.2", "tcg", "EPYC-v1").cpu == "max"
+
+
 def test_too_many_devices_are_refused() -> None:
     with pytest.raises(InvalidMessage, match="at most 32") as refused:
         design_machine(instance(24, 8), "pc-q35-7.2", "tcg")

@@ -26,7 +26,7 @@ from compute_agent.virt.migration import Pace
 from compute_agent.virt.qemu.accelerator import Accelerator
 from compute_agent.virt.qemu.capabilities import Capabilities
 from compute_agent.virt.qemu.driver import QemuHypervisor
-from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible, require_features
 from compute_agent.virt.settings import VirtSettings
 from compute_agent.virt.vmm.unsupported import NoMigration
 from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
@@ -218,6 +218,14 @@ def test_what_is_missing_is_named(machine: dict[str, str], facts: dict[str, obje
         require_compatible(
             msgspec.structs.replace(MACHINE, **machine), msgspec.structs.replace(FACTS, **facts), FOUND, CPU
         )
+
+
+def test_one_whose_cpu_was_chosen_needs_what_it_has_seen_and_no_more() -> None:
+    seen = msgspec.structs.replace(FACTS, cpu_features=["avx", "sse2"], cpu_flags=["amx_tile"])
+    require_compatible(MACHINE, seen, FOUND, CPU)
+    require_features(seen.cpu_features, ["avx", "sse2", "svm"])
+    with pytest.raises(MigrationRefused, match=r"cpu features: missing here: avx$"):
+        require_features(seen.cpu_features, ["sse2"])
 
 
 def test_a_guest_of_emulated_cpus_does_not_move() -> None:

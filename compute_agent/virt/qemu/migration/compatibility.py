@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from compute_agent.errors import MigrationRefused
 from compute_agent.host.cpu import Processor, read_processor
 from compute_agent.instance.machine import Machine
@@ -14,8 +16,11 @@ _SAME_FOR_GUESTS = frozenset({"nonstop_tsc", "constant_tsc", "aperfmperf", "arat
 """Features that say how this kernel runs, and no guest sees."""
 
 
-def facts_of(machine: Machine, found: Capabilities) -> HostFacts:
-    """:raises MigrationRefused: a guest with such a machine can move nowhere."""
+def facts_of(machine: Machine, found: Capabilities, cpu_features: frozenset[str] = frozenset()) -> HostFacts:
+    """:raises MigrationRefused: a guest with such a machine can move nowhere.
+
+    :param cpu_features: all that the guest sees of its CPU; empty: all that the host has.
+    """
     if machine.accelerator != "kvm":
         # QEMU 7.2's threads for emulated CPUs lose writes to memory that is being sent.
         raise MigrationRefused("accelerator", f"{machine.accelerator} loses what a moving guest writes; kvm does not")
@@ -25,6 +30,7 @@ def facts_of(machine: Machine, found: Capabilities) -> HostFacts:
         accelerator=found.accelerator.name,
         cpu_vendor=processor.vendor,
         cpu_flags=sorted(processor.flags),
+        cpu_features=sorted(cpu_features),
     )
 
 
@@ -53,10 +59,16 @@ def _require_state(facts: HostFacts, found: Capabilities, processor: Processor) 
 
 
 def _require_cpu(facts: HostFacts, processor: Processor) -> None:
-    """A guest with its host's CPU has seen all of its features."""
+    """A guest with its host's CPU has seen all of its features; what another has seen is known by other names."""
     if processor.vendor != facts.cpu_vendor:
         raise MigrationRefused("cpu vendor", f"{facts.cpu_vendor} is needed, here is {processor.vendor}")
-    missing = sorted(set(facts.cpu_flags) - processor.flags - _SAME_FOR_GUESTS)
+    if not facts.cpu_features:
+        require_features(facts.cpu_flags, processor.flags | _SAME_FOR_GUESTS)
+
+
+def require_features(wanted: Iterable[str], here: Iterable[str]) -> None:
+    """:raises MigrationRefused: not all of them are here; names some that are not."""
+    missing = sorted(set(wanted) - set(here))
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise MigrationRefused("cpu features", f"missing here: {', '.join(missing[:_MOST_NAMED])}{more}")
