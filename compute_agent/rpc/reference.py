@@ -43,8 +43,9 @@ format `messagingv2`, publisher `compute.<host>`. Each is delivered at least onc
 there is no broker. `compute_agent.rpc.notifications.listen` receives them.
 
 `event_type` is `compute.instance.<operation>.<start|progress|end|error>`; the operations are `boot`, `start`, `stop`,
-`reboot`, `pause`, `unpause`, `suspend`, `resume`, `terminate`, `snapshot`, `backup`, `restore`, those about volumes
-interfaces and migrations (named as their verbs), and `guest_exit` when a guest stopped by itself.
+`reboot`, `pause`, `unpause`, `suspend`, `resume`, `terminate`, `snapshot`, `backup`, `restore`, those about volumes,
+interfaces, migrations and evacuations (named as their verbs), `guest_exit` when a guest stopped by itself, and
+`evacuated` when a host has let go of an instance that was taken from it while it was believed dead.
 The payload:
 
 - `request_id`, `instance_uuid`, `operation`, `host`: strings
@@ -53,8 +54,9 @@ The payload:
 - `vm_state`: string, or null while it has not changed or when the instance is gone
 - `fault`: [Fault](#fault), or null
 - `result`: at the end of a `snapshot` or `backup` the [Snapshot](#snapshot) or [Backup](#backup); in the progress of a
-  `live_migration` an object with `stage` (`disks`, `memory`, `hand_over`) and what is known: `percent`, `remaining`
-  bytes, `dirty_rate` in bytes and `expected_downtime` in seconds, or the host that is `waiting_for`; else null
+  `live_migration` or `migrate` an object with `stage` (`disks`, `memory`, `hand_over`) and what is known: `percent`,
+  `remaining` bytes, `dirty_rate` in bytes and `expected_downtime` in seconds, or the host that is `waiting_for`; else
+  null
 """
 
 _ERRORS = """\

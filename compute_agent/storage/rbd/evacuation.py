@@ -59,14 +59,9 @@ class EvacuatedImage:
         self.cluster.break_writer(self.pool, self.image)  # of an agent there that lived, and started one meanwhile
 
     def is_lost(self, epoch: int) -> bool:
-        """It has been evacuated since, by the mark; or it is the instance's on another host, by the lock."""
-        if not self.cluster.exists(self.pool, self.image):
-            return False
-        mark = self._mark()
-        if mark is not None and mark.epoch > epoch:
-            return True
-        owner = self.cluster.owner(self.pool, self.image)
-        return owner is not None and owner.instance_uuid == self.own.instance_uuid and owner != self.own
+        """It has been evacuated to another host since, by the mark: a lock of another alone ends no guest."""
+        mark = self._mark() if self.cluster.exists(self.pool, self.image) else None
+        return mark is not None and mark.epoch > epoch and mark.host != self.own.host
 
     def note_owner(self, epoch: int) -> None:
         """It has moved here. Nothing happens where it has never been evacuated."""
