@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -75,8 +76,9 @@ def test_every_answer_fits_one_order(
     with_ports = [msgspec.structs.replace(one, ports=[a_port()]) for one in orders]
     boots = [Order("boot", one, str(uuid.uuid4())) for one in with_ports]
     others = [_an_order_for(random, random.choice(with_ports)) for _ in range(OPERATIONS)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda one: _send(node.client, one), [*boots, *_some_twice(random, others)]))
+    send = partial(_send, node.client)
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # what is booting when the others come
+        answers = [*pool.map(send, boots), *pool.map(send, _some_twice(random, others))]
     ended = {
         answer.order.request_id: node.client.wait(answer.order.request_id, BOOT_SECONDS)
         for answer in answers

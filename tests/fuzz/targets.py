@@ -8,6 +8,7 @@ from tests.fuzz import (
     config_drive,
     configuration,
     devices,
+    guest_agent,
     images,
     journal,
     kernels,
@@ -19,6 +20,6 @@ from tests.fuzz.target import Target
 
 _MODULES = (
     *(messages, admission, images, kernels, monitor, config_drive),
-    *(command_line, journal, devices, configuration, qmp_reader),
+    *(command_line, journal, devices, configuration, qmp_reader, guest_agent),
 )
 TARGETS: dict[str, Target] = {module.TARGET.name: module.TARGET for module in _MODULES}

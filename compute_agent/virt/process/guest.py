@@ -34,6 +34,7 @@ _POWER_STATES = {
 
 _NEEDS_RESET = ("shutdown", "internal-error", "guest-panicked")
 
+_LONGEST_SHOWN = 80
 _LOOK_AGAIN = 0.005
 """Seconds between two looks at something that is about to happen."""
 
@@ -173,7 +174,10 @@ class ProcessGuest:
 
     def _run_state(self, seconds: float | None = None) -> str:
         deadline = self._settings.command_timeout if seconds is None else seconds
-        return str(self._monitor.execute("query-status", deadline=deadline)["status"])
+        answer = self._monitor.execute("query-status", deadline=deadline)
+        if not isinstance(answer, dict) or not isinstance(answer.get("status"), str):
+            raise MonitorError(f"query-status: no monitor answers so: {str(answer)[:_LONGEST_SHOWN]}")
+        return str(answer["status"])
 
     def _wait_while(self, run_states: Sequence[str], seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -56,6 +56,8 @@ class GuestAgent:
         return answer["return"]
 
     def _next_line(self, due: float) -> bytes:
+        if time.monotonic() > due:
+            raise DeadlineExceeded("the guest agent says much, and nothing that was asked for")
         while b"\n" not in self._received:
             self._channel.settimeout(max(0.001, due - time.monotonic()))
             try:
@@ -73,6 +75,6 @@ def _parse(line: bytes) -> Mapping[str, Any]:
     """Empty where it is no object: half a message to an earlier client, or worse."""
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -90,7 +90,6 @@ def test_what_the_file_says(load_text: Load, tmp_path: Path) -> None:
         ("[storage]\ndisk_dir=disks", "storage.disk_dir", "disks", "absolute"),
         ("[storage]\nimage_sources=/a,b", "storage.image_sources", "b", "absolute"),
         ("[storage]\nimage_dir=$nowhere/images", "storage.image_dir", "$nowhere/images", "nowhere"),
-        ("[DEFAULT]\ndebug=$nowhere", "DEFAULT.debug", "$nowhere", "no such value"),
         ("[virt]\nbios=${virt.bios}/x", "virt.bios", "${virt.bios}/x", "refers to itself"),
         ("[virt]\nbi\x00os=x", "virt.bi\\x00os", "x", "no such option"),
         ("[virt]\nstate_dir=/proc/guests", "virt.state_dir", "/proc/guests", "cannot be made"),
@@ -101,6 +100,17 @@ def test_what_is_wrong_is_named(load_text: Load, text: str, field: str, value: s
     error = refusal(load_text, text)
     assert (error.field, error.value) == (field, value)
     assert reason in error.reason
+
+
+def test_what_ends_the_library_is_told_too(load_text: Load) -> None:
+    error = refusal(load_text, "[DEFAULT]\ndebug=$nowhere")
+    assert error.field == "--config-file"
+    assert "nowhere" in error.reason
+    assert refusal(load_text, "[DEFAULT]\nlog_file=x\ndebug=$log_file").args == (
+        "DEFAULT.debug",
+        "x",
+        "has no such value",
+    )
 
 
 def test_values_of_the_agent_section(load_text: Load) -> None:

@@ -6,11 +6,14 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from compute_agent.errors import DeadlineExceeded
 from compute_agent.virt.qemu.freezing import Freeze
+from compute_agent.virt.qemu.guest_agent import GuestAgent
 
 
 class StandIn:
@@ -87,6 +90,20 @@ def test_a_guest_that_says_nothing_is_thawed_when_it_listens_again(channel: Path
     with Freeze(channel, 0.2) as freeze:
         assert stand_in.thawed.wait(10)
     assert not freeze.has_held
+
+
+def test_who_talks_and_never_says_what_was_asked_is_not_listened_to_for_ever() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        threading.Thread(target=chatter, args=(theirs,), daemon=True).start()
+        with ours, pytest.raises(DeadlineExceeded, match="says much"):
+            GuestAgent(ours).synchronize(0.1)
+
+
+def chatter(channel: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            channel.sendall(b"[" * 3000 + b"\n" + b'{"return": "no"}\n' * 1000)
 
 
 def test_without_an_agent_nothing_is_frozen(channel: Path) -> None:

@@ -7,10 +7,12 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
+from unittest import mock
 
 import pytest
 
 from compute_agent.errors import GuestGone, GuestStartFailed, MonitorError
+from compute_agent.host.qmp import Monitor
 from compute_agent.instance.devices import FileSource
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import GuestExit, StartRequest
@@ -128,6 +130,13 @@ def test_guest_survives_a_failed_save(hypervisor: QemuHypervisor, guest: QemuGue
     guest.resume()
     say(hypervisor, UUID, b"z")
     until_said(hypervisor, UUID, b">z")
+
+
+def test_whose_monitor_says_what_none_says_is_unresponsive(guest: QemuGuest) -> None:
+    for said in (5, None, [], {}, {"status": ["running"]}):
+        with mock.patch.object(Monitor, "execute", return_value=said):
+            assert guest.status() is PowerState.UNRESPONSIVE, said
+    assert guest.status() is PowerState.RUNNING
 
 
 def test_diagnostics_are_plain_values(guest: QemuGuest) -> None:
