@@ -70,7 +70,7 @@ def parse(argv: Sequence[str], conf: cfg.ConfigOpts, default_config_file: str | 
             )
     except SystemExit:
         if found := _UNUSABLE.match(said.getvalue()):
-            raise InvalidConfiguration(f"DEFAULT.{found[1]}", found[2], "has no such value") from None
+            raise InvalidConfiguration(f"DEFAULT.{found[1]}", found[2].strip(), "has no such value") from None
         sys.stderr.write(said.getvalue())
         raise
     except (cfg.Error, ValueError, RecursionError) as error:

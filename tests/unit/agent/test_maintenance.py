@@ -20,7 +20,9 @@ from tests.unit.agent.world import FACTS, INSTANCE, UUID, Agent, World, fresh_id
 
 MOVER = Mover(
     instance=with_named_devices(INSTANCE),
-    machine=Machine(hypervisor="qemu", type="pc-q35-7.2", accelerator="kvm", cpu="host", slots={"disk0": 2, "net0": 3}),
+    machine=Machine(
+        hypervisor="qemu", type="pc-q35-7.2", accelerator="kvm", cpu="host", slots={"disk0": 0, "config": 1, "net0": 2}
+    ),
     epoch=0,
     source="node2",
     address="127.0.0.1",
