@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -27,7 +26,7 @@ class HostFacts(Model, frozen=True):
     cpu_vendor: str
     cpu_flags: list[str]
     """As the kernel abbreviates them."""
-    cpu_features: Sequence[str] = ()
+    cpu_features: tuple[str, ...] = ()
     """What the guest sees of them, as QEMU names it; empty: all."""
 
 

@@ -30,7 +30,7 @@ def facts_of(machine: Machine, found: Capabilities, cpu_features: frozenset[str]
         accelerator=found.accelerator.name,
         cpu_vendor=processor.vendor,
         cpu_flags=sorted(processor.flags),
-        cpu_features=sorted(cpu_features),
+        cpu_features=tuple(sorted(cpu_features)),
     )
 
 
