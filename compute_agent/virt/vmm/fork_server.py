@@ -6,7 +6,6 @@ milliseconds to start, and little memory. None of them imports anything later: t
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ import sys
 from compute_agent.host.confinement.kernel import close_all_but, name_process, tell_python_of_fork
 from compute_agent.host.confinement.order import Order
 from compute_agent.host.confinement.server import serve
+from compute_agent.virt.vmm.footprint import make_small
 from compute_agent.virt.vmm.process import run
 
 LOG = logging.getLogger(__name__)
@@ -38,5 +38,5 @@ def become_machine(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # or the children's first collection would copy all of it
+    make_small()
     serve(sys.argv[1:], become_machine)
