@@ -10,15 +10,14 @@ import array
 import json
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 _LARGEST = 1 << 17
 """Bytes; a guest's arguments take some 10 KiB."""
 _DESCRIPTORS_A_MESSAGE = 250
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(NamedTuple):
     """One process. Descriptors come in this order: the status pipe, the log, `cgroups` of cgroup.procs, the others."""
 
     arguments: Sequence[str]
@@ -33,7 +32,7 @@ class Order:
 
 def send_order(control: socket.socket, order: Order, descriptors: Sequence[int]) -> None:
     """:raises OSError: the fork server is not there, or the order is too large."""
-    control.send(json.dumps(asdict(order) | {"descriptors": len(descriptors)}).encode())
+    control.send(json.dumps(order._asdict() | {"descriptors": len(descriptors)}).encode())
     for start in range(0, len(descriptors), _DESCRIPTORS_A_MESSAGE):
         batch = array.array("i", descriptors[start : start + _DESCRIPTORS_A_MESSAGE])
         control.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, batch)])

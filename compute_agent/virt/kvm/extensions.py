@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 NR_VCPUS = 9
 """Answers how many vCPUs a guest should have at most."""
@@ -14,8 +14,7 @@ MAX_VCPUS = 66
 """How many vCPUs a guest can have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(NamedTuple):
     """One of the kernel's KVM_CAP_…"""
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from compute_agent.errors import KvmError
 from compute_agent.virt.kvm._binding import ffi, lib
@@ -16,8 +16,7 @@ from compute_agent.virt.kvm.statistics import read_statistics
 from compute_agent.virt.kvm.vcpu_state import VcpuState
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """Of exits from a guest since its vCPU was made."""
 
     exits: int

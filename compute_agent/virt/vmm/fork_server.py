@@ -10,6 +10,10 @@ import logging
 import os
 import sys
 
+if __name__ == "__main__":
+    # msgspec does without, and a machine is then without what that imports: 1 MiB, a quarter of which it would write to
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+
 from compute_agent.host.confinement.kernel import close_all_but, name_process, tell_python_of_fork
 from compute_agent.host.confinement.order import Order
 from compute_agent.host.confinement.server import serve

@@ -10,9 +10,10 @@ import fcntl
 import mmap
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from compute_agent.errors import BadGuestAddress, InsufficientResources
 
@@ -24,8 +25,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """Nobody who gets the memfd can take memory away under the guest, which would end whoever touches it."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryRegion:
+class MemoryRegion(msgspec.Struct, frozen=True):
     """A piece of RAM."""
 
     guest_address: int

@@ -6,21 +6,19 @@ operations, those of QEMU's "etc/table-loader".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 _ALIGNMENT = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(msgspec.Struct, frozen=True):
     """Holds an offset into the tables, which their address is to be added to."""
 
     offset: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
+class Checksum(msgspec.Struct, frozen=True):
     """A byte that makes the sum of `length` bytes zero."""
 
     offset: int
@@ -28,13 +26,12 @@ class Checksum:
     length: int
 
 
-@dataclass
-class Blob:
+class Blob(msgspec.Struct):
     """Grows at its end; offsets count from its beginning."""
 
-    content: bytearray = field(default_factory=bytearray)
-    pointers: list[Pointer] = field(default_factory=list)
-    checksums: list[Checksum] = field(default_factory=list)
+    content: bytearray = msgspec.field(default_factory=bytearray)
+    pointers: list[Pointer] = msgspec.field(default_factory=list)
+    checksums: list[Checksum] = msgspec.field(default_factory=list)
 
     def append(self, part: bytes, alignment: int = _ALIGNMENT) -> int:
         """Where it begins."""

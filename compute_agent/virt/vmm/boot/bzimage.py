@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from compute_agent.errors import InvalidImage
 from compute_agent.virt.vmm.memory import GuestRam
@@ -35,8 +36,7 @@ _ENTRY = 0x200
 """Of the 64-bit entry, from where the kernel proper begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class BzImage:
+class BzImage(msgspec.Struct, frozen=True):
     """An open file that has been found fit. Sizes and addresses in bytes."""
 
     file: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+import msgspec
 
 from compute_agent.errors import InsufficientResources, InvalidImage
 from compute_agent.virt.vmm.boot.bzimage import BzImage
@@ -17,8 +18,7 @@ RAM, RESERVED = 1, 2
 _LONGEST_COMMAND_LINE = LOW_MEMORY.stop - COMMAND_LINE - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ramdisk:
+class Ramdisk(msgspec.Struct, frozen=True):
     """Where it is; all zeros where there is none."""
 
     address: int = 0

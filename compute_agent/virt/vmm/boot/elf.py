@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from compute_agent.errors import InvalidImage
 from compute_agent.virt.vmm.boot.layout import HIGH_MEMORY
@@ -25,8 +26,7 @@ _NOTE_HEADER = struct.Struct("<III")
 _XEN, _PHYS32_ENTRY = b"Xen\0", 18
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """A piece of the file and its place in the guest's memory; sizes in bytes."""
 
     offset: int
@@ -42,8 +42,7 @@ class Segment:
         return range(self.address, self.address + self.size_in_memory)
 
 
-@dataclass(frozen=True, slots=True)
-class ElfKernel:
+class ElfKernel(msgspec.Struct, frozen=True):
     """An open file that has been found fit."""
 
     file: int

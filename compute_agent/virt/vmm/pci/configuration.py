@@ -5,8 +5,9 @@ Source: PCI Local Bus Specification 3.0, 6.1 (header type 0) and 6.7 (capabiliti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+import msgspec
 
 SIZE = 256
 _FIRST_CAPABILITY = 0x40
@@ -37,8 +38,7 @@ class Command(IntEnum):
     NO_INTERRUPT_PIN = 0x400
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """What a guest's drivers look for; `kind` is class, subclass and programming interface, 24 bits."""
 
     vendor: int

@@ -6,7 +6,6 @@ Source: virtio 1.2, 2.7 (split virtqueues) and 4.1.5.1.3 (how the driver sets on
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Self
 
 import msgspec
@@ -27,8 +26,7 @@ class QueueState(msgspec.Struct, frozen=True):
     next: int
 
 
-@dataclass
-class Queue:
+class Queue(msgspec.Struct):
     """Addresses are the guest's, and not to be trusted."""
 
     number: int

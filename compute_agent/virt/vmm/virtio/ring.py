@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from dataclasses import dataclass, field
+
+import msgspec
 
 from compute_agent.errors import DeviceError
 from compute_agent.virt.vmm.memory import GuestRam
@@ -23,13 +24,12 @@ _fence = threading.Lock()
 """What a processor does before somebody takes a lock, others see before what it does afterwards."""
 
 
-@dataclass
-class Chain:
+class Chain(msgspec.Struct):
     """A buffer in pieces: address and length of each."""
 
     head: int
-    readable: list[tuple[int, int]] = field(default_factory=list)
-    writable: list[tuple[int, int]] = field(default_factory=list)
+    readable: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    writable: list[tuple[int, int]] = msgspec.field(default_factory=list)
 
 
 class Ring:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from compute_agent.errors import DeviceError
 from compute_agent.virt.vmm.memory import GuestRam
@@ -35,8 +36,7 @@ _COMMAND = struct.Struct("<BBH")
 _DONE, _REFUSED = b"\0", b"\1"
 
 
-@dataclass
-class Pair:
+class Pair(msgspec.Struct):
     """A receive and a transmit queue, and who serves them."""
 
     tap: Tap
