@@ -6,7 +6,6 @@ milliseconds to start, and little memory. None of them imports anything later: t
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 
@@ -19,8 +18,7 @@ from compute_agent.host.confinement.order import Order
 from compute_agent.host.confinement.server import serve
 from compute_agent.virt.vmm.footprint import make_small
 from compute_agent.virt.vmm.process import run
-
-LOG = logging.getLogger(__name__)
+from compute_agent.virt.vmm.process_log import say_failed
 
 _NAME = "vmm"
 """As tools show it, for which all children would be ``python`` otherwise."""
@@ -34,9 +32,8 @@ def become_machine(order: Order) -> None:
     status = 1
     try:
         status = run(order.arguments[0])
-    except Exception:
-        # The process's edge.
-        LOG.exception("The machine has come to an unforeseen end")
+    except Exception as error:  # noqa: BLE001  the process's edge
+        say_failed("The machine has come to an unforeseen end", error)
     finally:
         os._exit(status)
 

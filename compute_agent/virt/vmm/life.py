@@ -5,7 +5,6 @@ Source: QEMU's docs/interop/qmp-spec.txt and qapi/run-state.json, for events and
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -13,9 +12,8 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from compute_agent.errors import DeadlineExceeded, MachineError, MonitorError
+from compute_agent.virt.vmm.process_log import say
 from compute_agent.virt.vmm.run_state import NEEDS_RESET, RunState
-
-LOG = logging.getLogger(__name__)
 
 Tell = Callable[[str, Mapping[str, object]], None]
 """An event's name and data, for whoever listens at the monitor."""
@@ -133,7 +131,7 @@ class Life:
         self._tell("STOP", {})
 
     def _fail(self, reason: str) -> None:
-        LOG.error("The guest is stopped: %s", reason)
+        say(f"The guest is stopped: {reason}")
         self.state = self._stop(RunState.INTERNAL_ERROR)
         self._tell("STOP", {})
 
@@ -142,6 +140,6 @@ class Life:
         try:
             self._hardware.stop()
         except (MachineError, DeadlineExceeded) as error:
-            LOG.error("The guest cannot go on: %s", error)
+            say(f"The guest cannot go on: {error}")
             return RunState.INTERNAL_ERROR
         return state

@@ -5,7 +5,6 @@ Where it is not a child of the fork server: ``python -m compute_agent.virt.vmm.p
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 from collections.abc import Mapping
@@ -17,8 +16,7 @@ from compute_agent.virt.vmm.control import VERSION, commands_of
 from compute_agent.virt.vmm.machine import Machine
 from compute_agent.virt.vmm.monitor.server import MonitorServer
 from compute_agent.virt.vmm.plan import Plan, decode_plan
-
-LOG = logging.getLogger(__name__)
+from compute_agent.virt.vmm.process_log import say
 
 
 def run(argument: str) -> int:
@@ -26,11 +24,10 @@ def run(argument: str) -> int:
 
     :param argument: what `compute_agent.virt.vmm.plan.encode_plan` has made.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     try:
         return _serve(decode_plan(argument))
     except ComputeAgentError as error:
-        LOG.error("The machine cannot be made: %s", error)
+        say(f"The machine cannot be made: {error}")
         return 1
 
 

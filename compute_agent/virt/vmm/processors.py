@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from compute_agent.errors import DeadlineExceeded
 from compute_agent.virt.kvm.exits import ExitReason
-
-LOG = logging.getLogger(__name__)
+from compute_agent.virt.vmm.process_log import say_failed
 
 _STOP_SECONDS = 10.0
 """A processor stops between two instructions, or after an access to a device has been answered."""
@@ -98,9 +96,8 @@ class Processors:
         while self._wait(self._vcpus[number]):
             try:
                 self._run(number, self._vcpus[number])
-            except Exception as error:
-                # The outermost edge of this thread, which waits for what becomes of the machine.
-                LOG.exception("Processor %s has failed", number)
+            except Exception as error:  # noqa: BLE001  this thread's edge: the machine is to know what becomes of it
+                say_failed(f"Processor {number} has failed", error)
                 self.hold()
                 self._failed(f"processor {number}: {error}")
 

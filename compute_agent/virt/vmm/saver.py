@@ -5,7 +5,6 @@ Source: QEMU's qapi/migration.json (``migrate`` to ``fd:``, ``query-migrate``, `
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -13,8 +12,7 @@ from queue import SimpleQueue
 from typing import BinaryIO, Literal
 
 from compute_agent.errors import ComputeAgentError, MonitorError
-
-LOG = logging.getLogger(__name__)
+from compute_agent.virt.vmm.process_log import say
 
 Status = Literal["none", "active", "completed", "failed", "cancelled"]
 Write = Callable[[BinaryIO, Callable[[int], bool]], None]
@@ -77,7 +75,7 @@ class Saver:
         except InterruptedError:
             self._status = "cancelled"
         except (OSError, ComputeAgentError) as error:
-            LOG.warning("The machine was not saved: %s", error)
+            say(f"The machine was not saved: {error}")
             self._reason, self._status = str(error), "failed"
 
     def _goes_on(self, written: int) -> bool:

@@ -6,7 +6,6 @@ Source: QEMU's docs/interop/qmp-spec.txt.
 from __future__ import annotations
 
 import array
-import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,7 @@ import msgspec
 from compute_agent.errors import MonitorError
 from compute_agent.virt.vmm.monitor.command import Command, Commands, Getfd, Nothing
 from compute_agent.virt.vmm.monitor.framing import Framing, TooLong
-
-LOG = logging.getLogger(__name__)
+from compute_agent.virt.vmm.process_log import say_failed
 
 _CHUNK = 65536
 _MOST_FILES = 16
@@ -127,9 +125,8 @@ class Session:
             result = command(bytes(call.arguments), self)
         except MonitorError as error:
             return _refusal("GenericError", str(error))
-        except Exception as error:
-            # The request's outermost edge: whoever asks next is to be answered, too.
-            LOG.exception("The command %s has failed", call.execute)
+        except Exception as error:  # noqa: BLE001  the request's edge: whoever asks next is to be answered, too
+            say_failed(f"The command {call.execute} has failed", error)
             return _refusal("GenericError", f"internal error: {type(error).__name__}: {error}")
         return {"return": {} if result is None else result}
 

@@ -5,17 +5,15 @@ Source: virtio 1.2, 2.1 (device status field), 2.2 (feature bits), 3.1 (initiali
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from compute_agent.errors import DeviceError, MachineError
 from compute_agent.virt.vmm.memory import GuestRam
+from compute_agent.virt.vmm.process_log import say
 from compute_agent.virt.vmm.virtio.device import VERSION_1, VirtioDevice
 from compute_agent.virt.vmm.virtio.queue import NO_CALL, Queue, QueueState
-
-LOG = logging.getLogger(__name__)
 
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, FAILED = 0x01, 0x02, 0x04, 0x08, 0x40, 0x80
 _OF_THE_DRIVER = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK | FAILED
@@ -46,7 +44,7 @@ class Agreement:
         self.generation = 0
         """Counts the changes of the device's configuration."""
         self._is_running = False
-        self._loudness = logging.WARNING
+        self._has_complained = False
 
     @property
     def is_alive(self) -> bool:
@@ -167,6 +165,7 @@ class Agreement:
             self._complain("was stopped at an unknown place", error)
 
     def _complain(self, what: str, why: Exception) -> None:
-        """Aloud only once: a guest could go on and on."""
-        LOG.log(self._loudness, "a %s device %s: %s", self.device.type.name.lower(), what, why)
-        self._loudness = logging.DEBUG
+        """Only once: a guest could go on and on."""
+        if not self._has_complained:
+            say(f"a {self.device.type.name.lower()} device {what}: {why}")
+        self._has_complained = True

@@ -24,7 +24,7 @@ sys.modules["typing_extensions"] = None  # as in the fork server
 from compute_agent.virt.vmm.fork_server import make_small, run
 make_small()
 HUGE, smaps = 1 << 21, open("/proc/self/smaps")
-UNNEEDED = {"ast", "dataclasses", "inspect"}
+UNNEEDED = {"ast", "dataclasses", "inspect", "logging"}
 known, plan, path, report = set(sys.modules), *sys.argv[1:]
 saved = os.open(os.devnull, os.O_WRONLY)
 log = json.loads(plan)["console_log"]
