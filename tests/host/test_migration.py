@@ -1,7 +1,7 @@
 """A guest moves between two hosts while it runs: it goes on where it was, and leaves nothing where it was.
 
 MIGRATIONS=20 has it move there and back 20 times, MIGRATED=files only with files for disks, which are copied; with
-AGENT_DEATHS=all the agents of both hosts are killed in each step.
+FAULTS=all everything that may fail does so in each step.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 
 import pytest
 
@@ -32,7 +33,10 @@ ROUNDS = int(os.environ.get("MIGRATIONS", "1"))
 FILL = "seq 1 200000 > /tmp/numbers; for disk in {}; do dd if=/tmp/numbers of=$disk bs=4k conv=fsync || exit; done"
 STEPS = [step.name for step in LIVE_MIGRATION.steps]
 ONLY_FILES = os.environ.get("MIGRATED") == "files"
-EVERY_DEATH = os.environ.get("AGENT_DEATHS") == "all"
+EVERY_FAULT = os.environ.get("FAULTS") == "all"
+SOME_FAULTS = [("the agent there", "copy"), ("the agent here", "copy"), ("the process there", "copy")]
+CUT = 60
+"""Seconds that the link between the hosts is cut for."""
 READ = "echo 3 > /proc/sys/vm/drop_caches; for disk in {}; do head -c 1288895 $disk; done | md5sum"
 SECONDS = 300.0
 PING = 0.05
@@ -47,6 +51,7 @@ class Traveller:
     def __init__(self, lab: Laboratory, backends: Sequence[Backend]) -> None:
         """`backends`: of its disks. A file is copied when it moves; what is in Ceph stays there."""
         assert lab.ceph is not None
+        self.lab = lab
         self.ceph = lab.ceph
         self.hosts = [Guests(host) for host in lab.hosts]
         disks = [BlockDevice(source_type="blank", size_gb=1, backend=backend) for backend in backends]
@@ -118,6 +123,45 @@ class Traveller:
         address = address_of(self.order)
         for guests in self.hosts:
             guests.node.run("ping", "-c", "1", "-W", "10", address)
+
+
+Fault = Callable[[Traveller, VirtualHost, VirtualHost], object]
+"""Given the hosts that it leaves and comes to."""
+
+
+def kill_agent(host: VirtualHost) -> None:
+    """And start the next one."""
+    host.kill_agent()
+    host.start_agent()
+
+
+def kill_process(traveller: Traveller, host: VirtualHost) -> None:
+    """The guest's QEMU there, if it has not ended."""
+    for line in host.run("ps", "-e", "-o", "pid,args").splitlines():
+        if f"-uuid {traveller.uuid}" in line and "qemu-system" in line:
+            host.run("kill", "-KILL", line.split()[0])
+
+
+def cut_link(host: VirtualHost, other: VirtualHost) -> None:
+    """Between the two, both ways; the broker can be reached."""
+    host.run("sh", "-c", f"ip route add blackhole {other.address}; sleep {CUT}; ip route del blackhole {other.address}",
+             seconds=CUT + SECONDS)  # fmt: skip
+
+
+def kill_broker(traveller: Traveller) -> None:
+    """It comes back with all that it was told to keep."""
+    traveller.lab.broker.kill()
+    traveller.lab.broker.start()
+
+
+FAULTS: dict[str, Fault] = {
+    "the agent here": lambda _, here, there: kill_agent(here),
+    "the agent there": lambda _, here, there: kill_agent(there),
+    "the process here": lambda traveller, here, there: kill_process(traveller, here),
+    "the process there": lambda traveller, here, there: kill_process(traveller, there),
+    "the link": lambda _, here, there: cut_link(here, there),
+    "the broker": lambda traveller, here, there: kill_broker(traveller),
+}
 
 
 def _running(guests: Guests) -> set[str]:
@@ -220,20 +264,21 @@ def has_come_to(step: str, operation: OperationView) -> bool:
     return step in {one.name for one in operation.steps}
 
 
-@pytest.mark.parametrize("step", STEPS if EVERY_DEATH else ["copy"])
-@pytest.mark.parametrize("whose", ["source", "destination"])
-def test_an_agent_is_killed_and_one_host_has_the_guest(traveller: Traveller, whose: str, step: str) -> None:
+@pytest.mark.parametrize(("fault", "step"), product(FAULTS, STEPS) if EVERY_FAULT else SOME_FAULTS)
+def test_something_fails_and_one_host_has_the_guest(traveller: Traveller, fault: str, step: str) -> None:
     source, destination = traveller.here, traveller.there
-    victim = (source if whose == "source" else destination).node
-    migration = str(uuid.uuid4())
+    counted, migration = source.counter(traveller.uuid), str(uuid.uuid4())
     source.client.live_migration(traveller.uuid, destination.node.name, migration)
     until(lambda: has_come_to(step, source.client.get_operation(migration)), SECONDS)
-    victim.kill_agent()
-    victim.start_agent()
+    FAULTS[fault](traveller, source.node, destination.node)
     operation = source.client.wait(migration, SECONDS)
     owner = destination if operation.state is OperationState.DONE else source
-    until(lambda: owner.view(traveller.uuid).vm_state is VmState.ACTIVE)
+    until(lambda: owner.view(traveller.uuid).task is None)
     assert traveller.here is owner
+    if owner.view(traveller.uuid).vm_state is VmState.STOPPED:
+        assert fault.endswith("process"), "nothing else ends a guest"
+        owner.finish(owner.client.start_instance(traveller.uuid), SECONDS)
+        owner.await_console(traveller.uuid, "GUEST READY")
+    else:
+        until(lambda: owner.counter(traveller.uuid) > counted)
     traveller.assert_whole()
-    counted = owner.counter(traveller.uuid)
-    until(lambda: owner.counter(traveller.uuid) > counted)
