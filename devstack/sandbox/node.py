@@ -46,6 +46,9 @@ guest_uid_base = {guest_uid_base}
 cgroup_dir = /sys/fs/cgroup/{host}
 {virt}
 
+[migration]
+address = 127.0.0.1
+
 [network]
 ovsdb_connection = {switch}
 

@@ -44,13 +44,14 @@ Sent = Callable[[int], None]
 
 def send_file(connection: socket.socket, disk: str, path: Path, sent: Sent) -> None:
     """:raises OSError: it cannot be read, or nobody takes it."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         head = FileHead(disk=disk, size=os.fstat(file.fileno()).st_size, taken=size_taken(path))
         _send_head(connection, head)
         for begin, end in _parts(file.fileno(), head.size):
             connection.sendall(_PART.pack(begin, end - begin))
             for offset in range(begin, end, _CHUNK):
                 count = min(_CHUNK, end - offset)
+                file.seek(offset)  # over TLS the first byte is taken to be where the file stands
                 if connection.sendfile(file, offset, count) != count:
                     raise StorageError(f"{path} has become shorter while it was sent")
                 sent(count)

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from compute_agent.errors import InsufficientResources, MigrationFailed, StorageError
+from compute_agent.host.encryption import SealedServer, sealed
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.model import Instance
@@ -24,6 +25,7 @@ from compute_agent.storage.settings import StorageSettings
 from tests.unit.storage.making import ignore, local_disk, make_instance, open_disks, qemu_img
 
 BOTH = ["disk0", "disk1"]
+KEY = "ab" * 32
 
 
 @pytest.fixture
@@ -62,32 +64,41 @@ def file_of(settings: StorageSettings, instance: Instance, disk: str) -> Path:
     return settings.disk_dir / instance.uuid / f"{disk}.qcow2"
 
 
-def move(source: NodeDisks, dest: NodeDisks, instance: Instance, progress: Callable[[int], None] = ignore) -> None:
-    """What fails first is raised."""
-    line = socket.socketpair()
-
-    def receive() -> None:
-        with line[1]:
-            dest.moves.files.receive(instance, BOTH, line[1])
-
-    with ThreadPoolExecutor(1) as receiver:
-        received = receiver.submit(receive)
-        with line[0]:
-            source.moves.files.send(instance, BOTH, line[0], 0, progress)
-        received.result()
-
-
-def test_all_that_was_written_is_there(
+def move(
     source: NodeDisks,
     dest: NodeDisks,
     instance: Instance,
-    settings: StorageSettings,
-    there: StorageSettings,
+    progress: Callable[[int], None] = ignore,
+    *,
+    encrypted: bool = True,
 ) -> None:
+    """What fails first is raised."""
+    line, server = socket.socketpair(), SealedServer(KEY)
+
+    def receive() -> None:
+        with server.accept(line[1]) if encrypted else line[1] as end:
+            dest.moves.files.receive(instance, BOTH, end)
+
+    with ThreadPoolExecutor(1) as receiver:
+        received = receiver.submit(receive)
+        with sealed(line[0], server.certificate, KEY if encrypted else None) as end:
+            source.moves.files.send(instance, BOTH, end, 0, progress)
+        received.result()
+
+
+@pytest.fixture(params=[True, False], ids=["encrypted", "plain"])
+def moved(request: pytest.FixtureRequest, source: NodeDisks, dest: NodeDisks, instance: Instance) -> list[int]:
+    """What was told of its progress."""
     told: list[int] = []
-    move(source, dest, instance, told.append)
+    move(source, dest, instance, told.append, encrypted=request.param)
+    return told
+
+
+def test_all_that_was_written_is_there(
+    moved: list[int], dest: NodeDisks, instance: Instance, settings: StorageSettings, there: StorageSettings
+) -> None:
     assert dest.moves.files.has_all(instance, BOTH)
-    assert told == sorted(told) and 50 < told[-1] < 100
+    assert moved == sorted(moved) and 50 < moved[-1] < 100
     for _ in range(2):
         dest.moves.files.take(instance)
     for disk in BOTH:
