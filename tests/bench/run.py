@@ -11,7 +11,7 @@ from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.bench import disks, life, machines, plug, vhost
+from tests.bench import disks, life, machines, migrations, plug, vhost
 
 
 def main() -> None:
@@ -21,7 +21,8 @@ def main() -> None:
         for comparison in _in_a_sandbox(Path(path)):
             print(comparison, flush=True)
         print("In a virtual host, with a real kernel and emulated processors; the guests run under its KVM.")
-        for comparison in chain(vhost.run(Path(path) / "lab"), machines.run(Path(path) / "lab2")):
+        labs = (vhost.run(Path(path) / "lab"), machines.run(Path(path) / "lab2"), migrations.run(Path(path) / "lab3"))
+        for comparison in chain(*labs):
             print(comparison, flush=True)
 
 

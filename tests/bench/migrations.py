@@ -1,0 +1,161 @@
+"""Promise 9's price: a guest that moves by the agents, against one that moves between two QEMUs by hand.
+
+    devstack/sandbox/enter python -m tests.bench.migrations
+
+Between two virtual hosts: the ratios count, not the times. Only memory is carried, encrypted by the agents as is their
+way; the agents' guest has its disk in Ceph, the other one has none. QEMU's time by hand is its own, with that of
+starting the destination; the agents' is a controller's, from the order to the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.model import Instance
+from laboratory.host import VirtualHost
+from laboratory.laboratory import Laboratory
+from laboratory.settings import HostSettings
+from sandbox import images
+from tests.bench.comparison import compared
+from tests.functional.guests import Guests, address_of, an_order, until
+from tests.host.console import ROOT
+
+ROUNDS = 4
+CROWD = 10
+_DIRECTORY = "/run/by-hand"
+_PORT = 4444
+_TAP = "hand0"
+_PING = 0.01
+"""Seconds between two of them."""
+_SECONDS = 600.0
+_MEMORY_MIB = 3000
+"""Of a host that has all of the crowd."""
+_RUN = f"import sys, json, runpy; sys.path.insert(0, {str(ROOT)!r})\n"
+_RUN += "runpy.run_module('tests.bench.moving_by_hand', run_name='__main__')"
+
+
+class ByHand:
+    """A guest of two hosts' QEMUs, at home on the first."""
+
+    def __init__(self, hosts: list[VirtualHost], memory_mb: int) -> None:
+        self._hosts = hosts
+        self._command = [
+            *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"),
+            *("-machine", "q35,accel=kvm", "-cpu", "host", "-smp", "1", "-m", str(memory_mb)),
+            *("-qmp", f"unix:{_DIRECTORY}/monitor.sock,server=on,wait=off", "-pidfile", f"{_DIRECTORY}/monitor.pid"),
+            *("-netdev", f"tap,id=net,ifname={_TAP},script=no,downscript=no,vhost=on"),
+            *("-device", "virtio-net-pci,netdev=net,mac=52:54:00:00:99:99", "-device", "virtio-rng-pci"),
+            *("-kernel", str(images.kernel()), "-initrd", str(images.ramdisk())),
+            *("-append", f"console=ttyS0 quiet ip0={self.address}/24"),
+        ]
+        for host in hosts:
+            host.run("mkdir", "-p", _DIRECTORY)
+        self._tell("ready", 0, None)
+        until(lambda: answers(hosts[0], self.address), _SECONDS)
+
+    address = "10.77.0.200"
+
+    def move(self) -> tuple[float, float]:
+        """Seconds that it took in all, and that the guest stood still."""
+        ready = self._tell("ready", 1, _PORT)["ready"]
+        said = self._tell("move", 0, _PORT)
+        self._hosts.reverse()
+        return ready + said["total"], said["down"]
+
+    def close(self) -> None:
+        """It ends."""
+        self._tell("end", 0, None)
+
+    def _tell(self, side: str, where: int, port: int | None) -> Mapping[str, float]:
+        order = {
+            "side": side,
+            "command": self._command,
+            "monitor": f"{_DIRECTORY}/monitor.sock",
+            "tap": _TAP,
+            "peer": self._hosts[1 - where].address,
+            "port": port,
+        }
+        said = self._hosts[where].run(sys.executable, "-c", _RUN, seconds=_SECONDS, stdin=json.dumps(order))
+        answer: Mapping[str, float] = json.loads(said)
+        return answer
+
+
+class ByAgents:
+    """The same, by theirs."""
+
+    def __init__(self, lab: Laboratory) -> None:
+        self.hosts = [Guests(host) for host in lab.hosts]
+
+    def boot(self) -> Instance:
+        """A guest on the first host."""
+        disk = BlockDevice(source_type="blank", size_gb=1, backend="rbd")
+        return self.hosts[0].boot(an_order(block_devices=[disk], config_drive=False))
+
+    def move(self, *orders: Instance) -> float:
+        """All at once from the first host to the second, which changes places with it; seconds."""
+        here, there = self.hosts
+        began = time.monotonic()
+        for accepted in [here.client.live_migration(one.uuid, there.node.name) for one in orders]:
+            here.finish(accepted, _SECONDS)
+        took = time.monotonic() - began
+        self.hosts.reverse()
+        return took
+
+
+def answers(host: VirtualHost, address: str) -> bool:
+    """A ping there and back."""
+    return " 0% packet loss" in host.run("sh", "-c", f"ping -c 1 -W 1 {address} || true")
+
+
+@contextmanager
+def listening(host: VirtualHost, address: str) -> Iterator[list[float]]:
+    """Pings meanwhile; then it is known how long the longest time without an answer was."""
+    log, gap = f"/tmp/{uuid.uuid4()}", []
+    host.run("sh", "-c", f"ping -D -i {_PING} {address} > {log} 2>&1 & echo $! > {log}.pid")
+    yield gap
+    until(lambda: answers(host, address))
+    host.run("sh", "-c", f"kill -INT $(cat {log}.pid)")
+    times = [float(one) for one in re.findall(r"^\[([\d.]+)\] .* bytes from", host.run("cat", log), re.MULTILINE)]
+    gap.append(max(later - former for former, later in itertools.pairwise(times)) - _PING)
+
+
+def run(directory: Path) -> Iterator[object]:
+    """A line for each comparison; `directory` is the lab's."""
+    with Laboratory(directory, 2, HostSettings(memory_mib=_MEMORY_MIB), offers=["ceph"]) as lab:
+        agents = ByAgents(lab)
+        order = agents.boot()
+        hand = ByHand(list(lab.hosts), order.flavor.memory_mb)
+        totals, gaps = [], []
+        for _ in range(ROUNDS):
+            total, down = hand.move()
+            with listening(lab.hosts[0], address_of(order)) as gap:
+                totals.append((agents.move(order), total))
+            gaps.append((gap[0], down))
+        hand.close()
+        yield compared("a guest moves, from the order to its end", totals, 1.2, "two QEMUs by hand")
+        yield compared("its network is silent", gaps, 1.2, "QEMU's own down time by hand")
+        crowd = [agents.boot() for _ in range(CROWD - 1)]
+        one, all_of_them = median(ours for ours, _ in totals), agents.move(order, *crowd)
+        yield f"{CROWD} guests move at once: {all_of_them / one:.1f} x the time of one"
+
+
+def main() -> None:
+    """Print them."""
+    with tempfile.TemporaryDirectory(prefix="t") as path:
+        for line in run(Path(path) / "lab"):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
