@@ -242,3 +242,8 @@ class DeadlineExceeded(ComputeAgentError):
 def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def one_line(text: str) -> str:
+    """The text as it may stand in an error: what a stranger chose to call something must not begin a line of the log."""
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from oslo_config import cfg
 
 from compute_agent.conf.options import known_options
-from compute_agent.errors import InvalidConfiguration
+from compute_agent.errors import InvalidConfiguration, one_line
 
 _SECRET = {"transport_url"}
 
@@ -33,11 +33,7 @@ class Entry:
         """The error that says so; without the value, where that is a secret."""
         secret = self.name in _SECRET or "password" in self.name
         value = "a value that is not shown" if secret else self.value
-        return InvalidConfiguration(_line(f"{self.section}.{self.name}"), value, _line(reason))
-
-
-def _line(text: str) -> str:
-    return text if text.isprintable() else repr(text)[1:-1]
+        return InvalidConfiguration(one_line(f"{self.section}.{self.name}"), value, one_line(reason))
 
 
 def read(path: str) -> list[Entry]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from compute_agent.errors import InvalidMessage
+from compute_agent.errors import InvalidMessage, one_line
 from compute_agent.instance.preparation import prepare
 from compute_agent.rpc.messages import VERBS, Message
 
@@ -71,8 +71,8 @@ def _find(message: object, path: str) -> object:
 
 
 def _line(text: str) -> str:
-    """Names and values that the sender chose may be in it: they must not begin a line of the log."""
-    text = text if text.isprintable() else repr(text)[1:-1]
+    """Names and values that the sender chose may be in it."""
+    text = one_line(text)
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 

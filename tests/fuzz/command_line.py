@@ -125,4 +125,4 @@ def _require_interface(name: str) -> None:
     assert name.isascii() and name.isprintable() and not set(name) & set("/ :%"), name
 
 
-TARGET = Target(name="command-line", open=_open, weight=3)
+TARGET = Target(name="command-line", open=_open, weight=1.5)

@@ -116,4 +116,4 @@ def _require_same(files: dict[str, bytes], path: Path) -> None:
     iso.close()
 
 
-TARGET = Target(name="config-drive", open=_open, weight=5, deadline=5.0)
+TARGET = Target(name="config-drive", open=_open, weight=2, deadline=5.0)

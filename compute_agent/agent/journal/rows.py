@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from compute_agent.agent.request import Request
-from compute_agent.errors import HostError
+from compute_agent.errors import HostError, one_line
 from compute_agent.instance.preparation import prepare
 from compute_agent.instance.record import InstanceRecord, decode_record
 from compute_agent.instance.state import VmState
@@ -33,7 +33,7 @@ def reading(what: str) -> Iterator[None]:
     try:
         yield
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
-        raise HostError(f"the journal is damaged: {what!r} cannot be read", str(error)) from error
+        raise HostError(f"the journal is damaged: {what!r} cannot be read", one_line(str(error))) from error
 
 
 @dataclass(frozen=True, slots=True)

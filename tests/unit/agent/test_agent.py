@@ -147,6 +147,7 @@ def test_a_record_of_a_newer_agent_is_refused() -> None:
         ("instances", "record", b"{"),
         ("instances", "record", b'{"version": "\xff"}'),
         ("instances", "record", b"[" * 5000 + b"]" * 5000),
+        ("instances", "record", b'{"version": 3, "instance": {"\\n": 5}}'),
         ("instances", "vm_state", "asleep"),
         ("operations", "request", b"5"),
         ("steps", "state", "almost"),
@@ -156,8 +157,9 @@ def test_a_row_that_no_agent_has_written(tmp_path: Path, agent: Agent, table: st
     live(agent, "boot")
     with sqlite3.connect(tmp_path / "journal.sqlite") as foreign:
         foreign.execute(f"UPDATE {table} SET {column} = ?", (value,))
-    with pytest.raises(HostError, match=UUID if table == "instances" else "request"):
+    with pytest.raises(HostError, match=UUID if table == "instances" else "request") as caught:
         (agent.journal.instances(), agent.journal.operations(None, 10))
+    assert str(caught.value).isprintable()
 
 
 def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
