@@ -245,5 +245,5 @@ def _shorten(value: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text as it may stand in an error: what a stranger chose to call something must not begin a line of the log."""
+    """The text as it may stand in an error: what a stranger calls things must not begin a line of the log."""
     return text if text.isprintable() else repr(text)[1:-1]
