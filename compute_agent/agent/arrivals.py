@@ -7,6 +7,7 @@ guest, whatever becomes of either agent; after it this one does.
 from __future__ import annotations
 
 import logging
+import time
 
 import msgspec
 
@@ -32,6 +33,9 @@ from compute_agent.virt.placement import names_beside_disks
 LOG = logging.getLogger(__name__)
 
 prepare(Mover)
+
+COMPLETE_WITHIN, _LOOK_AGAIN = 5.0, 0.01
+"""Seconds."""
 
 PRE, POST = "pre_live_migration", "post_live_migration_at_destination"
 ROLL_BACK = "rollback_live_migration_at_destination"
@@ -103,18 +107,22 @@ def require_arrived(node: Node, request: Request) -> None:
             raise MigrationRefused("disks", "they have not all come in")
         return
     guest = node.find_guest(request.instance_uuid)
-    if guest is None or not _is_complete(guest):
-        raise MigrationRefused("guest", "its process here has ended")
-
-
-def _is_complete(guest: Guest) -> bool:
-    """False: its process has ended."""
     try:
-        if not guest.incoming.is_complete():
+        if guest is not None:
+            _await_completion(guest)
+            return
+    except GuestGone as error:
+        LOG.warning("Guest %s does not come in: %s", request.instance_uuid, error)
+    raise MigrationRefused("guest", "its process here has ended")
+
+
+def _await_completion(guest: Guest) -> None:
+    """The last of it comes in a moment after the other host has sent it; whoever asks has nothing else to wait for."""
+    due = time.monotonic() + COMPLETE_WITHIN
+    while not guest.incoming.is_complete():
+        if time.monotonic() > due:
             raise DeadlineExceeded("its memory has not all come in yet")
-    except GuestGone:
-        return False
-    return True
+        time.sleep(_LOOK_AGAIN)
 
 
 def become_owner(node: Node, request: Request) -> None:

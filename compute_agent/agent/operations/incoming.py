@@ -50,11 +50,6 @@ def take_files(work: Work) -> None:
     work.node.storage.moves.files.take(work.instance)
 
 
-def shut_disks(work: Work) -> None:
-    """The other host, which has nothing more to write, cannot."""
-    work.guest.incoming.shut_disks()
-
-
 def take_disks(work: Work) -> None:
     """Those that both hosts can reach are this host's. Their cluster is waited for: nobody else may run the guest."""
     while True:
@@ -65,6 +60,12 @@ def take_disks(work: Work) -> None:
                 raise
             LOG.warning("The guest waits for its disks: %s", error)
             time.sleep(_ASK_AGAIN)
+
+
+def take_disks_alone(work: Work) -> None:
+    """The same, and the other host, which has nothing more to write, cannot."""
+    work.guest.incoming.shut_disks()
+    take_disks(work)
 
 
 def let_go(work: Work) -> None:
@@ -128,8 +129,7 @@ POST_LIVE_MIGRATION = Operation(
     name=POST,
     allowed=frozenset({VmState.PAUSED}),
     steps=(
-        Step("shut_disks", shut_disks),
-        Step("take_disks", take_disks),
+        Step("take_disks", take_disks_alone),
         Step("let_run", let_run),
         Step("announce", announce),
         Step("note_owner", note_owner),

@@ -16,6 +16,7 @@ from compute_agent.agent.peers import Peer
 from compute_agent.agent.work import Work
 from compute_agent.errors import (
     DeadlineExceeded,
+    HostError,
     InstanceNotFound,
     InvalidMessage,
     MigrationFailed,
@@ -99,11 +100,13 @@ def hand_over(work: Work) -> None:
     :raises MigrationRefused: it never will be by this migration.
     """
     work.node.wishes.pop(migration_id(work), None)
-    work.report(0, {"stage": "hand_over", "waiting_for": destination(work)})
     try:
         peer(work).post_live_migration_at_destination(work.uuid, migration_id(work), request_id=derived(work, "post"))
     except InstanceNotFound:
         raise MigrationRefused(destination(work), "it knows nothing of the guest any more") from None
+    except (DeadlineExceeded, HostError):  # told now, and not before: the guest stands still
+        work.report(0, {"stage": "hand_over", "waiting_for": destination(work)})
+        raise
 
 
 def mover_of(work: Work) -> Mover:
