@@ -8,6 +8,9 @@ PYTEST  := $(BIN)/python -m pytest
 SANDBOXES := --dist loadfile --tx '2*popen//python=$(SANDBOX) $(BIN)/python'
 BINDING := compute_agent/virt/kvm/builder.py $(wildcard compute_agent/virt/kvm/native/*)
 
+# Of `make crash`.
+SHARE    := 1
+DEATHS   := .cache/deaths.jsonl
 # Of `make fuzz`.
 CASES    := 1000000
 SEED     := $(shell date +%s)
@@ -15,7 +18,7 @@ MODELS   := 500
 MESSAGES := 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test unit functional host lint fuzz bench clean generate packages
+.PHONY: help demo lab test unit functional host lint fuzz crash bench clean generate packages
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +53,11 @@ fuzz: packages $(VENV)/ready  ## hostile input in CASES cases made from SEED, an
 	MODEL_EXAMPLES=$(MODELS) $(PYTEST) tests/unit/agent/test_lifecycle_model.py
 	MESSAGES=$(MESSAGES) MANY_OPERATIONS_SEEDS="$(SEED)-a $(SEED)-b $(SEED)-c" $(SANDBOX) $(PYTEST) \
 	  tests/functional/test_bad_input.py tests/functional/test_many_operations.py
+
+crash: packages $(VENV)/ready  ## the agent dies in each SHAREth moment of each operation; docs/crash-matrix.md tells; takes its time
+	rm -f $(DEATHS) && DEATHS_EVERY=$(SHARE) DEATHS_RECORD=$(CURDIR)/$(DEATHS) $(SANDBOX) $(PYTEST) -s -q tests/functional/test_agent_deaths.py
+	$(BIN)/python -m tests.functional.death_record $(DEATHS) $(SHARE) $$(git rev-parse --short HEAD) > docs/crash-matrix.md
+	@grep -o '[0-9]* cases, .* green' docs/crash-matrix.md
 
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run

@@ -39,6 +39,8 @@ class Scene:
     """A guest that counts, one more disk and one more port for it, and the node's fate."""
 
     def __init__(self, node: Node, switch: Switch, fate: Fate, root: BlockDevice, volume: BlockDevice) -> None:
+        self.deaths = 0
+        """In the last operation: the first of them, and those in the recovery."""
         self.node = node
         self.switch = switch
         self.fate = fate
@@ -49,6 +51,8 @@ class Scene:
         self.guest = self.guests.boot(an_order(arguments="counter", config_drive=False, block_devices=[root]))
         self.other = self.guest
         """Another instance, of which there is one at a time."""
+        self.wanted = self.guest
+        """One that is to be booted."""
         self.number, self.copy_id, self.parent_id = 1, "", ""
         """New ones for each operation: how large or fast a disk is to be, what a copy is called."""
         self._pid = self.guests.view(self.guest.uuid).pid
@@ -161,6 +165,8 @@ class Case:
     is_journaled: bool = True
     """Else it is done when it is answered, and whoever got no answer asks again."""
     ends_other: bool = False
+    changes_state: bool = False
+    """The journal learns at the very end what runs: what is left is looked for after that."""
 
 
 def survive(scene: Scene, case: Case, moment: int) -> str:
@@ -169,9 +175,11 @@ def survive(scene: Scene, case: Case, moment: int) -> str:
     case.prepare(scene)
     request_id = str(uuid.uuid4())
     died_in = _die(scene, case, request_id, moment)
+    scene.deaths = 1
     last, again = died_in, moment % _SOON + 1
     while not last.endswith(END):
         last, again = _die_again(scene, case, request_id, again), _NEVER
+        scene.deaths += 1
     _assert_whole(scene, case, request_id, died_in)
     return died_in
 
@@ -198,8 +206,8 @@ def _die_again(scene: Scene, case: Case, request_id: str, moment: int) -> str:
 
 
 def _assert_whole(scene: Scene, case: Case, request_id: str, died_in: str) -> None:
-    left = scene.leftovers(scene.other.uuid if case.ends_other else None)
-    assert left == [], f"{died_in}: {left}"
+    if not case.changes_state:
+        _assert_nothing_is_left(scene, case, died_in)
     scene.fate.spare()
     scene.node.start()
     case.order(scene, request_id)  # who got no answer asks again, and is told the same
@@ -207,4 +215,13 @@ def _assert_whole(scene: Scene, case: Case, request_id: str, died_in: str) -> No
         view = scene.client.wait(request_id, 60)
         assert view.fault is None, f"{died_in}: {view.fault}"
     assert case.check(scene), died_in
+    if case.changes_state:
+        scene.node.kill()
+        _assert_nothing_is_left(scene, case, died_in)
+        scene.node.start()
     scene.assert_undisturbed()
+
+
+def _assert_nothing_is_left(scene: Scene, case: Case, died_in: str) -> None:
+    left = scene.leftovers(scene.other.uuid if case.ends_other else None)
+    assert left == [], f"{died_in}: {left}"

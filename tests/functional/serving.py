@@ -191,7 +191,7 @@ class Killed(BaseException):
     """SIGKILL: nothing in the agent may catch it."""
 
 
-STRIDE = 1 if os.environ.get("AGENT_DEATHS") == "all" else 9
+STRIDE = int(os.environ.get("DEATHS_EVERY", "9"))
 
 
 def moments() -> Iterator[int]:

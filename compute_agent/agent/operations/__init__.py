@@ -45,6 +45,11 @@ _BY_NAME = {
 }
 
 
+def operation_names() -> set[str]:
+    """Of all that there are."""
+    return {*_BY_NAME, HARD_REBOOT.name}
+
+
 def operation_of(request: Request, vm_state: VmState) -> Operation:
     """The operation that a request asks for, about an instance in that state."""
     if request.operation == "resume" and vm_state is VmState.PAUSED:

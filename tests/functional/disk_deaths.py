@@ -1,20 +1,10 @@
-"""The agent is killed before and after each step of what it does with disks and ports, and within: all is finished.
-
-Each operation's moments are found while it is carried out (`sandbox.dying_agent`). By default every run takes some of
-them, others on another day; ``AGENT_DEATHS=all`` takes them all.
-"""
+"""What is done with disks, ports and copies, as cases of deaths."""
 
 from __future__ import annotations
 
-import os
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
-
-import msgspec
-import pytest
 
 from compute_agent.instance.block_device import (
     BlockDevice,
@@ -24,20 +14,11 @@ from compute_agent.instance.block_device import (
     RbdConnection,
     RbdVolume,
 )
-from sandbox import audit, disk_audit
-from sandbox.broker import Broker
-from sandbox.ceph import Ceph
 from sandbox.commands import run
-from sandbox.fate import Fate
 from sandbox.node import Node
-from sandbox.switch import Switch
 from tests.functional.contents import word_at
-from tests.functional.deaths import END, ROOT_MARK, VOLUME_MARK, Case, Scene, survive
-from tests.functional.guests import Guests
+from tests.functional.deaths import ROOT_MARK, VOLUME_MARK, Case, Scene
 
-ALL = os.environ.get("AGENT_DEATHS") == "all"
-STRIDE = 1 if ALL else 40
-TODAY = int(time.time() // 86400) % STRIDE
 NUMBER = 7
 """The sector of a root disk that says which backup it is."""
 
@@ -257,95 +238,3 @@ CASES = {
         is_journaled=False,
     ),
 }
-PLUGGING = ("attach", "detach", "grow", "limit", "terminate")
-PORTS = ("attach port", "detach port")
-COPYING = ("snapshot", "backup", "incremental backup", "restore", "delete backup", "delete snapshot")
-COPIED = ("qcow2", "rbd")
-"""Kinds of root disks; in the order of `KINDS`, so that each has one scene."""
-
-
-FOUND = {
-    "qcow2": ["node disk1", "object limits-disk1", "descriptor disk1", "file /"],
-    "rbd": ["node disk1", "object limits-disk1", "export disk1", "file /", "image "],
-    "file": ["node disk1", "object limits-disk1", "descriptor disk1", "file /"],
-    "rbd volume": ["node disk1", "object limits-disk1", "export disk1", "file /", "the lock on image volume-"],
-}
-"""What begins so, of a disk that is there for nobody."""
-
-
-@pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "cd") as ceph:
-        yield ceph
-
-
-@pytest.fixture(scope="module")
-def fate(directory: Path) -> Fate:
-    return Fate(directory / "fate")
-
-
-@pytest.fixture(scope="module")
-def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph, fate: Fate) -> Iterator[Node]:
-    node = Node(directory / "dn", broker.transport_url, switch.connection, "dying", ceph)
-    node.program = fate.program
-    with node:
-        yield node
-        Guests(node).terminate_all()
-        assert audit.leftovers(node, switch) == []
-
-
-@pytest.fixture(scope="module")
-def scene(node: Node, switch: Switch, fate: Fate, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    root, a_volume = KINDS[request.param]
-    yield Scene(node, switch, fate, root, a_volume(node))
-    Guests(node).terminate_all()
-
-
-@pytest.fixture(autouse=True)
-def an_agent(node: Node, fate: Fate) -> Iterator[None]:
-    """There is one after a test that has failed, too."""
-    yield
-    fate.spare()
-    if node.pid is None:
-        node.start()
-
-
-@pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
-@pytest.mark.parametrize("case", PLUGGING)
-def test_whenever_the_agent_dies_the_next_one_finishes(scene: Scene, case: str) -> None:
-    survive_all(scene, case)
-
-
-@pytest.mark.parametrize("scene", ["qcow2"], indirect=True, scope="module")
-@pytest.mark.parametrize("case", PORTS)
-def test_whenever_the_agent_dies_the_next_one_finishes_with_ports(scene: Scene, case: str) -> None:
-    survive_all(scene, case)
-
-
-@pytest.mark.parametrize("scene", COPIED, indirect=True, scope="module")
-@pytest.mark.parametrize("case", COPYING)
-def test_whenever_the_agent_dies_the_next_one_copies(scene: Scene, case: str) -> None:
-    survive_all(scene, case)
-
-
-def survive_all(scene: Scene, case: str) -> None:
-    for moment in count(TODAY + 1, STRIDE):
-        began = time.monotonic()
-        died_in = survive(scene, CASES[case], moment)
-        print(f"{case} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}")
-        if died_in.endswith(END):
-            return
-
-
-@pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
-def test_who_looks_for_what_is_left_finds_it(scene: Scene, request: pytest.FixtureRequest) -> None:
-    """A disk that its guest has, to somebody who believes that it has none."""
-    scene.have_volume(True)
-    (root, _) = scene.guests.view(scene.guest.uuid).instance.block_devices
-    believed = msgspec.structs.replace(scene.guest, block_devices=[root])
-    scene.node.kill()
-    lines = disk_audit.surplus(scene.node, [believed])
-    scene.node.start()
-    found = FOUND[request.node.callspec.params["scene"]]
-    assert [what for what in found if any(line.startswith(what) for line in lines)] == found
-    assert [line for line in lines if not line.startswith(tuple(found))] == []

@@ -1,0 +1,89 @@
+"""What agents died of in one run of `make crash`, and the table that is made of it: docs/crash-matrix.md.
+
+python -m tests.functional.death_record RECORD SHARE COMMIT
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+_PLACE = "DEATHS_RECORD"
+"""The variable that names the file where deaths are noted, if they are to be."""
+_HEAD = """\
+# Every step, every death
+
+Made by `make crash`, on real parts (QEMU, Open vSwitch, RabbitMQ, Ceph). The agent kills itself with SIGKILL in one
+moment of an operation, and once more in the recovery that follows; the next one finishes it. Moments are found while
+an operation is carried out: before and after each step, and before each file, child process and command to a QEMU, a
+switch, a block server or a cluster (`devstack/sandbox/dying_agent.py`). After each case the operation is done, whoever
+asks again gets the same answer, another guest has noticed nothing, and nothing is left that should not be there:
+processes, taps, ports, disks, locks, descriptors, rows of the journal. What fails ends the run.
+
+Run on {date}, commit {commit}, {share}: **{cases} cases, {deaths} deaths, all green**.
+
+| operation | disks | moments | cases | deaths | died in a step, or before and after one |
+|---|---|---|---|---|---|
+"""
+
+
+class Death(msgspec.Struct, frozen=True, kw_only=True):
+    """One case."""
+
+    case: str
+    storage: str
+    moment: int
+    died_in: str
+    again: int
+    """Deaths in the recovery."""
+
+
+def record(death: Death) -> None:
+    """Note it, if somebody wants to know."""
+    if place := os.environ.get(_PLACE):
+        with Path(place).open("ab") as file:
+            file.write(msgspec.json.encode(death) + b"\n")
+
+
+def table(deaths: Iterable[Death], share: int, commit: str) -> str:
+    """The page."""
+    groups: dict[tuple[str, str], list[Death]] = defaultdict(list)
+    for death in deaths:
+        groups[death.case, death.storage].append(death)
+    everybody = [death for group in groups.values() for death in group]
+    head = _HEAD.format(
+        date=datetime.now(UTC).date(),
+        commit=commit,
+        share="every moment" if share == 1 else f"each {share}th moment",
+        cases=len(everybody),
+        deaths=sum(1 + death.again for death in everybody),
+    )
+    return head + "".join(map(_line, _in_order(groups)))
+
+
+def _in_order(groups: dict[tuple[str, str], list[Death]]) -> Iterator[list[Death]]:
+    return (groups[key] for key in sorted(groups))
+
+
+def _line(group: list[Death]) -> str:
+    steps = [one.died_in.partition(": ")[2] for one in group]
+    at_steps = sum(step.startswith(("before ", "after ")) for step in steps)
+    last = max(one.moment for one in group)
+    deaths = sum(1 + one.again for one in group)
+    return f"| {group[0].case} | {group[0].storage} | {last} | {len(group)} | {deaths} | {at_steps} |\n"
+
+
+def main(place: str, share: str, commit: str) -> None:
+    """Print it."""
+    lines = Path(place).read_bytes().splitlines()
+    print(table([msgspec.json.decode(line, type=Death) for line in lines], int(share), commit), end="")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
