@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from compute_agent.errors import MigrationRefused
 from compute_agent.instance.block_device import Backend, BlockDevice
 from compute_agent.instance.migration import Evacuee
 from compute_agent.instance.model import Instance
@@ -95,15 +94,3 @@ def test_an_instance_is_taken_from_a_host_that_is_dead(hosts: tuple[Guests, Gues
     assert order.uuid not in {path.name for path in (dead.node.directory / "state/disks").iterdir()}
     assert_kept(there, order)
     assert f"{order.uuid}_disk0" in ceph.rbd("ls", ceph.pool).split()
-
-
-def test_what_only_a_dead_host_has_is_not_taken(hosts: tuple[Guests, Guests]) -> None:
-    dead, there = hosts
-    order = a_guest(dead, "rbd", "qcow2")
-    view = dead.view(order.uuid)
-    assert view.machine is not None
-    evacuee = Evacuee(instance=view.instance, machine=view.machine, epoch=1, source=dead.node.host)
-    with pytest.raises(MigrationRefused, match=f"disk1: it exists on {dead.node.host} only"):
-        there.client.evacuate_instance(evacuee)
-    assert not is_on(there, order)
-    assert_kept(dead, order)

@@ -303,6 +303,14 @@ def test_disks_of_an_instances_own_move_with_it(disks: NodeDisks) -> None:
     assert disks.moves.mirrored(make_instance()) == []
 
 
+def test_what_only_a_dead_host_has_is_not_taken(disks: NodeDisks) -> None:
+    in_ceph = msgspec.structs.replace(OWN, device_name="disk1", backend="rbd")
+    with pytest.raises(MigrationRefused, match=r"^disk0: it exists on node1 only$"):
+        disks.moves.check_evacuation(make_instance(OWN, in_ceph), "node1", 1)
+    with pytest.raises(MigrationRefused, match=r"^disks: it has none in Ceph, whose lock would keep node1"):
+        disks.moves.check_evacuation(make_instance(), "node1", 1)
+
+
 def test_a_disk_in_ceph_stays_where_it_is_when_its_guest_moves(disks: NodeDisks) -> None:
     other = msgspec.structs.replace(OWN, device_name="disk1", backend="rbd")
     assert disks.moves.mirrored(make_instance(OWN, other)) == ["disk0"]
