@@ -19,6 +19,10 @@ from tests.fuzz.mutation import spoil_bytes, spoil_json
 from tests.fuzz.target import Case, Check, Target
 
 
+_AT_ONCE = 100_000
+"""Bytes that the socket holds: nobody reads yet."""
+
+
 class _Sized(Arguments, frozen=True):
     block_size: int
     name: str = ""
@@ -101,7 +105,7 @@ def _serve(random: Random, content: bytes) -> None:
     with client, open(os.devnull) as file:  # noqa: PTH123  (a descriptor to hand over)
         session = Session(server, _COMMANDS, {"version": {}, "capabilities": []})
         files = [file.fileno()] * random.choice((0, 0, 1, 3))
-        socket.send_fds(client, [content], files)
+        socket.send_fds(client, [content[:_AT_ONCE]], files)
         while session.read() and session.write() and _is_waiting(server):
             pass
         session.write()
