@@ -15,7 +15,7 @@ DEATHS   := .cache/deaths.jsonl
 CASES    := 1000000
 SEED     := $(shell date +%s)
 MODELS   := 500
-MESSAGES := 20000
+MESSAGES := 5000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test unit functional host lint fuzz crash bench clean generate packages

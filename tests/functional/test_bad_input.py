@@ -138,7 +138,7 @@ MESSAGES = int(os.environ.get("MESSAGES", "1000"))
 def test_whatever_is_in_the_queue_the_next_message_is_answered(guests: Guests, broker: Broker, node: Node) -> None:
     began, size = node.pid, resident(node)
     publish_all(broker.transport_url, node.host, Random("queue"), MESSAGES)
-    until(lambda: is_answered(guests), 120)
+    until(lambda: is_answered(guests), 120 + MESSAGES / 10)
     end_everything(guests)
     assert node.pid == began
     assert resident(node) - size < 64

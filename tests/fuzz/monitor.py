@@ -18,7 +18,6 @@ from tests.fuzz.messages import said_in_lines
 from tests.fuzz.mutation import spoil_bytes, spoil_json
 from tests.fuzz.target import Case, Check, Target
 
-
 _AT_ONCE = 100_000
 """Bytes that the socket holds: nobody reads yet."""
 
