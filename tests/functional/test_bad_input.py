@@ -160,6 +160,7 @@ def is_answered(guests: Guests) -> bool:
 
 def end_everything(guests: Guests) -> None:
     """What has been taken comes to its end, whatever it was."""
+    guests.client.host_maintenance_mode(False)  # a message may have asked for it in due form
     until(lambda: all(one.finished_at for one in guests.client.list_operations(limit=1000)), 120)
     guests.terminate_all()
 

@@ -80,10 +80,20 @@ def find_gate(work: Work) -> Gate:
 
     :raises MigrationFailed: all of it could be read on its way, and that is not wished here.
     """
-    gate = peer(work).get_incoming(work.uuid, migration_id(work))
+    gate = _ask_for_gate(work)
     if gate.key is None and work.node.settings.migration.encrypt:
         raise MigrationFailed(f"{destination(work)} encrypts nothing, and [migration] encrypt is on here")
     return gate
+
+
+def _ask_for_gate(work: Work) -> Gate:
+    """Whoever gets no answer asks again: an earlier gate leads nowhere any more."""
+    due = time.monotonic() + work.node.settings.migration.prepare_timeout
+    while True:
+        try:
+            return peer(work).get_incoming(work.uuid, migration_id(work))
+        except DeadlineExceeded:
+            _require_patience(work, due)
 
 
 def require_wanted(work: Work) -> None:
