@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Unpack, cast
@@ -440,7 +441,7 @@ class NoServers:
 def test_an_exchange_in_ceph_that_was_cut_short_goes_on_or_back(ceph: Ceph, tmp_path: Path, way: str) -> None:
     user = ClusterUser(auth_username=ceph.user, secret_uuid=ceph.secret_uuid)
     clusters = Clusters(CephSettings(conf_dir=ceph.conf_dir, secret_dir=ceph.secret_dir))
-    unwanted = PurgeQueue(tmp_path, clusters.remove)
+    unwanted = PurgeQueue(tmp_path, partial(clusters.remove, host="node1"))
     note = Note(user=user, pool=ceph.pool, image="cut", own=True)
     place = Place(instance_uuid=str(uuid.uuid4()), directory=tmp_path, name="disk0")
     restorations = Restorations(
