@@ -33,7 +33,7 @@ FILL = "seq 1 200000 > /tmp/numbers; for disk in {}; do dd if=/tmp/numbers of=$d
 STEPS = [step.name for step in LIVE_MIGRATION.steps]
 ONLY_FILES = os.environ.get("MIGRATED") == "files"
 EVERY_FAULT = os.environ.get("FAULTS") == "all"
-SOME_FAULTS = [("the agent there", "copy"), ("the agent here", "copy"), ("the process there", "copy")]
+SOME_FAULTS = [("the agent there", "copy"), ("the agent here", "copy")]
 CUT = 60
 """Seconds that the link between the hosts is cut for."""
 READ = "echo 3 > /proc/sys/vm/drop_caches; for disk in {}; do head -c 1288895 $disk; done | md5sum"
