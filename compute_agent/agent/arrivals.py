@@ -100,10 +100,9 @@ def require_arrived(node: Node, request: Request) -> None:
     :raises InstanceNotFound, MigrationRefused: and never will be.
     :raises DeadlineExceeded: not yet, or its process does not answer.
     """
-    record = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
-    assert record.incoming is not None
-    if record.incoming.is_stopped:
-        if not node.storage.moves.files.has_all(record.instance, record.incoming.mirrored):
+    record, incoming = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    if incoming.is_stopped:
+        if not node.storage.moves.files.has_all(record.instance, incoming.mirrored):
             raise MigrationRefused("disks", "they have not all come in")
         return
     guest = node.find_guest(request.instance_uuid)
@@ -131,15 +130,14 @@ def become_owner(node: Node, request: Request) -> None:
     :raises InstanceNotFound, MigrationRefused: it never will be.
     :raises DeadlineExceeded: it is not prepared yet.
     """
-    record = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    record, incoming = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
     unfinished = {row.request.operation for row in node.journal.unfinished(request.instance_uuid)}
     if ROLL_BACK in unfinished:
         raise MigrationRefused("migration", "it is being rolled back")
     if unfinished:
         raise DeadlineExceeded("it is not prepared yet")
     node.journal.set_record(msgspec.structs.replace(record, epoch=record.epoch + 1, incoming=None))
-    assert record.incoming is not None
-    state = VmState.STOPPED if record.incoming.is_stopped else VmState.PAUSED
+    state = VmState.STOPPED if incoming.is_stopped else VmState.PAUSED
     node.journal.set_state(request.instance_uuid, state, None)
 
 
@@ -149,9 +147,7 @@ def require_incoming(node: Node, instance_uuid: str, migration: str) -> Incoming
     :raises InstanceNotFound: no such instance.
     :raises MigrationRefused: it comes by another one, or by none any more.
     """
-    incoming = _require_incoming(node, instance_uuid, migration).incoming
-    assert incoming is not None
-    return incoming
+    return _require_incoming(node, instance_uuid, migration)[1]
 
 
 def is_given_up(node: Node, incoming: Incoming) -> bool:
@@ -169,10 +165,11 @@ def is_given_up(node: Node, incoming: Incoming) -> bool:
     return view.state is OperationState.FAILED
 
 
-def _require_incoming(node: Node, instance_uuid: str, migration: str) -> InstanceRecord:
+def _require_incoming(node: Node, instance_uuid: str, migration: str) -> tuple[InstanceRecord, Incoming]:
     record = node.journal.instance(instance_uuid).record
-    if record.incoming is None:
+    incoming = record.incoming
+    if incoming is None:
         raise MigrationRefused("migration", "the instance is this host's")
-    if record.incoming.migration != migration:
-        raise MigrationRefused("migration", f"the guest comes in by another one, {record.incoming.migration}")
-    return record
+    if incoming.migration != migration:
+        raise MigrationRefused("migration", f"the guest comes in by another one, {incoming.migration}")
+    return record, incoming

@@ -116,6 +116,12 @@ class Node:
         """The agent's, while it runs."""
         return self._process.pid if self._process is not None else None
 
+    def memory(self, kind: str) -> int:
+        """MiB of the agent's: ``VmRSS``, or the most that this has been, ``VmHWM``."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        (line,) = [one for one in lines if one.startswith(f"{kind}:")]
+        return int(line.split()[1]) // 1024
+
     def start(self) -> None:
         """Return when the agent says that it serves.
 

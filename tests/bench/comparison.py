@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 
@@ -50,3 +52,10 @@ def at_once(pool: Executor, calls: Sequence[Callable[[], object]]) -> float:
     for one in [pool.submit(call) for call in calls]:
         one.result()
     return monotonic() - began
+
+
+def print_lines(run: Callable[[Path], Iterable[object]]) -> None:
+    """Of a benchmark that is run alone; it is given the directory of its lab."""
+    with tempfile.TemporaryDirectory(prefix="t") as path:
+        for line in run(Path(path) / "lab"):
+            print(line, flush=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.model import Instance
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
-from tests.bench.comparison import Comparison, compared
+from tests.bench.comparison import Comparison, compared, print_lines
 from tests.bench.disks import AREA_MB, LOADS, took
 from tests.bench.machine_by_hand import CONSOLE, MachineByHand
 from tests.bench.vhost import packets, throughput
@@ -139,12 +138,5 @@ def _shell(host: VirtualHost, console: str) -> Callable[[str], str]:
     return lambda command: run_on_console(host, console, command, 120)
 
 
-def main() -> None:
-    """Print them."""
-    with tempfile.TemporaryDirectory(prefix="t") as path:
-        for line in run(Path(path) / "lab"):
-            print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_lines(run)

@@ -13,7 +13,6 @@ import itertools
 import json
 import re
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from laboratory.settings import HostSettings
 from sandbox import images
-from tests.bench.comparison import compared
+from tests.bench.comparison import compared, print_lines
 from tests.functional.guests import Guests, address_of, an_order, until
 from tests.host.console import ROOT
 
@@ -150,12 +149,5 @@ def run(directory: Path) -> Iterator[object]:
         yield f"{CROWD} guests move at once: {all_of_them / one:.1f} x the time of one"
 
 
-def main() -> None:
-    """Print them."""
-    with tempfile.TemporaryDirectory(prefix="t") as path:
-        for line in run(Path(path) / "lab"):
-            print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_lines(run)

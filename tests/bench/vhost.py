@@ -8,13 +8,13 @@ There because vhost-net and KVM are real there, on any machine. The host is emul
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
+from tests.bench.comparison import print_lines
 from tests.functional.guests import Guests, address_of
 
 ROUNDS = 5
@@ -65,12 +65,5 @@ def _compared(what: str, unit: str, measure: Callable[[str], float], on: str, of
     return f"vhost-net: {ours / theirs:.1f} x {what} of vhost off ({ours:.0f} against {theirs:.0f} {unit})"
 
 
-def main() -> None:
-    """Print them."""
-    with tempfile.TemporaryDirectory(prefix="t") as path:
-        for line in run(Path(path) / "lab"):
-            print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_lines(run)

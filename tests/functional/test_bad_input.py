@@ -136,12 +136,12 @@ MESSAGES = int(os.environ.get("MESSAGES", "1000"))
 
 
 def test_whatever_is_in_the_queue_the_next_message_is_answered(guests: Guests, broker: Broker, node: Node) -> None:
-    began, size = node.pid, resident(node)
+    began, size = node.pid, node.memory("VmRSS")
     publish_all(broker.transport_url, node.host, Random("queue"), MESSAGES)
     until(lambda: is_answered(guests), 120 + MESSAGES / 10)
     end_everything(guests)
     assert node.pid == began
-    assert resident(node) - size < 64
+    assert node.memory("VmRSS") - size < 64
     log = node.log.read_text(errors="replace")
     assert not [defect for defect in DEFECTS if defect in log]
 
@@ -163,12 +163,6 @@ def end_everything(guests: Guests) -> None:
     guests.client.host_maintenance_mode(False)  # a message may have asked for it in due form
     until(lambda: all(one.finished_at for one in guests.client.list_operations(limit=1000)), 120)
     guests.terminate_all()
-
-
-def resident(node: Node) -> int:
-    """MiB of the agent."""
-    (line,) = [one for one in Path(f"/proc/{node.pid}/status").read_text().splitlines() if one.startswith("VmRSS")]
-    return int(line.split()[1]) // 1024
 
 
 # --- images ---------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Step
@@ -24,6 +26,8 @@ from compute_agent.errors import (
 )
 from compute_agent.instance.migration import Gate, HostFacts, Mover
 from compute_agent.instance.view import OperationState
+
+T = TypeVar("T")
 
 CONNECT = 10.0
 """Seconds that a connection to the other host may take."""
@@ -41,15 +45,12 @@ def check_destination(work: Work) -> None:
 
 def prepare_destination(work: Work) -> None:
     """It has all that waits for the guest."""
-    due = time.monotonic() + work.node.settings.migration.prepare_timeout
-    while True:
-        try:
-            peer(work).pre_live_migration(
-                work.uuid, migration_id(work), mover_of(work), request_id=derived(work, "pre")
-            )
-            return _await_preparation(work, due)
-        except DeadlineExceeded:
-            _require_patience(work, due)
+
+    def prepare(due: float) -> None:
+        peer(work).pre_live_migration(work.uuid, migration_id(work), mover_of(work), request_id=derived(work, "pre"))
+        _await_preparation(work, due)
+
+    _ask_until_answered(work, prepare)
 
 
 def _await_preparation(work: Work, due: float) -> None:
@@ -80,18 +81,19 @@ def find_gate(work: Work) -> Gate:
 
     :raises MigrationFailed: all of it could be read on its way, and that is not wished here.
     """
-    gate = _ask_for_gate(work)
+    # Asked for again, it is another gate: an earlier one leads nowhere any more.
+    gate = _ask_until_answered(work, lambda _: peer(work).get_incoming(work.uuid, migration_id(work)))
     if gate.key is None and work.node.settings.migration.encrypt:
         raise MigrationFailed(f"{destination(work)} encrypts nothing, and [migration] encrypt is on here")
     return gate
 
 
-def _ask_for_gate(work: Work) -> Gate:
-    """Whoever gets no answer asks again: an earlier gate leads nowhere any more."""
+def _ask_until_answered(work: Work, ask: Callable[[float], T]) -> T:
+    """Whoever gets no answer asks again. `ask` is told when all patience is over."""
     due = time.monotonic() + work.node.settings.migration.prepare_timeout
     while True:
         try:
-            return peer(work).get_incoming(work.uuid, migration_id(work))
+            return ask(due)
         except DeadlineExceeded:
             _require_patience(work, due)
 
