@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
 
@@ -17,7 +16,7 @@ from compute_agent.instance.device_names import find_device
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.rpc.client import ComputeClient
 from sandbox import disk_audit, port_audit
-from sandbox.commands import run
+from sandbox.commands import SandboxError, run
 from sandbox.fate import Fate
 from sandbox.node import Node
 from sandbox.switch import Switch
@@ -186,14 +185,21 @@ def survive(scene: Scene, case: Case, moment: int) -> str:
 
 def _die(scene: Scene, case: Case, request_id: str, moment: int) -> str:
     scene.fate.decree(case.operation, moment)
-    Thread(target=_ask_in_vain, args=(scene, case.order, request_id), daemon=True).start()
-    scene.node.await_death()
+    errors: list[ComputeAgentError] = []
+    Thread(target=_ask_in_vain, args=(scene, case.order, request_id, errors), daemon=True).start()
+    try:
+        scene.node.await_death()
+    except SandboxError as error:
+        raise AssertionError(f"{case.operation} was not carried out to its moment {moment}: {errors}") from error
     return scene.fate.last_moment()
 
 
-def _ask_in_vain(scene: Scene, order: Order, request_id: str) -> None:
-    with suppress(ComputeAgentError):
+def _ask_in_vain(scene: Scene, order: Order, request_id: str, errors: list[ComputeAgentError]) -> None:
+    """Whose agent dies gets no answer; `errors`: if it has been refused instead."""
+    try:
         order(scene, request_id)
+    except ComputeAgentError as error:
+        errors.append(error)
 
 
 def _die_again(scene: Scene, case: Case, request_id: str, moment: int) -> str:

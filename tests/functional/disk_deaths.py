@@ -14,10 +14,12 @@ from compute_agent.instance.block_device import (
     RbdConnection,
     RbdVolume,
 )
+from compute_agent.instance.state import VmState
 from sandbox.commands import run
 from sandbox.node import Node
 from tests.functional.contents import word_at
 from tests.functional.deaths import ROOT_MARK, VOLUME_MARK, Case, Scene
+from tests.functional.life_deaths import have_other
 
 NUMBER = 7
 """The sector of a root disk that says which backup it is."""
@@ -92,9 +94,7 @@ def back_up_before(scene: Scene) -> None:
 
 def back_up_for_other(scene: Scene) -> None:
     back_up(scene)
-    if scene.other is scene.guest:
-        scene.boot_other()
-        scene.guests.finish(scene.client.stop_instance(scene.other.uuid, timeout=0))
+    have_other(scene, VmState.STOPPED)
 
 
 def snapshot(scene: Scene) -> None:
