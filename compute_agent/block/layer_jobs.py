@@ -35,7 +35,8 @@ class LayerJobs(ABC):
         newest, top = next(layers_of(disk)), self._top(disk.name)
         name, present = layer_name(top, str(newest.layer)), content_of(self._execute, top)
         if present == name:
-            return
+            with self._reopening(disk):  # lets go of what an agent had open for it that was killed
+                return
         self._close(name)  # of an agent that was killed
         try:
             self._open(disk, newest, name)
