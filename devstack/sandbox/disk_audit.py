@@ -19,6 +19,8 @@ from sandbox.monitor import ask
 from sandbox.node import Node
 
 _CONFIG_DRIVE, _CONSOLE = "config", "console-log"
+_NAMELESS = "without a name"
+"""Descriptors that files are opened anew from, for that moment only."""
 _DISK = re.compile(r"(limits-)?([a-z]+[0-9]*)")
 """The disk that a node, an export or an object is called after."""
 _LOCK = "compute_agent"
@@ -67,7 +69,7 @@ def _of_guest(node: Node, instance: Instance) -> Iterator[str]:
     )
     names = {str(one["node-name"]) for one in nodes}
     groups = [one["name"] for one in children if one["type"] in ("child<throttle-group>", "child<secret>")]
-    opaque = {fd["opaque"] for one in fdsets for fd in one["fds"]} - {_CONSOLE}
+    opaque = {fd.get("opaque", _NAMELESS) for one in fdsets for fd in one["fds"]} - {_CONSOLE}
     wanted = {_CONFIG_DRIVE, *_disks(instance)}
     for kind, found in (("node", names), ("object", groups), ("descriptor", opaque)):
         yield from (f"{kind} {one} in QEMU" for one in found if _disk_of(one) not in wanted or "-copy" in one)

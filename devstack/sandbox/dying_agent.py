@@ -5,7 +5,8 @@ names the operation and says which of its moments is the last (see `sandbox.deat
 moment that passes is noted in ``DIRECTORY/moments``.
 
 The moments are found and not listed: there is one before and one after each step, one before the journal knows of the
-end, and one before everything that the operation changes: files (Python tells of them), children, and what it asks of
+end, and one before everything that the operation changes: files, sockets and taps (Python tells of them), children,
+processes that a fork server makes (also while it makes them, and after), processes that it ends, and what it asks of
 QEMU, the switch, block servers and the workers that talk to Ceph.
 """
 
@@ -27,13 +28,19 @@ from compute_agent.agent.execution import Execution
 from compute_agent.agent.journal import Journal
 from compute_agent.agent.manager import Manager
 from compute_agent.cli.agent import main
+from compute_agent.host.confinement import launcher
+from compute_agent.host.confinement.launcher import Launcher
+from compute_agent.host.processes import Process
 from compute_agent.host.qmp import Monitor
 from compute_agent.instance.view import StepState
 from compute_agent.network.ovs.errand import Look
 from compute_agent.network.ovs.ovsdb import Ovsdb
 from compute_agent.storage.rbd.worker_process import WorkerProcess
 
-_CHANGES_OF_FILES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_CHANGES = (
+    *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chown"),
+    *("socket.bind", "fcntl.ioctl"),
+)
 _QUESTIONS = ("query-", "qom-list", "qom-get", "x-debug-query", "exists", "info", "holder", "watchers", "list_", "fsid")
 _LAST = "end"
 _STEPS = {StepState.INTENDED: "before", StepState.DONE: "after", StepState.UNDONE: "after the undoing of"}
@@ -74,21 +81,23 @@ class Life:
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """What Python tells before it happens."""
         is_write = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if event in _CHANGES_OF_FILES or is_write:
+        if event in _CHANGES or is_write:
             self.moment(f"{event} {arguments[0]}")
 
 
-def _around(kind: type, method: str, before: Callable[..., None], after: Callable[..., None] = lambda *_: None) -> None:
-    """Both are given the method's arguments."""
-    original = getattr(kind, method)
+def _around(
+    place: object, name: str, before: Callable[..., None], after: Callable[..., None] = lambda *_: None
+) -> None:
+    """Both are given the arguments of the function, or of the method after its object."""
+    original, own = getattr(place, name), int(isinstance(place, type))
 
-    def wrapped(self: object, *arguments: Any, **named: Any) -> Any:
-        before(*arguments)
-        result = original(self, *arguments, **named)
-        after(*arguments)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        before(*arguments[own:])
+        result = original(*arguments, **named)
+        after(*arguments[own:])
         return result
 
-    setattr(kind, method, wrapped)
+    setattr(place, name, wrapped)
 
 
 def _watch(life: Life) -> None:
@@ -102,6 +111,10 @@ def _watch(life: Life) -> None:
     _around(Monitor, "execute", asked)
     _around(WorkerProcess, "call", asked)
     _around(Ovsdb, "ask", lambda errand, _: None if isinstance(errand, Look) else life.moment(type(errand).__name__))
+    _around(Launcher, "spawn", lambda *_: None, lambda *_: life.moment("a process was made"))
+    _around(launcher, "send_order", lambda *_: life.moment("a process is to be made"), lambda *_: life.moment("it is"))
+    _around(Process, "kill", lambda: life.moment("a process is ended"), lambda: life.moment("it was told to end"))
+    _around(Journal, "set_record", lambda *_: life.moment("the record changes"))
     _around(subprocess.Popen, "__init__", partial(_child, life, "before"), partial(_child, life, "during"))
     _around(Journal, "set_step", partial(_step, life, False), partial(_step, life, True))
     _around(Journal, "finish", lambda *_: life.moment(_LAST))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 _PROGRAM = Path(__file__).with_name("dying_agent.py")
+_STEP = re.compile(r"\w+: before (\w+)")
+"""Children have arguments: more than a word."""
 
 
 class Fate:
@@ -33,4 +36,12 @@ class Fate:
 
     def last_moment(self) -> str:
         """In which it died since it was decreed: ``OPERATION: WHAT``; WHAT is ``end`` for the last."""
-        return self._moments.read_text().splitlines()[-1]
+        return self.moments()[-1]
+
+    def moments(self) -> list[str]:
+        """All that have passed since it was decreed."""
+        return self._moments.read_text().splitlines()
+
+    def steps(self) -> int:
+        """How many of the operation's have begun since it was decreed."""
+        return len({found[1] for moment in self.moments() if (found := _STEP.fullmatch(moment))})

@@ -21,15 +21,18 @@ _HEAD = """\
 
 Made by `make crash`, on real parts (QEMU, Open vSwitch, RabbitMQ, Ceph). The agent kills itself with SIGKILL in one
 moment of an operation, and once more in the recovery that follows; the next one finishes it. Moments are found while
-an operation is carried out: before and after each step, and before each file, child process and command to a QEMU, a
-switch, a block server or a cluster (`devstack/sandbox/dying_agent.py`). After each case the operation is done, whoever
-asks again gets the same answer, another guest has noticed nothing, and nothing is left that should not be there:
-processes, taps, ports, disks, locks, descriptors, rows of the journal. What fails ends the run.
+an operation is carried out: before and after each step, and before each change of a file, socket, tap, process or
+record, and each command to a QEMU, a switch, a block server or a cluster (`devstack/sandbox/dying_agent.py`). After
+each case the operation is done, whoever asks again gets the same answer, another guest has noticed nothing, and nothing
+is left that should not be there: processes, taps, ports, disks, locks, descriptors, rows of the journal. What fails
+ends the run.
 
 Run on {date}, commit {commit}, {share}: **{cases} cases, {deaths} deaths, all green**.
 
-| operation | disks | moments | cases | deaths | died in a step, or before and after one |
-|---|---|---|---|---|---|
+Hypervisor: QEMU under TCG. *Moments*: how many the operation had; *cases*: in how many of them an agent died.
+
+| operation | disks | steps | moments | cases | deaths | outcome |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -42,6 +45,9 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     died_in: str
     again: int
     """Deaths in the recovery."""
+    moments: int
+    steps: int
+    """Of the operation, until the first death: all of them where that was at its end."""
 
 
 def record(death: Death) -> None:
@@ -72,11 +78,10 @@ def _in_order(groups: dict[tuple[str, str], list[Death]]) -> Iterator[list[Death
 
 
 def _line(group: list[Death]) -> str:
-    steps = [one.died_in.partition(": ")[2] for one in group]
-    at_steps = sum(step.startswith(("before ", "after ")) for step in steps)
-    last = max(one.moment for one in group)
+    moments, steps = (max(getattr(one, what) for one in group) for what in ("moments", "steps"))
     deaths = sum(1 + one.again for one in group)
-    return f"| {group[0].case} | {group[0].storage} | {last} | {len(group)} | {deaths} | {at_steps} |\n"
+    cells = (group[0].case, group[0].storage, steps or "-", moments, len(group), deaths, "finished")
+    return f"| {' | '.join(map(str, cells))} |\n"
 
 
 def main(place: str, share: str, commit: str) -> None:

@@ -25,6 +25,8 @@ from tests.functional.death_record import Death, record
 from tests.functional.deaths import END, Case, Scene, survive
 from tests.functional.disk_deaths import CASES, KINDS
 from tests.functional.guests import Guests
+from tests.functional.incident_deaths import INCIDENTS
+from tests.functional.layer_deaths import LAYERS
 from tests.functional.life_deaths import LIFE
 
 STRIDE = int(os.environ.get("DEATHS_EVERY", "60"))
@@ -34,6 +36,7 @@ EARLY = TODAY % 5 + 1
 PLUGGING = ("attach", "detach", "grow", "limit", "terminate")
 PORTS = ("attach port", "detach port")
 COPYING = ("snapshot", "backup", "incremental backup", "restore", "delete backup", "delete snapshot")
+BY_ITSELF = [("qcow2", "the guest ends"), ("rbd", "the block server ends")]
 COPIED = ("qcow2", "rbd")
 """Kinds of root disks; in the order of `KINDS`, so that each has one scene."""
 LIVING = COPIED if "DEATHS_EVERY" in os.environ else COPIED[:1]
@@ -109,6 +112,17 @@ def test_whenever_the_agent_dies_the_next_one_finishes_with_ports(scene: Scene, 
     survive_all(scene, storage, case, CASES[case])
 
 
+@pytest.mark.parametrize("scene", ["qcow2"], indirect=True, scope="module")
+@pytest.mark.parametrize("case", LAYERS)
+def test_whenever_the_agent_dies_a_disk_keeps_its_layers(scene: Scene, storage: str, case: str) -> None:
+    survive_all(scene, storage, case, LAYERS[case])
+
+
+@pytest.mark.parametrize(("scene", "case"), BY_ITSELF, indirect=["scene"], scope="module")
+def test_whenever_the_agent_dies_what_happened_by_itself_is_looked_into(scene: Scene, storage: str, case: str) -> None:
+    survive_all(scene, storage, case, INCIDENTS[case])
+
+
 @pytest.mark.parametrize("scene", COPIED, indirect=True, scope="module")
 @pytest.mark.parametrize("case", COPYING)
 def test_whenever_the_agent_dies_the_next_one_copies(scene: Scene, storage: str, case: str) -> None:
@@ -116,11 +130,21 @@ def test_whenever_the_agent_dies_the_next_one_copies(scene: Scene, storage: str,
 
 
 def survive_all(scene: Scene, storage: str, name: str, case: Case) -> None:
-    for moment in count(EARLY if name in LIFE else TODAY + 1, STRIDE):
+    for moment in count(TODAY + 1 if name in CASES else EARLY, STRIDE):
         began = time.monotonic()
         died_in = survive(scene, case, moment)
         print(f"{name} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}")
-        record(Death(case=name, storage=storage, moment=moment, died_in=died_in, again=scene.deaths - 1))
+        record(
+            Death(
+                case=name,
+                storage=storage,
+                moment=moment,
+                died_in=died_in,
+                again=scene.deaths - 1,
+                moments=scene.moments,
+                steps=scene.steps,
+            )
+        )
         if died_in.endswith(END):
             return
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from compute_agent.agent.operations import operation_names
 from tests.functional.disk_deaths import CASES
+from tests.functional.incident_deaths import INCIDENTS
+from tests.functional.layer_deaths import LAYERS
 from tests.functional.life_deaths import LIFE
 
 ELSEWHERE = {
@@ -14,16 +16,13 @@ ELSEWHERE = {
     "migrate": "tests/unit/agent/test_migrate.py",
     "evacuate": "tests/unit/agent/test_evacuate.py",
     "evacuated": "tests/unit/agent/test_evacuate.py",
-    "volume_snapshot_create": "tests/functional/test_served_layers.py",
-    "volume_snapshot_delete": "tests/functional/test_served_layers.py",
-    "volume_snapshot_revert": "tests/unit/agent/test_crash.py",
-    "guest_exit": "tests/unit/agent/test_crash.py",
     "disk_error": "tests/unit/agent/test_crash.py",
-    "reconnect_disks": "tests/unit/agent/test_crash.py",
 }
 
 
 def test_no_operation_is_left_out() -> None:
-    on_real_parts = {case.operation for case in (*CASES.values(), *LIFE.values()) if case.is_journaled}
+    on_real_parts = {
+        case.operation for cases in (CASES, LIFE, LAYERS, INCIDENTS) for case in cases.values() if case.is_journaled
+    }
     assert on_real_parts | ELSEWHERE.keys() == operation_names()
     assert not on_real_parts & ELSEWHERE.keys()
