@@ -44,6 +44,7 @@ def checks_of(node: NodeSettings) -> Iterator[Check]:
     yield Check("iommu", kernel.check_iommu)
     yield Check("tun", network.check_tap)
     yield Check("vhost-net", partial(network.check_vhost, node.network))
+    yield Check("kernel-tls", network.check_tls)
     yield Check("openvswitch", partial(switch.check_switch, node.network.ovsdb_connection))
     yield from _broker_checks(node.broker)
     for directory in directories_of(node):

@@ -28,6 +28,8 @@ class HostFacts(Model, frozen=True):
     """As the kernel abbreviates them."""
     cpu_features: tuple[str, ...] = ()
     """What the guest sees of them, as QEMU names it; empty: all."""
+    tsc_khz: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    """How fast the time stamp counter runs that a guest of vmm reads; null: of qemu, which sees to it."""
 
 
 class Mover(Model, frozen=True):

@@ -120,6 +120,8 @@ def test_the_report_of_this_machine_is_true(patient: Patient) -> None:
     """Whatever it is: each line is compared with what the machine shows in another way."""
     lines = {line.check: line for line in patient.lines()}
     assert (lines["vhost-net"].status == "ok") == Path("/dev/vhost-net").exists()
+    protocols = Path("/proc/sys/net/ipv4/tcp_available_ulp")
+    assert (lines["kernel-tls"].status == "ok") == (protocols.exists() and "tls" in protocols.read_text())
     controllers = Path("/sys/fs/cgroup/cgroup.controllers")
     assert (lines["cgroup"].status == "ok") == (controllers.exists() and "memory" in controllers.read_text())
     assert (lines["iommu"].status == "ok") == bool(list(Path("/sys/kernel/iommu_groups").iterdir()))

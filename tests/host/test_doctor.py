@@ -19,7 +19,7 @@ def examine(host: VirtualHost) -> dict[str, dict[str, str]]:
 def test_what_the_kernel_has_is_found(host: VirtualHost) -> None:
     lines = examine(host)
     for check in (
-        *("configuration", "kernel", "isolation", "cgroup", "kvm", "qemu", "tun", "vhost-net"),
+        *("configuration", "kernel", "isolation", "cgroup", "kvm", "qemu", "tun", "vhost-net", "kernel-tls"),
         *("openvswitch", "datapath", "broker", "broker-rights", "broker-queues"),
         *("agent.state_dir", "virt.state_dir", "virt.run_dir", "storage.disk_dir", "storage.image_dir"),
         *("image_sources", "qemu-img"),

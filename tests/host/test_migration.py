@@ -20,6 +20,7 @@ from compute_agent.cli.destinations import Destinations
 from compute_agent.cli.drain import Drain
 from compute_agent.cli.progress_of_many import ManyLines
 from compute_agent.instance.block_device import Backend, BlockDevice
+from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState, OperationView
@@ -47,12 +48,12 @@ LONGEST_SILENCE = 30.0
 class Traveller:
     """A guest that counts, at home on the first host."""
 
-    def __init__(self, lab: Laboratory, backends: Sequence[Backend]) -> None:
+    def __init__(self, lab: Laboratory, backends: Sequence[Backend], hypervisor: HypervisorName) -> None:
         """`backends`: of its disks. A file is copied when it moves; what is in Ceph stays there."""
         assert lab.ceph is not None
         self.lab = lab
         self.ceph = lab.ceph
-        self.hosts = [Guests(host) for host in lab.hosts]
+        self.hosts = [Guests(host, hypervisor) for host in lab.hosts]
         disks = [BlockDevice(source_type="blank", size_gb=1, backend=backend) for backend in backends]
         self.order = self.hosts[0].boot(an_order(arguments="counter", block_devices=disks))
         self.images = [f"{self.order.uuid}_disk{index}" for index, one in enumerate(backends) if one == "rbd"]
@@ -188,9 +189,17 @@ def light_traveller(lab: Laboratory) -> Iterator[Traveller]:
     yield from _traveller(lab, ["rbd"])
 
 
-def _traveller(lab: Laboratory, backends: Sequence[Backend]) -> Iterator[Traveller]:
+@pytest.fixture
+def own_traveller(lab: Laboratory) -> Iterator[Traveller]:
+    """The same in a machine of our own."""
+    yield from _traveller(lab, ["rbd"], "vmm")
+
+
+def _traveller(
+    lab: Laboratory, backends: Sequence[Backend], hypervisor: HypervisorName = "qemu"
+) -> Iterator[Traveller]:
     """What is left of it anywhere fails the test, or the module."""
-    traveller = Traveller(lab, backends)
+    traveller = Traveller(lab, backends, hypervisor)
     yield traveller
     for guests in traveller.hosts:
         if traveller.uuid in {one.instance.uuid for one in guests.client.list_instances()}:
@@ -206,6 +215,10 @@ def test_a_guest_moves_there_and_back(traveller: Traveller) -> None:
 
 def test_a_guest_whose_disk_is_in_ceph_moves_there_and_back(light_traveller: Traveller) -> None:
     _travel(light_traveller)
+
+
+def test_a_machine_of_our_own_moves_there_and_back(own_traveller: Traveller) -> None:
+    _travel(own_traveller)
 
 
 def _travel(traveller: Traveller) -> None:

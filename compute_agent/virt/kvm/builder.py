@@ -72,6 +72,7 @@ _CONSTANTS = (
     "KVM_IRQCHIP_PIC_SLAVE",
     "KVM_IRQCHIP_IOAPIC",
     "QUEUE_SIZE",
+    "PAGE_BYTES",
     "VCPU_REASONS",
 )
 
@@ -189,6 +190,12 @@ void vcpu_retire(struct vcpu *vcpu);
 int vcpu_run(struct vcpu *vcpu);
 void vcpu_kick(struct vcpu *vcpu);
 void vcpu_clear_kick(struct vcpu *vcpu);
+
+void pages_add(uint64_t *set, size_t first, size_t end);
+void pages_move(uint64_t *from, uint64_t *to, size_t words);
+size_t pages_count(const uint64_t *set, size_t words);
+size_t pages_run(const uint64_t *set, size_t pages, size_t from, size_t *end);
+size_t pages_alike(const uint8_t *memory, size_t pages, int *are_zeros);
 """
 
 
@@ -198,7 +205,7 @@ def make_builder() -> cffi.FFI:
     builder.cdef("".join(f"#define {constant} ...\n" for constant in _CONSTANTS) + _KERNEL + _OURS)
     builder.set_source(
         "compute_agent.virt.kvm._binding",
-        '#include <sys/ioctl.h>\n#include "vcpu.h"\n',
+        '#include <sys/ioctl.h>\n#include "pages.h"\n#include "vcpu.h"\n',
         sources=sorted(map(str, _NATIVE.glob("*.c"))),
         depends=sorted(map(str, _NATIVE.glob("*.h"))),
         include_dirs=[str(_NATIVE)],

@@ -15,6 +15,7 @@ from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.view import CpuView
 from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
 from compute_agent.virt.placement import remove_device
+from compute_agent.virt.process.compatibility import require_features
 from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
 from compute_agent.virt.process.keeper import GuestKeeper
 from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
@@ -22,7 +23,7 @@ from compute_agent.virt.qemu.cpu import CpuSupport, find_cpu_support
 from compute_agent.virt.qemu.design import add_disk, add_nic, design_machine
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.launch import QemuLaunch
-from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible, require_features
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
 from compute_agent.virt.settings import HOST_CPU, VirtSettings
 
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 from compute_agent import __version__
 from compute_agent.errors import ComputeAgentError, MonitorError
 from compute_agent.virt.vmm.machine import Machine
+from compute_agent.virt.vmm.migration.parameters import Capabilities, Parameters
 from compute_agent.virt.vmm.monitor.command import Arguments, Command, Commands, Files, Nothing
 from compute_agent.virt.vmm.plan import NicPlan
 from compute_agent.virt.vmm.run_state import RunState
@@ -72,20 +73,29 @@ class Reconnect(Arguments, frozen=True):
 
 
 class Migrate(Arguments, frozen=True):
-    """Of ``migrate``: to a file that was handed over, and nowhere else."""
+    """Of ``migrate`` and ``migrate-incoming``: by what was handed over, and no other way."""
 
     uri: str
 
 
-class MigrationParameters(Arguments, frozen=True):
-    """Of ``migrate-set-parameters``; a file takes what it is given."""
+class Continue(Arguments, frozen=True):
+    """Of ``migrate-continue``: where the machine stands still for what has to be done before the last of it."""
 
-    max_bandwidth: int = 0
+    state: Literal["pre-switchover"]
+
+
+class Announce(Arguments, frozen=True):
+    """Of ``announce-self``; milliseconds."""
+
+    initial: int
+    max: int
+    rounds: int
+    step: int
 
 
 def commands_of(machine: Machine) -> Commands:
     """All that are not the monitor's own."""
-    life, slots = machine.life, machine.slots
+    life, slots, moves = machine.life, machine.slots, machine.moves
     return {
         "query-status": _command(Nothing, lambda *_: _status(life.state)),
         "query-version": _command(Nothing, lambda *_: VERSION),
@@ -94,7 +104,7 @@ def commands_of(machine: Machine) -> Commands:
         "query-block": _command(Nothing, lambda *_: [_block(*disk) for disk in slots.devices(VhostUserBlock)]),
         "qom-list": _command(Listed, lambda *_: [{"name": name, "type": _CHILD} for name in slots.names()]),
         "query-stats": _command(Nothing, lambda *_: machine.statistics()),
-        "query-migrate": _command(Nothing, lambda *_: machine.saver.describe()),
+        "query-migrate": _command(Nothing, lambda *_: moves.carrier.describe()),
         "stop": _command(Nothing, lambda *_: life.pause()),
         "cont": _command(Nothing, lambda *_: life.resume()),
         "system_powerdown": _command(Nothing, lambda *_: machine.press_power_button()),
@@ -106,9 +116,13 @@ def commands_of(machine: Machine) -> Commands:
         "x-reconnect-disk": _command(
             Reconnect, lambda to, files: machine.disks.reconnect(to.device, _socket(files, to.fd))
         ),
-        "migrate-set-parameters": _command(MigrationParameters, lambda *_: None),
-        "migrate": _command(Migrate, lambda to, files: _migrate(machine, to, files)),
-        "migrate_cancel": _command(Nothing, lambda *_: machine.saver.cancel()),
+        "migrate-set-parameters": _command(Parameters, lambda wanted, _: moves.wishes.set_parameters(wanted)),
+        "migrate-set-capabilities": _command(Capabilities, lambda wanted, _: moves.wishes.set_capabilities(wanted)),
+        "migrate": _command(Migrate, lambda to, files: moves.send(files.take(_name(to)))),
+        "migrate-incoming": _command(Migrate, lambda by, files: moves.take(_socket(files, _name(by)))),
+        "migrate-continue": _command(Continue, lambda *_: moves.go_on()),
+        "migrate_cancel": _command(Nothing, lambda *_: moves.carrier.cancel()),
+        "announce-self": _command(Announce, lambda how, _: moves.announce(how)),
     }
 
 
@@ -162,7 +176,7 @@ def _socket(files: Files, name: str) -> socket.socket:
         raise MonitorError(f"'{name}' is not a socket: {error}") from error
 
 
-def _migrate(machine: Machine, to: Migrate, files: Files) -> None:
-    if not to.uri.startswith(_SCHEME):
-        raise MonitorError(f"uri: '{to.uri}' is not {_SCHEME}NAME: a machine is saved to a file only")
-    machine.save(files.take(to.uri.removeprefix(_SCHEME)))
+def _name(way: Migrate) -> str:
+    if not way.uri.startswith(_SCHEME):
+        raise MonitorError(f"uri: '{way.uri}' is not {_SCHEME}NAME: only what was handed over leads anywhere")
+    return way.uri.removeprefix(_SCHEME)

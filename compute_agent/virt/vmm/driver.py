@@ -19,8 +19,8 @@ from compute_agent.virt.settings import VirtSettings
 from compute_agent.virt.vmm.design import MACHINE_TYPE, add_disk, add_nic, design_machine
 from compute_agent.virt.vmm.guest import VmmGuest
 from compute_agent.virt.vmm.launch import VmmLaunch
+from compute_agent.virt.vmm.moving import facts_here, require_compatible, require_machine
 from compute_agent.virt.vmm.support import Support, find_support
-from compute_agent.virt.vmm.unsupported import STAYS
 
 _USE_QEMU = "use qemu"
 
@@ -73,13 +73,20 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
         return remove_device(machine, name)
 
     def facts(self, machine: Machine) -> HostFacts:
-        raise MigrationRefused("hypervisor", STAYS)
+        return facts_here(self._supported().tsc_khz)
 
     def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
+        found = self._supported()
+        require_machine(machine)
         if facts is not None:
-            raise MigrationRefused("hypervisor", STAYS)
-        if problem := self._find_support().problem:
-            raise MigrationRefused("hypervisor", f"vmm cannot run guests here: {problem}")
+            require_compatible(facts, found.tsc_khz)
+
+    def _supported(self) -> Support:
+        """:raises MigrationRefused: there can be no machine here."""
+        found = self._find_support()
+        if found.problem is not None:
+            raise MigrationRefused("hypervisor", f"vmm cannot run guests here: {found.problem}")
+        return found
 
     def _require(self, instance: Instance) -> None:
         """:raises HostError: this host has no KVM for it."""

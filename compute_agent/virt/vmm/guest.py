@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from compute_agent.errors import HostError, MonitorError
+from compute_agent.host.processes import Process
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import Disk, Nic
 from compute_agent.instance.machine import Machine
+from compute_agent.virt.process.console import Console
 from compute_agent.virt.process.descriptors import handed_over, tap_descriptors, vhost_descriptors
 from compute_agent.virt.process.diagnostics import process_diagnostics
-from compute_agent.virt.process.guest import ProcessGuest
+from compute_agent.virt.process.guest import Common, ProcessGuest
 from compute_agent.virt.process.unplugging import has_device
 from compute_agent.virt.vmm.launch import require_vhost, server_of
-from compute_agent.virt.vmm.unsupported import NoMigration
+from compute_agent.virt.vmm.moving import VmmIncoming, VmmOutgoing
 
 _DISK, _NIC = "vhost-user-blk-pci", "virtio-net-pci"
 
@@ -22,7 +24,10 @@ _DISK, _NIC = "vhost-user-blk-pci", "virtio-net-pci"
 class VmmGuest(ProcessGuest):
     """Keeps `compute_agent.virt.contract.Guest`. Safe to be used from several threads."""
 
-    outgoing = incoming = NoMigration()
+    def __init__(self, instance_uuid: str, process: Process, console: Console | None, common: Common) -> None:
+        super().__init__(instance_uuid, process, console, common)
+        self.outgoing = VmmOutgoing(self._execute, common.settings.command_timeout)
+        self.incoming = VmmIncoming(self._execute)
 
     @property
     def open_disks(self) -> None:
@@ -61,6 +66,10 @@ class VmmGuest(ProcessGuest):
         disks = {name: {"size": disk["size"]} for name, disk in _disks(self._execute).items()}
         counters = self._execute("query-stats")
         return found | {"driver": "vmm", "kvm": True, "counters": counters, "disks": disks}
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        self.outgoing.heard(event)
+        super()._on_event(event)
 
     def _hand_over(self, disk: Disk, command: str, arguments: Mapping[str, object]) -> None:
         """Give the machine the connection to a disk's server; where that is refused, it is let go of."""

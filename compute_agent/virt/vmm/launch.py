@@ -73,6 +73,7 @@ def make_plan(opened: ExitStack, request: StartRequest, paths: GuestPaths, ring:
         kernel=_open_kernel(opened, request.boot) if request.boot else None,
         firmware=open_file(opened, bios) if request.boot is None else None,
         saved_state=open_file(opened, request.saved_state) if request.saved_state else None,
+        is_incoming=request.is_incoming,
     )
 
 

@@ -108,7 +108,10 @@ class Life:
     def serve(self) -> None:
         """Fulfil wishes until `end`."""
         while (wish := self._wishes.get()) is not None:
-            wish()
+            try:
+                wish()
+            except MonitorError as error:
+                say(f"What the guest has asked for is not done: {error}")
 
     def end(self) -> None:
         """Let `serve` return."""

@@ -15,12 +15,13 @@ from compute_agent.virt.vmm.exit_server import ExitServer
 from compute_agent.virt.vmm.interrupts import Interrupts
 from compute_agent.virt.vmm.life import Life, Tell
 from compute_agent.virt.vmm.memory import GuestRam
+from compute_agent.virt.vmm.migration.moves import Moves
+from compute_agent.virt.vmm.migration.tracking import Tracking
 from compute_agent.virt.vmm.plan import NicPlan, Plan
 from compute_agent.virt.vmm.processor_set import ProcessorSet
 from compute_agent.virt.vmm.processors import Processors
 from compute_agent.virt.vmm.run_state import RunState
-from compute_agent.virt.vmm.saved_state import MachineState, read_state, write_state
-from compute_agent.virt.vmm.saver import Saver
+from compute_agent.virt.vmm.saved_state import MachineState, read_state
 from compute_agent.virt.vmm.serial import SerialPort
 from compute_agent.virt.vmm.served_disks import ServedDisks
 from compute_agent.virt.vmm.slots import Slots
@@ -56,14 +57,15 @@ class Machine:
             interrupts, board, reset=self.life.wish_for_reset, power_off=self.life.wish_for_power_off, eject=self._eject
         )
         self.slots = Slots(self.chipset, self.ram, interrupts, self._vm)
-        self.saver = Saver(plan.memory, lambda: self.life.become(RunState.POSTMIGRATE))
+        tracking = Tracking(self._vm, self.ram, self.slots)
+        self.moves = Moves(self, tracking, tell)
         self.disks = ServedDisks(self.slots, self.chipset.lock, self.ram, self.life, tell)
         self._furnish(plan)
         self._start = prepare_start(plan, self._vm, self.ram, self.chipset)
         self._set = ProcessorSet(device, self._vm, plan.vcpus, board)
         exits = ExitServer(self._set.shared, self.chipset.ports, self.chipset.memory, self.life.wish_for_reset)
         self.processors = Processors(self._set.vcpus, exits, self.life.wish_for_end)
-        if plan.saved_state is None:
+        if plan.saved_state is None and not plan.is_incoming:
             self._start(self.ram, self._set.vcpus[0])
         else:
             self.life.become(RunState.INMIGRATE)
@@ -84,9 +86,9 @@ class Machine:
     def go(self) -> None:
         """Devices and processors.
 
-        :raises MonitorError: the machine is being saved.
+        :raises MonitorError: the machine has to stand still.
         """
-        self._require_not_being_saved()
+        self._require_free()
         self.slots.resume()
         self._set.start_clock()
         self.processors.go()
@@ -94,9 +96,9 @@ class Machine:
     def reset(self) -> None:
         """As after power-on; it is stopped.
 
-        :raises MonitorError: the machine is being saved; nothing was reset.
+        :raises MonitorError: the machine has to stand still; nothing was reset.
         """
-        self._require_not_being_saved()
+        self._require_free()
         self._set.reset()
         self.serial.reset()
         self.chipset.reset()
@@ -118,17 +120,6 @@ class Machine:
             nobodys.pop_all()
         self.slots.add(nic.name, nic.slot, device)
 
-    def save(self, fd: int) -> None:
-        """Begin to write the stopped machine to a file, which it owns; `saver` tells how far it is.
-
-        :raises MonitorError: it runs, or is being saved; the file is closed.
-        """
-        with self.life.still():
-            if self.life.state not in (RunState.PAUSED, RunState.POSTMIGRATE):
-                os.close(fd)
-                raise MonitorError(f"only a paused machine can be saved; this one is {self.life.state}")
-            self.saver.save(fd, lambda file, go_on: write_state(file, self._state(), self.ram, go_on))
-
     def load(self, fd: int) -> None:
         """Become what was saved, instead of beginning anew. The file is closed.
 
@@ -136,12 +127,7 @@ class Machine:
         :raises DeviceError: it had other devices.
         """
         with os.fdopen(fd, "rb") as file:
-            state = read_state(file, self.ram)
-        self._set.restore(state.processors)
-        self.serial.restore(state.serial)
-        self.chipset.restore(state.chipset)
-        self.slots.restore(state.devices)
-        self.life.become(RunState.PAUSED)
+            self.become(read_state(file, self.ram))
 
     def describe_processors(self) -> list[dict[str, object]]:
         """For ``query-cpus-fast``."""
@@ -152,7 +138,8 @@ class Machine:
         """Exits of all processors, and what KVM counts."""
         return self._set.statistics()
 
-    def _state(self) -> MachineState:
+    def state(self) -> MachineState:
+        """All but its memory, while it stands still."""
         return MachineState(
             memory=self.ram.size,
             processors=self._set.state(),
@@ -161,9 +148,22 @@ class Machine:
             devices=self.slots.states(),
         )
 
-    def _require_not_being_saved(self) -> None:
-        if self.saver.is_active:
-            raise MonitorError("the machine is being saved")
+    def become(self, state: MachineState) -> None:
+        """What was that, and is paused; its memory is there already.
+
+        :raises DeviceError: it had other devices.
+        """
+        self._set.restore(state.processors)
+        self.serial.restore(state.serial)
+        self.chipset.restore(state.chipset)
+        self.slots.restore(state.devices)
+        self.life.become(RunState.PAUSED)
+
+    def _require_free(self) -> None:
+        if self.life.state is RunState.INMIGRATE:
+            raise MonitorError("the machine is not all here yet")
+        if self.moves.carrier.holds_still:
+            raise MonitorError("the machine is being saved, or sent to another host")
 
     def _furnish(self, plan: Plan) -> None:
         self.slots.add("rng", _RNG_SLOT, Rng(self.ram))

@@ -16,6 +16,7 @@ from typing import Self
 import msgspec
 
 from compute_agent.errors import BadGuestAddress, InsufficientResources
+from compute_agent.virt.vmm.write_log import WriteLog
 
 HOLE = range(3 * 1024**3, 4 * 1024**3)
 """Guest addresses that are not RAM, however much of it there is."""
@@ -58,6 +59,8 @@ class GuestRam:
         """:param size: bytes; whole pages, or whole huge pages of 2 MiB."""
         self.size = size
         self.regions: Sequence[MemoryRegion] = regions_of(size)
+        self.log: WriteLog | None = None
+        """Where there is one, whoever writes to the memory notes it there, before or right after."""
         flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | (os.MFD_HUGETLB | os.MFD_HUGE_2MB if huge_pages else 0)
         self.fd = os.memfd_create("guest-ram", flags)
         """To be shared with who serves the guest's devices."""
@@ -81,6 +84,7 @@ class GuestRam:
     def write(self, address: int, data: bytes) -> None:
         """:raises BadGuestAddress: not all of it is RAM; nothing was written."""
         self._view[self._slice(address, len(data))] = data
+        self._note(address, len(data))
 
     def fill_from(self, file: int, offset: int, length: int, address: int) -> None:
         """Read bytes of a file straight to where the guest sees them.
@@ -94,6 +98,7 @@ class GuestRam:
             if count == 0:
                 raise EOFError(f"the file ends {len(target)} bytes too early")
             target, offset = target[count:], offset + count
+        self._note(address, length)
 
     def clear(self, address: int, length: int) -> None:
         """Write zeros. :raises BadGuestAddress: not all of it is RAM; nothing was written."""
@@ -101,14 +106,22 @@ class GuestRam:
         for start in range(place.start, place.stop, _ZEROS):
             piece = slice(start, min(start + _ZEROS, place.stop))
             self._view[piece] = bytes(piece.stop - piece.start)
+        self._note(address, length)
 
     def content(self, offset: int, length: int) -> memoryview:
         """Bytes of the memfd, as they are at each moment; within `size`."""
         return self._view[offset : offset + length]
 
-    def fill(self, offset: int, data: bytes) -> None:
+    def fill(self, offset: int, data: bytes | memoryview) -> None:
         """Write bytes of the memfd; within `size`."""
         self._view[offset : offset + len(data)] = data
+
+    def empty(self, offset: int, length: int) -> None:
+        """Whole pages of the memfd, within `size`, are zeros, and take no memory of the host if it can be."""
+        try:
+            self._content.madvise(mmap.MADV_REMOVE, offset, length)
+        except OSError:  # they are parts of huge pages
+            self._view[offset : offset + length] = bytes(length)
 
     def close(self) -> None:
         """Give it back to the host; the machine must be gone. May be repeated."""
@@ -125,6 +138,11 @@ class GuestRam:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _note(self, address: int, length: int) -> None:
+        log = self.log
+        if log is not None:
+            log.add(address, length)
 
     def _slice(self, address: int, length: int) -> slice:
         for region in self.regions:

@@ -65,6 +65,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """An open file: SeaBIOS, as QEMU has it (``bios-256k.bin``)."""
     saved_state: int | None = None
     """An open file: the machine goes on from there, paused."""
+    is_incoming: bool = False
+    """The machine waits for another host's process to send what it is to be."""
 
 
 def encode_plan(plan: Plan) -> str:

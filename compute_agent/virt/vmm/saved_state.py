@@ -41,13 +41,32 @@ class MachineState(msgspec.Struct, frozen=True, kw_only=True):
     devices: Mapping[str, VirtioPciState]
 
 
+def encode_state(state: MachineState) -> bytes:
+    """For a file, or another host's process."""
+    return msgspec.msgpack.encode(state)
+
+
+def decode_state(content: bytes | memoryview, ram: GuestRam) -> MachineState:
+    """What `encode_state` has made, of a machine with as much memory.
+
+    :raises InvalidImage: of ``saved_state``: it is damaged, or has another size of memory.
+    """
+    try:
+        state = msgspec.msgpack.decode(content, type=MachineState)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidImage("saved_state", VERSION, f"damaged: {error}") from error
+    if state.memory != ram.size:
+        raise InvalidImage("saved_state", state.memory, f"the machine has {ram.size} bytes of memory")
+    return state
+
+
 def write_state(file: BinaryIO, state: MachineState, ram: GuestRam, go_on: Callable[[int], bool]) -> None:
     """:param go_on: is told how many bytes of memory have been written, and says whether to write more.
 
     :raises OSError: the file cannot be written.
     :raises InterruptedError: it was not to go on; the file is not whole.
     """
-    content, written = msgspec.msgpack.encode(state), 0
+    content, written = encode_state(state), 0
     file.write(_HEADER.pack(_MAGIC, VERSION, len(content)) + content)
     for start, piece in _pieces(ram):
         if not go_on(written):
@@ -70,12 +89,7 @@ def read_state(file: BinaryIO, ram: GuestRam) -> MachineState:
         raise InvalidImage("saved_state", magic, "not a machine's saved state")
     if version > VERSION:
         raise RecordTooNew(f"saved_state: version {version}; this agent knows {VERSION}")
-    try:
-        state = msgspec.msgpack.decode(_exactly(file, length), type=MachineState)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidImage("saved_state", version, f"damaged: {error}") from error
-    if state.memory != ram.size:
-        raise InvalidImage("saved_state", state.memory, f"the machine has {ram.size} bytes of memory")
+    state = decode_state(_exactly(file, length), ram)
     for start, piece in _read_pieces(file):
         if start + len(piece) > ram.size:
             raise InvalidImage("saved_state", start, "damaged: memory beyond the machine's")

@@ -102,6 +102,18 @@ class Slots:
             for function in self._functions.values():
                 function.agreement.resume()
 
+    def change_log(self) -> None:
+        """The memory has a log now, or has none any more.
+
+        :raises DeviceError: who serves a device keeps none; others may do so.
+        """
+        with self._chipset.lock:
+            for name, function in self._functions.items():
+                try:
+                    function.agreement.change_log()
+                except DeviceError as error:
+                    raise DeviceError(f"{name}: {error}") from error
+
     def states(self) -> Mapping[str, VirtioPciState]:
         """While they are paused."""
         return {name: function.state() for name, function in self._functions.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compute_agent.errors import KvmError
 from compute_agent.virt.kvm.capabilities import find_capabilities
+from compute_agent.virt.kvm.device import Device
 from compute_agent.virt.kvm.proof import prove
 from compute_agent.virt.settings import VirtSettings
 
@@ -24,6 +25,8 @@ class Support:
     problem: str | None
     """Why there can be no machine; None where there can be."""
     max_vcpus: int = 0
+    tsc_khz: int = 0
+    """How fast guests' time stamp counters run."""
 
 
 def find_support(settings: VirtSettings) -> Support:
@@ -38,6 +41,12 @@ def find_support(settings: VirtSettings) -> Support:
         return Support(problem=found.problem or f"KVM lacks {', '.join(missing)}")
     try:
         prove(seconds=_PROOF_SECONDS)
+        tsc_khz = _measure()
     except KvmError as error:
         return Support(problem=f"KVM cannot run a guest here: {error}")
-    return Support(problem=None, max_vcpus=found.max_vcpus or 1)
+    return Support(problem=None, max_vcpus=found.max_vcpus or 1, tsc_khz=tsc_khz)
+
+
+def _measure() -> int:
+    with Device() as device, device.create_vm() as vm, vm.create_vcpu(0) as vcpu:
+        return vcpu.tsc_khz()

@@ -23,12 +23,12 @@ from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import Guest, StartRequest
 from compute_agent.virt.kvm.capabilities import KvmCapabilities
 from compute_agent.virt.migration import Pace
+from compute_agent.virt.process.compatibility import require_features
 from compute_agent.virt.qemu.accelerator import Accelerator
 from compute_agent.virt.qemu.capabilities import Capabilities
 from compute_agent.virt.qemu.driver import QemuHypervisor
-from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible, require_features
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
 from compute_agent.virt.settings import VirtSettings
-from compute_agent.virt.vmm.unsupported import NoMigration
 from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
 from tests.unit.virt.waiting import until
 
@@ -231,8 +231,3 @@ def test_one_whose_cpu_was_chosen_needs_what_it_has_seen_and_no_more() -> None:
 def test_a_guest_of_emulated_cpus_does_not_move() -> None:
     with pytest.raises(MigrationRefused, match="accelerator: tcg loses"):
         facts_of(Machine(hypervisor="qemu", type="t", accelerator="tcg", cpu="max", slots={}), FOUND)
-
-
-def test_a_guest_of_vmm_does_not_move_yet() -> None:
-    with pytest.raises(MigrationRefused, match="vmm cannot move its guests"):
-        NoMigration().begin(0, {}, PROMPT, KEY)

@@ -8,21 +8,20 @@ from pathlib import Path
 from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.virt.process.descriptors import handed_over
+from compute_agent.virt.process.incoming import ProcessIncoming
 from compute_agent.virt.qemu.migration.encryption import CREDENTIALS, forget_key, use_key
 
-_MEMORY, _LISTENER = "migration-memory", "migration-disks"
+_LISTENER = "migration-disks"
 _NOT_RUNNING = "not running"
 """QEMU's words for a server that is to be stopped, and was not started."""
-_ROUNDS = 10
-"""Of announcing, with pauses that grow from 50 ms to 550 ms: switches may have been slow to learn of the port."""
 
 
-class QemuIncoming:
+class QemuIncoming(ProcessIncoming):
     """The `compute_agent.virt.migration.IncomingMigration` of one guest."""
 
     def __init__(self, execute: Execute, top: Callable[[str], str], run: Path) -> None:
         """`top` finds a disk's top node; `run` is the guest's run directory."""
-        self._execute = execute
+        super().__init__(execute)
         self._top = top
         self._run = run
         self._encryption: Mapping[str, str] = {}
@@ -51,17 +50,6 @@ class QemuIncoming:
             export = {"type": "nbd", "id": f"migration-{disk}", "node-name": self._top(disk), "name": disk}
             self._execute("block-export-add", export | {"writable": True})
 
-    def let_memory_in(self, connection: int) -> None:
-        """See the contract."""
-        with handed_over(self._execute, {_MEMORY: connection}):
-            self._execute("migrate-incoming", {"uri": f"fd:{_MEMORY}"})
-
-    def is_complete(self) -> bool:
-        """See the contract."""
-        if self._execute("query-migrate").get("status") != "completed":
-            return False
-        return bool(self._execute("query-status")["status"] != "inmigrate")
-
     def shut_disks(self) -> None:
         """See the contract. Nobody has a use for the key any more."""
         self._stop_server()
@@ -73,7 +61,3 @@ class QemuIncoming:
         except MonitorError as error:
             if _NOT_RUNNING not in str(error):
                 raise
-
-    def announce(self) -> None:
-        """See the contract."""
-        self._execute("announce-self", {"initial": 50, "max": 550, "rounds": _ROUNDS, "step": 100})

@@ -14,6 +14,7 @@ from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import NbdSource
 from compute_agent.virt.process.descriptors import handed_over
+from compute_agent.virt.qemu.migration.encryption import CREDENTIALS
 
 _TARGET = "-mirror"
 """What targets' nodes end with."""
@@ -29,13 +30,13 @@ class Mirrors:
         self._seconds = seconds
         self._jobs = Jobs(execute, "mirror-")
 
-    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, credentials: str | None) -> None:
-        """Encrypted where there are `credentials`, an object of QEMU's.
+    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, *, encrypted: bool) -> None:
+        """Encrypted with what QEMU knows as `CREDENTIALS`, if at all.
 
         :raises MonitorError: a target cannot be reached, or is not as large as its disk.
         """
         for disk, target in disks.items():
-            self._add_target(f"{disk}{_TARGET}", target, {"tls-creds": credentials} if credentials else {})
+            self._add_target(f"{disk}{_TARGET}", target, {"tls-creds": CREDENTIALS} if encrypted else {})
         for disk in disks:
             self._execute("blockdev-mirror", self._job(disk, bandwidth))
 

@@ -72,6 +72,12 @@ class VirtioDevice:
         :raises DeviceError: it cannot be.
         """
 
+    def log_changed(self) -> None:
+        """The memory has a log now, or has none any more; who serves the queues is to keep to that.
+
+        :raises DeviceError: it cannot be.
+        """
+
     def state(self) -> Mapping[str, int]:
         """What survives a suspension, beyond what the transport knows."""
         return {}

@@ -86,6 +86,14 @@ class Agreement:
             except MachineError as error:
                 self.fail(error)
 
+    def change_log(self) -> None:
+        """The memory has a log now, or has none any more.
+
+        :raises DeviceError: who serves the device keeps none.
+        """
+        if self._is_running:
+            self.device.log_changed()
+
     def change_configuration(self) -> None:
         """The device has another configuration now: let the driver read it."""
         self.generation = self.generation + 1 & 0xFF

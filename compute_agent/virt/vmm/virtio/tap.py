@@ -16,6 +16,19 @@ _ATTACH, _DETACH = 0x0200, 0x0400
 _HEADER_SIZE = 12
 """Of a version 1 device, in bytes, in front of each packet."""
 _REQUEST = struct.Struct("<16xH22x")
+_BROADCAST = b"\xff" * 6
+_REVERSE_ARP = struct.pack(">HHHBBH", 0x8035, 1, 0x0800, 6, 4, 3)
+"""The frame's type; Ethernet, IPv4, the lengths of their addresses; "which is mine?"."""
+_SHORTEST_FRAME = 60
+
+
+def reverse_arp(mac: bytes) -> bytes:
+    """A frame that says no more than that the address is there. Source: RFC 903; QEMU announces guests so.
+
+    :param mac: 6 bytes.
+    """
+    addresses = mac + bytes(4) + mac + bytes(4)
+    return (_BROADCAST + mac + _REVERSE_ARP + addresses).ljust(_SHORTEST_FRAME, b"\0")
 
 
 class Tap:
@@ -48,6 +61,16 @@ class Tap:
         except OSError as error:
             raise DeviceError(f"a queue of a network device's tap: {error.strerror}") from error
         self._is_attached = wanted
+
+    def send(self, frame: bytes) -> None:
+        """Have it come in from the guest's side, whoever else serves the queue.
+
+        :raises DeviceError: the tap does not take it.
+        """
+        try:
+            os.write(self.fd, bytes(_HEADER_SIZE) + frame)
+        except OSError as error:
+            raise DeviceError(f"a network device's tap: {error.strerror}") from error
 
     def close(self) -> None:
         """May be repeated."""

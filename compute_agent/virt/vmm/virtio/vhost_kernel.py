@@ -14,9 +14,12 @@ from compute_agent.errors import DeviceError
 from compute_agent.virt.vmm.memory import GuestRam
 from compute_agent.virt.vmm.virtio.queue import Queue
 from compute_agent.virt.vmm.virtio.vhost import MEMORY_HEADER, MEMORY_REGION, VRING_ADDRESS, VRING_STATE
+from compute_agent.virt.vmm.write_log import LOG_ALL
 
 _VRING_FILE = struct.Struct("<Ii")
-_FEATURES = struct.Struct("<Q")
+_FEATURES = _ADDRESS = struct.Struct("<Q")
+_LOGGED = 1 << 0
+"""A flag of a queue: what is written to its ring of used buffers."""
 _NOBODY = -1
 _WRITE, _READ = 1 << 30, 2 << 30
 
@@ -32,6 +35,7 @@ class Request(IntEnum):
     VHOST_SET_FEATURES = _number(_WRITE, 0x00, _FEATURES.size)
     VHOST_SET_OWNER = _number(0, 0x01)
     VHOST_SET_MEM_TABLE = _number(_WRITE, 0x03, MEMORY_HEADER.size)
+    VHOST_SET_LOG_BASE = _number(_WRITE, 0x04, _FEATURES.size)
     VHOST_SET_VRING_NUM = _number(_WRITE, 0x10, VRING_STATE.size)
     VHOST_SET_VRING_ADDR = _number(_WRITE, 0x11, VRING_ADDRESS.size)
     VHOST_SET_VRING_BASE = _number(_WRITE, 0x12, VRING_STATE.size)
@@ -63,8 +67,12 @@ class VhostNetServer:
             self._fd = -1
 
     def set_features(self, features: int) -> None:
-        """What the guest's driver has taken, of what concerns queues."""
-        self._ask(Request.VHOST_SET_FEATURES, bytearray(_FEATURES.pack(features & self.features)))
+        """What the guest's driver has taken, of what concerns queues. What it writes is logged where a log is kept."""
+        features &= self.features & ~LOG_ALL
+        if self._ram.log is not None:
+            self._ask(Request.VHOST_SET_LOG_BASE, bytearray(_ADDRESS.pack(self._ram.log.host_address)))
+            features |= LOG_ALL
+        self._ask(Request.VHOST_SET_FEATURES, bytearray(_FEATURES.pack(features)))
 
     def share_memory(self) -> None:
         """All of the guest's, at our own addresses."""
@@ -82,7 +90,8 @@ class VhostNetServer:
 
     def set_addresses(self, number: int, queue: Queue) -> None:
         places = [self._host_address(place) for place in (queue.descriptors, queue.used, queue.available)]
-        self._ask(Request.VHOST_SET_VRING_ADDR, bytearray(VRING_ADDRESS.pack(number, 0, *places, 0)))
+        flags = _LOGGED if self._ram.log is not None else 0
+        self._ask(Request.VHOST_SET_VRING_ADDR, bytearray(VRING_ADDRESS.pack(number, flags, *places, queue.used)))
 
     def set_kick(self, number: int, fd: int) -> None:
         self._ask(Request.VHOST_SET_VRING_KICK, bytearray(_VRING_FILE.pack(number, fd)))

@@ -15,7 +15,7 @@ from compute_agent.virt.vmm.memory import GuestRam
 from compute_agent.virt.vmm.virtio.device import VERSION_1, DeviceType, VirtioDevice
 from compute_agent.virt.vmm.virtio.queue import Queue
 from compute_agent.virt.vmm.virtio.ring import Ring
-from compute_agent.virt.vmm.virtio.tap import Tap
+from compute_agent.virt.vmm.virtio.tap import Tap, reverse_arp
 from compute_agent.virt.vmm.virtio.vhost import give_queue
 from compute_agent.virt.vmm.virtio.vhost_kernel import VhostNetServer
 
@@ -31,6 +31,7 @@ _OF_TAP = _CHECKSUM | _GUEST_CHECKSUM | _GUEST_TSO4 | _GUEST_TSO6 | _GUEST_ECN |
 _OFFLOADS = {_GUEST_CHECKSUM: 0x01, _GUEST_TSO4: 0x02, _GUEST_TSO6: 0x04, _GUEST_ECN: 0x08}
 """TUN_F_… for each."""
 
+_ADDRESS_SIZE = 6
 _SET_PAIRS = (4, 0)
 _COMMAND = struct.Struct("<BBH")
 _DONE, _REFUSED = b"\0", b"\1"
@@ -60,6 +61,13 @@ class Pair(msgspec.Struct):
             self.is_running = False
             for number, queue in enumerate(queues):
                 queue.next = self.server.stop(number)
+
+    def change_log(self, queues: Sequence[Queue], features: int) -> None:
+        """:raises DeviceError: it cannot be."""
+        if self.is_running:
+            self.server.set_features(features)
+            for number, queue in enumerate(queues):
+                self.server.set_addresses(number, queue)
 
     def close(self) -> None:
         """May be repeated."""
@@ -126,6 +134,17 @@ class VhostNet(VirtioDevice):
         number, which = divmod(queue.number, 2)
         if number < len(self._pairs) and self._pairs[number].is_running:
             self._pairs[number].server.set_call(which, queue.call)
+
+    def log_changed(self) -> None:
+        for number, pair in enumerate(self._pairs):
+            pair.change_log(self._queues[2 * number : 2 * number + 2], self._features)
+
+    def announce(self) -> None:
+        """Have the switch learn where the guest's address is now: send a packet as if the guest had.
+
+        :raises DeviceError: the tap does not take it.
+        """
+        self._pairs[0].tap.send(reverse_arp(self._configuration[:_ADDRESS_SIZE]))
 
     def notified(self, queue: Queue) -> None:
         ring = Ring(self._ram, queue)

@@ -13,6 +13,7 @@ from compute_agent.errors import DeviceError
 from compute_agent.virt.vmm.memory import GuestRam
 from compute_agent.virt.vmm.virtio.queue import NO_CALL, Queue
 from compute_agent.virt.vmm.virtio.vhost import MEMORY_HEADER, MEMORY_REGION, VRING_ADDRESS, VRING_STATE
+from compute_agent.virt.vmm.write_log import LOG_ALL, WriteLog
 
 ANSWER_SECONDS = 10
 """A server answers at once, unless it hangs."""
@@ -20,6 +21,8 @@ PROTOCOL_FEATURES = 1 << 30
 _HEADER = struct.Struct("<III")
 _NUMBER = struct.Struct("<Q")
 _CONFIG = struct.Struct("<III")
+_LOG = struct.Struct("<QQ")
+"""Size and offset in a file."""
 _VERSION, _IS_REPLY, _NEED_REPLY = 1, 1 << 2, 1 << 3
 _NO_DESCRIPTOR = 1 << 8
 _LONGEST_ANSWER = 4096
@@ -32,6 +35,7 @@ class Request(IntEnum):
     SET_FEATURES = 2
     SET_OWNER = 3
     SET_MEM_TABLE = 5
+    SET_LOG_BASE = 6
     SET_VRING_NUM = 8
     SET_VRING_ADDR = 9
     SET_VRING_BASE = 10
@@ -46,9 +50,10 @@ class Request(IntEnum):
 
 
 class ProtocolFeature(IntEnum):
-    """Those that we need."""
+    """Those that we need, or want."""
 
     MQ = 1 << 0
+    LOG_SHMFD = 1 << 1
     REPLY_ACK = 1 << 3
     CONFIG = 1 << 9
 
@@ -70,9 +75,11 @@ class VhostUserServer:
         self._acknowledges = False
         self.features = self._ask_number(Request.GET_FEATURES)
         """Of the device and its queues."""
-        if not self.features & PROTOCOL_FEATURES or _NEEDED & ~self._ask_number(Request.GET_PROTOCOL_FEATURES):
+        offered = self._ask_number(Request.GET_PROTOCOL_FEATURES) if self.features & PROTOCOL_FEATURES else 0
+        if _NEEDED & ~offered:
             raise self._broken("speaks too little of the protocol")
-        self._tell(Request.SET_PROTOCOL_FEATURES, _NUMBER.pack(_NEEDED))
+        self._can_log = bool(self.features & LOG_ALL and offered & ProtocolFeature.LOG_SHMFD)
+        self._tell(Request.SET_PROTOCOL_FEATURES, _NUMBER.pack(_NEEDED | offered & ProtocolFeature.LOG_SHMFD))
         self._acknowledges = True
         self._tell(Request.SET_OWNER)
         self.queues = self._ask_number(Request.GET_QUEUE_NUM)
@@ -94,9 +101,22 @@ class VhostUserServer:
             raise self._broken("has no such configuration")
         return answer[len(request) :]
 
-    def set_features(self, features: int) -> None:
-        """What the guest's driver has taken."""
+    def set_features(self, features: int, log: WriteLog | None) -> None:
+        """What the guest's driver has taken. What the server writes is logged where there is a log.
+
+        :raises DeviceError: also where it keeps none; the connection is as it was then.
+        """
+        if log is not None:
+            self._set_log(log)
+            features |= LOG_ALL
         self._tell(Request.SET_FEATURES, _NUMBER.pack(features | PROTOCOL_FEATURES))
+
+    def _set_log(self, log: WriteLog) -> None:
+        if not self._can_log:
+            raise DeviceError("the server of a device keeps no log of what it writes")
+        self._send(Request.SET_LOG_BASE, _LOG.pack(log.size, 0), [log.fd], 0)
+        if len(self._answer(Request.SET_LOG_BASE)) != _NUMBER.size:
+            raise self._broken("does not take a log")
 
     def share_memory(self, ram: GuestRam) -> None:
         """All of it. What it would call our addresses are the guest's: nobody else has to know ours."""
@@ -114,7 +134,7 @@ class VhostUserServer:
         self._tell(Request.SET_VRING_BASE, VRING_STATE.pack(number, next_buffer))
 
     def set_addresses(self, number: int, queue: Queue) -> None:
-        addresses = VRING_ADDRESS.pack(number, 0, queue.descriptors, queue.used, queue.available, 0)
+        addresses = VRING_ADDRESS.pack(number, 0, queue.descriptors, queue.used, queue.available, queue.used)
         self._tell(Request.SET_VRING_ADDR, addresses)
 
     def set_kick(self, number: int, fd: int) -> None:

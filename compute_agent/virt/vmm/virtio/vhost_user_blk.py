@@ -51,6 +51,7 @@ class VhostUserBlock(VirtioDevice):
         self._ram = ram
         self._server = VhostUserServer(connection)
         self._started: list[Queue] = []
+        self._features = 0
         self.features = self._server.features & _PASSED_ON
         self.queue_sizes = (_QUEUE_SIZE,) * self._server.queues
         self._configuration = self._server.configuration(_CONFIGURATION_SIZE)
@@ -98,7 +99,8 @@ class VhostUserBlock(VirtioDevice):
         self._server, self._configuration = server, configuration
 
     def start(self, queues: Sequence[Queue], features: int) -> None:
-        self._server.set_features(features)
+        self._features = features
+        self._server.set_features(features, self._ram.log)
         self._server.share_memory(self._ram)
         self._started = [queue for queue in queues if queue.is_enabled]
         for queue in self._started:
@@ -118,6 +120,9 @@ class VhostUserBlock(VirtioDevice):
 
     def call_changed(self, queue: Queue) -> None:
         self._server.set_call(queue.number, queue.call)
+
+    def log_changed(self) -> None:
+        self._server.set_features(self._features, self._ram.log)
 
     def close(self) -> None:
         self._server.close()

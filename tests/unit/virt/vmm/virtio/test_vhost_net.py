@@ -19,6 +19,7 @@ from compute_agent.virt.vmm.virtio.device import VERSION_1
 from compute_agent.virt.vmm.virtio.pci import VirtioPci
 from compute_agent.virt.vmm.virtio.vhost_kernel import Request
 from compute_agent.virt.vmm.virtio.vhost_net import VhostNet
+from compute_agent.virt.vmm.write_log import WriteLog
 from tests.unit.virt.vmm.parts import MIB, Parts
 from tests.unit.virt.vmm.virtio.driver import NEEDS_RESET, Driver, DriverQueue
 
@@ -104,7 +105,8 @@ def test_both_queues_are_given_to_vhost(parts: Parts, card: Card, kernel: Kernel
     assert kernel.values(vhost, Request.VHOST_SET_VRING_NUM, "<II") == [(0, 256), (1, 256)]
     queues = card.driver.queues.values()
     assert kernel.values(vhost, Request.VHOST_SET_VRING_ADDR, "<IIQQQQ") == [
-        (queue.number, 0, host + queue.descriptors, host + queue.used, host + queue.available, 0) for queue in queues
+        (queue.number, 0, host + queue.descriptors, host + queue.used, host + queue.available, queue.used)
+        for queue in queues
     ]
     ours = card.driver.device.agreement.queues
     assert kernel.values(vhost, Request.VHOST_SET_VRING_KICK, "<Ii") == [(0, ours[0].kick), (1, ours[1].kick)]
@@ -207,3 +209,36 @@ def test_what_is_not_vhost_is_refused(parts: Parts) -> None:
         VhostNet([tap], [vhost], MAC, 1500, parts.ram)
     for fd in (tap, vhost):
         os.close(fd)
+
+
+def test_what_vhost_writes_is_logged_as_long_as_a_log_is_wanted(parts: Parts, wide: Card, kernel: KernelRecord) -> None:
+    features = VERSION_1 | MULTIQUEUE | CONTROL
+    wide.driver.set_up(features, queues=4)
+    log = WriteLog(4 * MIB)
+    used = [queue.used for queue in wide.driver.queues.values()]
+    for vhost in wide.vhosts:
+        kernel.told[vhost].clear()
+    for wanted, flag, logged in ((log, 1, LOG_ALL), (None, 0, 0)):
+        parts.ram.log = wanted
+        wide.driver.device.agreement.change_log()
+        assert kernel.values(wide.vhosts[0], Request.VHOST_SET_FEATURES, "<Q")[-1] == (VERSION_1 | logged,)
+        queues = kernel.values(wide.vhosts[0], Request.VHOST_SET_VRING_ADDR, "<IIQQQQ")[-2:]
+        assert [(queue[1], queue[5]) for queue in queues] == [(flag, used[0]), (flag, used[1])]
+    first, *_ = kernel.requests(wide.vhosts[0])
+    assert first == Request.VHOST_SET_LOG_BASE, "vhost looks at it before it takes the feature"
+    assert kernel.values(wide.vhosts[0], Request.VHOST_SET_LOG_BASE, "<Q") == [(log.host_address,)]
+    assert not kernel.told[wide.vhosts[1]], "its pair is not in use"
+    log.close()
+
+
+def test_the_network_hears_where_its_address_is(parts: Parts, kernel: KernelRecord) -> None:
+    reading, tap = os.pipe()
+    net = VhostNet([tap], [os.eventfd(0)], MAC, 1450, parts.ram)
+    net.announce()
+    frame = os.read(reading, 100)
+    net.close()
+    os.close(reading)
+    assert frame[:12] == bytes(12), "no offload is wanted of it"
+    assert frame[12:26] == b"\xff" * 6 + MAC + b"\x80\x35"
+    assert frame[34:40] == frame[44:50] == MAC
+    assert len(frame) == 12 + 60

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from compute_agent.errors import DeviceError
+from compute_agent.virt.kvm.pages import PAGE, PageSet
 from compute_agent.virt.vmm.memory import HOLE, GuestRam
 from compute_agent.virt.vmm.virtio import vhost_user
 from compute_agent.virt.vmm.virtio.common import Register
 from compute_agent.virt.vmm.virtio.device import VERSION_1
 from compute_agent.virt.vmm.virtio.pci import VirtioPci
 from compute_agent.virt.vmm.virtio.vhost_user_blk import VhostUserBlock
+from compute_agent.virt.vmm.write_log import WriteLog
 from tests.unit.virt.vmm.parts import Parts
 from tests.unit.virt.vmm.virtio.driver import NEEDS_RESET, Driver
 from tests.unit.virt.vmm.virtio.storage import (
@@ -25,6 +27,7 @@ from tests.unit.virt.vmm.virtio.storage import (
     OK,
     SECTOR,
     StorageDaemon,
+    finish,
     flush,
     image_has,
     make_image,
@@ -33,6 +36,7 @@ from tests.unit.virt.vmm.virtio.storage import (
 )
 
 CAPACITY = 0
+RAM, ROOM = 4 * MIB, 64 * 1024
 MQ, READ_ONLY, EVENT_INDEX = 1 << 12, 1 << 5, 1 << 29
 
 Serve = Callable[..., StorageDaemon]
@@ -248,3 +252,41 @@ def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     with GuestRam(MIB) as ram, theirs, pytest.raises(DeviceError, match="does not answer GET_FEATURES: timed out"):
         VhostUserBlock(ours, ram)
     assert ours.fileno() == -1
+
+
+def logged(log: WriteLog) -> set[int]:
+    """The pages in it, which are taken out."""
+    pages = PageSet(RAM // PAGE)
+    pages.take_from(log.part(0), 0, RAM // PAGE)
+    return {page for run in pages.runs() for page in run}
+
+
+def test_what_the_server_writes_is_logged_as_long_as_a_log_is_wanted(serve: Serve, plug: Plug, parts: Parts) -> None:
+    driver, log = plug(serve()), WriteLog(RAM)
+    (queue,) = driver.set_up()
+    assert write_sectors(queue, 0, b"\x5a" * ROOM) == OK
+    places = []
+    for wanted in (None, log, None):
+        parts.ram.log = wanted
+        driver.device.agreement.change_log()
+        _, room, status = queue.add(struct.pack("<IIQ", 0, 0, 0), ROOM, 1)
+        assert finish(queue, status) == OK
+        assert queue.ram.read(room, ROOM) == b"\x5a" * ROOM
+        places.append(room)
+        written = {*range(-(-room // PAGE), (room + ROOM) // PAGE), queue.used // PAGE}
+        assert logged(log) >= written if wanted else not logged(log)
+    log.close()
+
+
+def test_a_server_that_keeps_no_log_says_so_and_goes_on(
+    serve: Serve, plug: Plug, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vhost_user, "LOG_ALL", 1 << 63)  # as if it did not offer it
+    driver, log = plug(serve()), WriteLog(RAM)
+    (queue,) = driver.set_up()
+    parts.ram.log = log
+    with pytest.raises(DeviceError, match="keeps no log"):
+        driver.device.agreement.change_log()
+    parts.ram.log = None
+    assert write_sectors(queue, 0, b"\x5a" * SECTOR) == OK
+    log.close()

@@ -10,7 +10,8 @@ from typing import BinaryIO
 import pytest
 
 from compute_agent.errors import MonitorError
-from compute_agent.virt.vmm.saver import Saver
+from compute_agent.virt.vmm.carrier import Carrier
+from compute_agent.virt.vmm.saver import Saving
 from tests.unit.virt.waiting import until
 
 
@@ -19,10 +20,12 @@ class World:
         self.file = os.memfd_create("state")
         self.saved: list[bool] = []
         self.may_go_on = Event()
-        self.saver = Saver(8, lambda: self.saved.append(True))
+        self.told: list[str] = []
+        self.carrier = Carrier(self.told.append)
 
-    def save(self) -> None:
-        self.saver.save(os.dup(self.file), self.write)
+    def save(self, file: int | None = None) -> None:
+        fd = os.dup(self.file) if file is None else file
+        self.carrier.begin(Saving(fd, 8, self.write, lambda: self.saved.append(True)))
 
     def write(self, file: BinaryIO, go_on: Callable[[int], bool]) -> None:
         file.write(b"half")
@@ -35,7 +38,7 @@ class World:
 
     @property
     def status(self) -> object:
-        return self.saver.describe().get("status")
+        return self.carrier.describe().get("status")
 
 
 @pytest.fixture
@@ -43,32 +46,34 @@ def world() -> Iterator[World]:
     world = World()
     yield world
     world.may_go_on.set()
-    until(lambda: not world.saver.is_active)
+    until(lambda: not world.carrier.is_active)
     os.close(world.file)
 
 
 def test_nothing_is_said_before_anything_was_asked_for(world: World) -> None:
-    assert world.saver.describe() == {}
+    assert world.carrier.describe() == {}
 
 
 def test_it_is_written_and_told_of_at_the_end(world: World) -> None:
     world.save()
-    until(lambda: world.saver.describe() == {"status": "active", "ram": {"transferred": 4, "total": 8}})
+    until(lambda: world.carrier.describe() == {"status": "active", "ram": {"transferred": 4, "total": 8}})
     assert not world.saved
     world.may_go_on.set()
     until(lambda: world.status == "completed")
     assert (world.saved, os.pread(world.file, 100, 0)) == ([True], b"halfmore")
+    until(lambda: world.told == ["completed"])
 
 
 def test_one_at_a_time(world: World) -> None:
     world.save()
+    assert world.carrier.holds_still
     with pytest.raises(MonitorError, match="in progress"):
-        world.save()
+        world.carrier.require_idle()
 
 
 def test_it_can_be_cancelled(world: World) -> None:
     world.save()
-    world.saver.cancel()
+    world.carrier.cancel()
     world.may_go_on.set()
     until(lambda: world.status == "cancelled")
     assert not world.saved
@@ -76,7 +81,7 @@ def test_it_can_be_cancelled(world: World) -> None:
 
 def test_why_it_failed_is_said(world: World) -> None:
     world.may_go_on.set()
-    world.saver.save(os.open("/dev/full", os.O_WRONLY), world.write)
+    world.save(os.open("/dev/full", os.O_WRONLY))
     until(lambda: world.status == "failed")
-    assert "No space left" in str(world.saver.describe()["error-desc"])
+    assert "No space left" in str(world.carrier.describe()["error-desc"])
     assert not world.saved

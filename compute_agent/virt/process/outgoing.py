@@ -1,0 +1,187 @@
+"""A guest's way out of its process. Where it stands is found in there, so the next agent goes on from there.
+
+Source: QEMU's qapi/migration.json, which `vmm` keeps to as far as it is used here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from compute_agent.errors import DeadlineExceeded, MonitorError
+from compute_agent.host.qmp import Execute
+from compute_agent.instance.devices import NbdSource
+from compute_agent.virt.migration import MigrationProgress, Pace
+
+_FD = "migration-memory"
+_AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switchover")
+_ENDED_BADLY = ("failed", "cancelled")
+_OURS = ("events", "pause-before-switchover", "auto-converge")
+"""Capabilities; what is saved to a file must not find them on."""
+_THROTTLES, _DOES_NOT = 50, 100
+"""Percent of what is carried that the guest may write meanwhile before it is slowed down."""
+_UNLIMITED = 1 << 50
+"""Bytes a second; QEMU's default would be 128 MiB."""
+
+
+class DiskCopies(Protocol):
+    """Of a guest's disks, to the host that it moves to; each a job of whoever has the disk open."""
+
+    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, *, encrypted: bool) -> None:
+        """Encrypted with the key that the guest's process has been told of.
+
+        :raises MonitorError, MigrationRefused: a disk cannot be copied.
+        """
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Those that there are, as ``query-jobs`` tells of them.
+
+        :raises MonitorError: a disk could not be copied.
+        """
+
+    def finish(self) -> None:
+        """The guest stands still: let go of the copies, which are complete then."""
+
+    def abandon(self) -> None:
+        """Let go of them as they are. May be repeated."""
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        """An event of the monitor."""
+
+
+class ProcessOutgoing(ABC):
+    """The `compute_agent.virt.migration.OutgoingMigration` of one guest."""
+
+    def __init__(self, execute: Execute, mirrors: DiskCopies, seconds: float) -> None:
+        """The process has `seconds` to end what it is told to."""
+        self._execute = execute
+        self._seconds = seconds
+        self._mirrors = mirrors
+        self._memory_begun = False
+        self._changed = threading.Event()
+
+    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
+        """See the contract."""
+        self._memory_begun = False
+        self._set_capabilities(on=True)
+        self._set_parameters(pace)
+        if key is not None:
+            self._use_key(memory, key)
+        self._execute("getfd", {"fdname": _FD}, fd=memory)
+        self._mirrors.begin(disks, pace.bandwidth, encrypted=key is not None)
+        if not disks:
+            self._begin_memory()
+
+    def advance(self, seconds: float) -> MigrationProgress:
+        """See the contract."""
+        self._changed.clear()
+        progress = self._advance()
+        if progress.stage != "complete" and self._changed.wait(seconds):
+            progress = self._advance()
+        return progress
+
+    def set_pace(self, pace: Pace) -> None:
+        """See the contract."""
+        self._set_parameters(pace)
+
+    def cancel(self) -> None:
+        """See the contract."""
+        self._execute("migrate_cancel")
+        self._await_end()
+        self._mirrors.abandon()
+        with suppress(MonitorError):  # memory has been sent, or there never was any to send
+            self._execute("closefd", {"fdname": _FD})
+        self._set_capabilities(on=False)
+        self._forget_key()
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        """An event of the monitor."""
+        self._mirrors.heard(event)
+        if event["event"] in ("MIGRATION", "JOB_STATUS_CHANGE", "STOP"):
+            self._changed.set()
+
+    @abstractmethod
+    def _use_key(self, memory: int, key: str) -> None:
+        """Encrypt what goes over the connection of that number from now on.
+
+        :raises HostError, MigrationRefused: that cannot be.
+        """
+
+    @abstractmethod
+    def _forget_key(self) -> None:
+        """Nobody has a use for it any more. May be repeated."""
+
+    def _advance(self) -> MigrationProgress:
+        run_state = self._execute("query-status")["status"]
+        if run_state == "postmigrate":
+            return MigrationProgress(stage="complete", percent=100)
+        memory, jobs = self._execute("query-migrate"), self._mirrors.jobs()
+        status = memory.get("status")
+        if status == "pre-switchover":
+            self._mirrors.finish()
+            self._go_on()
+        elif status not in _AT_WORK and (status != "completed" or run_state == "running"):
+            self._begin_what_is_next(memory, jobs)
+        return _progress(memory if status in _AT_WORK else {}, jobs)
+
+    def _go_on(self) -> None:
+        """QEMU leaves the state a moment after it was told to: this may have been seen, and told, before."""
+        try:
+            self._execute("migrate-continue", {"state": "pre-switchover"})
+        except MonitorError:
+            if self._execute("query-migrate").get("status") == "pre-switchover":
+                raise
+
+    def _begin_what_is_next(self, memory: Mapping[str, Any], jobs: list[dict[str, Any]]) -> None:
+        """Memory follows when the disks are there.
+
+        Without a copy of a disk under way, what QEMU says of its last migration is about this one.
+        """
+        if memory.get("status") in _ENDED_BADLY and (self._memory_begun or not jobs):
+            raise MonitorError(f"the guest could not be copied: {memory.get('error-desc', memory['status'])}")
+        if jobs and all(job["status"] == "ready" for job in jobs):
+            self._begin_memory()
+        elif not jobs:
+            raise MonitorError("the guest's process copies nothing to another host")
+
+    def _begin_memory(self) -> None:
+        self._execute("migrate", {"uri": f"fd:{_FD}"})
+        self._memory_begun = True
+
+    def _set_capabilities(self, *, on: bool) -> None:
+        capabilities = [{"capability": name, "state": on} for name in _OURS]
+        self._execute("migrate-set-capabilities", {"capabilities": capabilities})
+
+    def _set_parameters(self, pace: Pace) -> None:
+        parameters = {
+            "max-bandwidth": pace.bandwidth or _UNLIMITED,
+            "downtime-limit": int(pace.downtime * 1000),
+            "throttle-trigger-threshold": _THROTTLES if pace.throttles else _DOES_NOT,
+        }
+        self._execute("migrate-set-parameters", parameters)
+
+    def _await_end(self) -> None:
+        due = time.monotonic() + self._seconds
+        while self._execute("query-migrate").get("status") in _AT_WORK:
+            if time.monotonic() > due:
+                raise DeadlineExceeded(f"the copying of memory has not ended within {self._seconds:g} s")
+            self._changed.wait(0.05)
+            self._changed.clear()
+
+
+def _progress(memory: Mapping[str, Any], jobs: list[dict[str, Any]]) -> MigrationProgress:
+    """QEMU tells how much of memory is left; jobs tell how much they have done of what there is to do."""
+    ram = memory.get("ram", {})
+    left = sum(job["total-progress"] - job["current-progress"] for job in jobs) + ram.get("remaining", 0)
+    size = sum(job["total-progress"] for job in jobs) + ram.get("total", 0)
+    return MigrationProgress(
+        stage="memory" if memory else "disks",
+        percent=99 - min(99, left * 99 // size) if size else 0,
+        remaining=left,
+        dirty_rate=ram.get("dirty-pages-rate", 0) * ram.get("page-size", 4096),
+        expected_downtime=memory.get("expected-downtime", 0) / 1000,
+    )

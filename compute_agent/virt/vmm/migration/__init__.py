@@ -1,0 +1,1 @@
+"""A machine that moves to another host while it runs."""
