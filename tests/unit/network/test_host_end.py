@@ -39,7 +39,7 @@ def test_a_tap_that_cannot_be_made_leaves_no_descriptor() -> None:
     before = open_descriptors()
     with pytest.raises(NetworkError, match=r"tap lo (is busy|cannot be made)"):
         open_tap("lo", "52:54:00:00:00:01", 1500, queues=2)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.fixture

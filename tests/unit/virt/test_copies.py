@@ -20,7 +20,7 @@ from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from tests.unit.virt.conftest import UUID, MakeHypervisor, tiny_request
-from tests.unit.virt.waiting import until, until_said
+from tests.unit.virt.waiting import start_up, until
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def _output(*command: str) -> str:
 def test_the_next_agent_finds_the_copies_of_the_last(
     make_hypervisor: MakeHypervisor, request_: StartRequest, directory: Path
 ) -> None:
-    guest = make_hypervisor().start(request_)
+    guest = start_up(make_hypervisor(), request_)
     assert guest.copies.begin("one", [a_copy(directory, "full")]) is False, "nobody in it to freeze anything"
     adopted = make_hypervisor().adopt(UUID)
     assert adopted is not None
@@ -64,7 +64,7 @@ def test_a_running_guests_copy_is_compressed(
 ) -> None:
     copy = a_copy(directory, "small")
     assert isinstance(copy.target, FileSource)
-    guest = hypervisor.start(request_)
+    guest = start_up(hypervisor, request_)
     guest.copies.begin("one", [replace(copy, target=replace(copy.target, compressed=True))])
     assert guest.copies.progress("one", 10) == 100
     guest.copies.end()
@@ -74,7 +74,7 @@ def test_a_running_guests_copy_is_compressed(
 
 
 def test_what_is_cancelled_leaves_nothing(hypervisor: QemuHypervisor, request_: StartRequest, directory: Path) -> None:
-    guest = hypervisor.start(request_)
+    guest = start_up(hypervisor, request_)
     guest.copies.begin("one", [a_copy(directory, "full")])
     guest.copies.end()
     guest.copies.end()
@@ -88,12 +88,12 @@ def test_what_is_cancelled_leaves_nothing(hypervisor: QemuHypervisor, request_: 
 def test_marks_outlive_the_guest_and_without_one_nothing_begins(
     hypervisor: QemuHypervisor, request_: StartRequest, directory: Path
 ) -> None:
-    guest = hypervisor.start(request_)
+    guest = start_up(hypervisor, request_)
     guest.copies.begin("one", [a_copy(directory, "full")])
     guest.copies.progress("one", 10)
     guest.copies.end()
     guest.kill()
-    guest = hypervisor.start(request_)
+    guest = start_up(hypervisor, request_)
     assert guest.copies.marks("disk0") == {"full"}
     with pytest.raises(MonitorError, match="older"):
         guest.copies.begin("two", [a_copy(directory, "second", since="older")])
@@ -128,7 +128,7 @@ def test_a_raw_disk_remembers_as_long_as_its_process(
     hypervisor: QemuHypervisor, directory: Path, server: subprocess.Popen[bytes]
 ) -> None:
     request = tiny_request(hypervisor, directory)
-    guest = hypervisor.start(request)
+    guest = start_up(hypervisor, request)
     guest.copies.begin("one", [a_copy_to(connected(directory))])
     assert guest.copies.progress("one", 10) == 100
     guest.copies.end()
@@ -173,8 +173,7 @@ def test_a_server_that_falls_silent_is_given_up(
 ) -> None:
     """Nothing that the guest's process does waits for it."""
     hypervisor = make_hypervisor(copy_halt_timeout=0.5)
-    guest = hypervisor.start(request_)
-    until_said(hypervisor, UUID, b">")
+    guest = start_up(hypervisor, request_)
     guest.copies.begin("one", [silent])
     with pytest.raises(MonitorError, match=r"nothing has been copied for 0\.5 s"):
         until(lambda: guest.copies.progress("one", 0.1) == 100)
@@ -187,8 +186,7 @@ def test_a_guest_that_is_reset_meanwhile_is_freed(
 ) -> None:
     """QEMU waits for the server before it resets a disk, and answers nobody until then."""
     hypervisor = make_hypervisor(command_timeout=1.0)
-    guest = hypervisor.start(request_)
-    until_said(hypervisor, UUID, b">")
+    guest = start_up(hypervisor, request_)
     guest.copies.begin("one", [silent])
     with suppress(DeadlineExceeded):
         guest.reset()

@@ -30,7 +30,7 @@ from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
 from compute_agent.virt.settings import VirtSettings
 from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
-from tests.unit.virt.waiting import until
+from tests.unit.virt.waiting import start_up, until
 
 KEY = "ab" * 32
 PROMPT = Pace(downtime=1.0)
@@ -83,7 +83,7 @@ def carry(here: Guest) -> None:
 def test_a_guest_goes_on_in_another_process_with_its_disk(
     make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest, directory: Path
 ) -> None:
-    here = make_hypervisor().start(request_)
+    here = start_up(make_hypervisor(), request_)
     begin(here, there)
     carry(here)
     until(there.incoming.is_complete)
@@ -103,7 +103,7 @@ def test_a_guest_goes_on_in_another_process_with_its_disk(
 def test_who_does_not_know_the_key_gets_nothing_in(
     make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest, key: str | None
 ) -> None:
-    here = make_hypervisor().start(request_)
+    here = start_up(make_hypervisor(), request_)
     with pytest.raises(MonitorError):
         begin(here, there, key)
     here.outgoing.cancel()
@@ -112,7 +112,7 @@ def test_who_does_not_know_the_key_gets_nothing_in(
 
 
 def test_the_next_agent_goes_on_with_it(make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest) -> None:
-    begin(make_hypervisor().start(request_), there)
+    begin(start_up(make_hypervisor(), request_), there)
     adopted = make_hypervisor().adopt(UUID)
     assert adopted is not None
     carry(adopted)
@@ -125,7 +125,7 @@ def test_the_next_agent_goes_on_with_it(make_hypervisor: MakeHypervisor, request
 def test_a_guest_that_was_carried_and_is_not_wanted_there_goes_on_and_can_be_saved(
     make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest, directory: Path
 ) -> None:
-    here = make_hypervisor().start(request_)
+    here = start_up(make_hypervisor(), request_)
     begin(here, there)
     carry(here)
     there.kill()
@@ -141,7 +141,7 @@ def test_a_guest_that_was_carried_and_is_not_wanted_there_goes_on_and_can_be_sav
 def test_one_that_is_cancelled_leaves_nothing_and_may_be_tried_again(
     make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest
 ) -> None:
-    here = make_hypervisor().start(request_)
+    here = start_up(make_hypervisor(), request_)
     here.outgoing.cancel()
     begin(here, there)
     here.outgoing.cancel()
@@ -154,7 +154,7 @@ def test_one_that_is_cancelled_leaves_nothing_and_may_be_tried_again(
 def test_a_destination_that_dies_is_an_error_and_the_guest_goes_on(
     make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest
 ) -> None:
-    here = make_hypervisor().start(request_)
+    here = start_up(make_hypervisor(), request_)
     begin(here, there)
     there.kill()
     with pytest.raises(MonitorError):
@@ -166,7 +166,7 @@ def test_a_destination_that_dies_is_an_error_and_the_guest_goes_on(
 def test_a_destination_that_does_not_answer_holds_nothing_up(
     make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest
 ) -> None:
-    here = make_hypervisor().start(request_)
+    here = start_up(make_hypervisor(), request_)
     begin(here, there)
     os.kill(there.pid, signal.SIGSTOP)
     try:

@@ -6,7 +6,9 @@ import socket
 import time
 from collections.abc import Callable
 
+from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
+from compute_agent.virt.qemu.guest import QemuGuest
 
 DEADLINE = 20.0
 
@@ -20,6 +22,17 @@ def until(holds: Callable[[], bool]) -> None:
 
 def until_said(hypervisor: QemuHypervisor, uuid: str, text: bytes) -> None:
     until(lambda: text in hypervisor.console_output(uuid, 4096))
+
+
+def start_up(hypervisor: QemuHypervisor, request: StartRequest) -> QemuGuest:
+    """A guest that is up: its driver has begun to use its disks.
+
+    While that begins QEMU 7.2 must not be made to copy them: a job that ends just then makes it abort
+    (``blk_get_aio_context: Assertion `ctx == blk->ctx' failed``).
+    """
+    guest = hypervisor.start(request)
+    until_said(hypervisor, request.instance.uuid, b">")
+    return guest
 
 
 def say(hypervisor: QemuHypervisor, uuid: str, text: bytes) -> None:

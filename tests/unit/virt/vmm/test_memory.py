@@ -71,4 +71,4 @@ def test_more_than_there_is_of_huge_pages_is_refused() -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  only their number
     with pytest.raises(InsufficientResources, match="MiB of memory for a guest"):
         GuestRam((free + 1) * 2 * MIB, huge_pages=True)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208

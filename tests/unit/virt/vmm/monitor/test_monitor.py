@@ -235,4 +235,4 @@ def test_descriptors_that_nobody_takes_go_with_the_client(path: Path, server: Mo
     client.close()
     assert os.read(read, 1) == b""
     os.close(read)
-    until(lambda: open_files() == before)
+    until(lambda: open_files() <= before)  # others' may have gone meanwhile
