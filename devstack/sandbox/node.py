@@ -184,8 +184,17 @@ class Node:
 
     def qemu_pids(self) -> list[int]:
         """The processes of this node's guests, whoever started them."""
-        mark = b"COMPUTE_AGENT_GUEST=" + bytes(self.directory / "run") + b"/"
-        return [pid for pid in _processes() if any(variable.startswith(mark) for variable in _environment(pid))]
+        return list(self._guests())
+
+    def running(self) -> list[str]:
+        """The uuid of each such process's instance."""
+        return [Path(directory.decode()).name for directory in self._guests().values()]
+
+    def _guests(self) -> dict[int, bytes]:
+        """Run directories by pid."""
+        name, mark = b"COMPUTE_AGENT_GUEST=", bytes(self.directory / "run") + b"/"
+        found = {pid: word.removeprefix(name) for pid in _processes() for word in _environment(pid) if name in word}
+        return {pid: directory for pid, directory in found.items() if directory.startswith(mark)}
 
     def _end(self, number: signal.Signals | None) -> int:
         process, self._process = self._process, None
