@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+
+import msgspec
 
 from compute_agent.agent.announcer import Announcer
 from compute_agent.agent.journal import InstanceRow, OperationRow
@@ -15,7 +16,7 @@ from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, InvalidState, MigrationRefused
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import VmState
-from compute_agent.instance.view import Fault, OperationState, StepState
+from compute_agent.instance.view import Fault, OperationState, StepDetails, StepState
 
 LOG = logging.getLogger(__name__)
 
@@ -140,19 +141,18 @@ class Execution:
         self._steps[step.name] = state
         self._node.journal.set_step(self._request.request_id, step.name, state)
 
-    def _report(self, position: int, percent: int, details: Mapping[str, object] | None) -> None:
+    def _report(self, position: int, percent: int, details: StepDetails | None) -> None:
         if time.monotonic() - self._noted_at >= PROGRESS_INTERVAL:
             self._note_progress(position, percent, details)
 
-    def _note_progress(
-        self, steps_done: int, percent_of_next: int, details: Mapping[str, object] | None = None
-    ) -> None:
+    def _note_progress(self, steps_done: int, percent_of_next: int, details: StepDetails | None = None) -> None:
         percent = (steps_done * 100 + percent_of_next) // len(self._operation.steps)
         if self._percent < percent < 100 or details is not None:
             self._percent, self._noted_at = max(percent, self._percent), time.monotonic()
             with self._node.journal.transaction():
-                self._node.journal.set_progress(self._request.request_id, self._percent)
-                self._announcer.announce(self._request, "progress", self._percent, self._row.vm_state, details)
+                self._node.journal.set_progress(self._request.request_id, self._percent, details)
+                told = None if details is None else msgspec.to_builtins(details)
+                self._announcer.announce(self._request, "progress", self._percent, self._row.vm_state, told)
 
     def _succeed(self) -> None:
         result = self._operation.result(self._work) if self._operation.result else None

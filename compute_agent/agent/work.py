@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -16,6 +16,7 @@ from compute_agent.instance.extra_specs import queue_pairs
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.record import InstanceRecord
+from compute_agent.instance.view import StepDetails
 from compute_agent.network.contract import PortRequest
 from compute_agent.virt.contract import Guest
 
@@ -23,7 +24,7 @@ from compute_agent.virt.contract import Guest
 class Report(Protocol):
     """See `Work.report`."""
 
-    def __call__(self, percent: int, details: Mapping[str, object] | None = None, /) -> None: ...
+    def __call__(self, percent: int, details: StepDetails | None = None, /) -> None: ...
 
 
 class Work:
@@ -34,7 +35,7 @@ class Work:
         self.request = request
         self.record = record
         self.report: Report = lambda percent, details=None: None
-        """Takes the percentage of the running step, and what else is to be told."""
+        """Takes the percentage of the running step, and what else is known of it."""
         self._nics: Sequence[Nic] = ()
 
     @property

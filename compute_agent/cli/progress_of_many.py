@@ -9,7 +9,7 @@ from typing import Protocol, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from compute_agent.cli.progress import current_step
+from compute_agent.cli.progress import news_of, what_is_done
 from compute_agent.instance.view import OperationView
 
 
@@ -36,7 +36,7 @@ class ManyBars:
             self._tasks[view.request_id] = self._progress.add_task("", total=100, guest=_title(name, dest))
         task = self._tasks[view.request_id]
         ended = view.finished_at is not None
-        self._progress.update(task, completed=view.progress, description=current_step(view), visible=not ended)
+        self._progress.update(task, completed=view.progress, description=what_is_done(view), visible=not ended)
 
     def remark(self, text: str) -> None:
         """Above the bars."""
@@ -49,19 +49,20 @@ class ManyLines:
     def __init__(self, stream: TextIO | None) -> None:
         """None: nothing is shown."""
         self._stream = stream
-        self._last: dict[str, str] = {}
+        self._last: dict[str, tuple[object, ...]] = {}
 
     def show(self, name: str, dest: str | None, view: OperationView) -> None:
-        """Write a line, if it says anything new."""
-        self._write(view.request_id, f"{_title(name, dest)} {view.progress:3}% {current_step(view)}")
+        """Write a line, if the operation has come on."""
+        text = f"{_title(name, dest)} {view.progress:3}% {what_is_done(view)}"
+        self._write(view.request_id, news_of(view), text)
 
     def remark(self, text: str) -> None:
         """Write it, if it is new."""
-        self._write("", text)
+        self._write("", (text,), text)
 
-    def _write(self, about: str, text: str) -> None:
-        if self._stream is not None and self._last.get(about) != text:
-            self._last[about] = text
+    def _write(self, about: str, news: tuple[object, ...], text: str) -> None:
+        if self._stream is not None and self._last.get(about) != news:
+            self._last[about] = news
             self._stream.write(text + "\n")
             self._stream.flush()
 

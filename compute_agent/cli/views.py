@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from compute_agent.cli.columns import Moment, Nested, Perhaps, Short, Size, Usage, present
+from compute_agent.cli.step_details import Details
 from compute_agent.instance.block_device import BlockDevice, FileConnection, RbdConnection
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.model import Port
@@ -78,6 +79,7 @@ def operation_fields(view: OperationView) -> dict[str, object]:
         **dict(zip(OPERATION_COLUMNS, operation_row(view), strict=True)),
         "finished_at": Moment(view.finished_at),
         "steps": Nested({step.name: str(step.state) for step in view.steps}),
+        "details": Perhaps(None) if view.details is None else Details(view.details),
         "fault": fault_cell(view.fault),
     }
 

@@ -6,9 +6,9 @@ Times are seconds since the epoch.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.model import Instance
@@ -56,6 +56,23 @@ class Accepted(Struct, frozen=True, kw_only=True):
     state: OperationState
 
 
+class StepDetails(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the running step of an operation is: what is known of it. Sizes in bytes, times in seconds."""
+
+    stage: Annotated[str, Meta(description="`disks`, `memory` or `hand_over`")]
+    percent: int | None = None
+    """Of the step."""
+    remaining: int | None = None
+    dirty_rate: int | None = None
+    """Bytes a second that the guest writes to its memory."""
+    expected_downtime: float | None = None
+    """For which the guest will stand still."""
+    time_left: float | None = None
+    """Until the stage is over."""
+    waiting_for: str | None = None
+    """The host that has to answer first."""
+
+
 class OperationView(Struct, frozen=True, kw_only=True):
     """One operation, as `get_operation` shows it."""
 
@@ -69,6 +86,8 @@ class OperationView(Struct, frozen=True, kw_only=True):
     fault: Fault | None
     accepted_at: float
     finished_at: float | None
+    details: StepDetails | None = None
+    """Of the step that is under way; agents of hosts that guests come from or go to may be older, and say nothing."""
 
 
 class InstanceView(Struct, frozen=True, kw_only=True):

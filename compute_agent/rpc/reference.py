@@ -54,9 +54,10 @@ The payload:
 - `vm_state`: string, or null while it has not changed or when the instance is gone
 - `fault`: [Fault](#fault), or null
 - `result`: at the end of a `snapshot` or `backup` the [Snapshot](#snapshot) or [Backup](#backup); in the progress of a
-  `live_migration` or `migrate` an object with `stage` (`disks`, `memory`, `hand_over`) and what is known: `percent`,
-  `remaining` bytes, `dirty_rate` in bytes and `expected_downtime` in seconds, or the host that is `waiting_for`; else
-  null
+  `live_migration` or `migrate` the [StepDetails](#stepdetails) without what is not known: sizes in bytes, times in
+  seconds, `dirty_rate` in bytes a second, `time_left` until the stage is over if all goes on as now,
+  `expected_downtime` for which the guest will stand still, the host that is `waiting_for`; else null. `get_operation`
+  says the same as `details` while the step lasts
 """
 
 _ERRORS = """\

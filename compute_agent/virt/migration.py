@@ -37,6 +37,8 @@ class MigrationProgress:
     dirty_rate: int = 0
     """Bytes a second that the guest writes to its memory."""
     expected_downtime: float = 0.0
+    time_left: float | None = None
+    """Until the stage is over, if all goes on as now; None: not known, or the guest writes as fast as it is carried."""
 
 
 class OutgoingMigration(Protocol):

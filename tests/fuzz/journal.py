@@ -17,7 +17,7 @@ from compute_agent.agent.request import Request
 from compute_agent.errors import HostError, RecordTooNew
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.instance.record import InstanceRecord, encode_record
-from compute_agent.instance.view import Notification
+from compute_agent.instance.view import Notification, StepDetails
 from tests.fuzz.generation import UUIDS, value_of
 from tests.fuzz.mutation import TEXTS, any_value, spoil_bytes, spoil_json
 from tests.fuzz.target import Case, Check, Target
@@ -26,7 +26,14 @@ _INSTANCE = Instance(uuid=UUIDS[0], name="x", flavor=Flavor(vcpus=1, memory_mb=6
 _REQUEST = Request(request_id=UUIDS[1], operation="stop", instance_uuid=UUIDS[0])
 _COLUMNS: dict[str, dict[str, Any]] = {
     "instances": {"record": InstanceRecord, "vm_state": str, "fault": None, "created_at": None, "launched_at": None},
-    "operations": {"request": Request, "state": str, "progress": None, "fault": None, "finished_at": None},
+    "operations": {
+        "request": Request,
+        "state": str,
+        "progress": None,
+        "fault": None,
+        "finished_at": None,
+        "details": StepDetails,
+    },
     "steps": {"name": str, "state": str},
     "outbox": {"notification": Notification},
 }

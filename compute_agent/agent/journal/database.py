@@ -49,7 +49,10 @@ CREATE TABLE outbox (
 _MAINTENANCE = """
 CREATE TABLE maintenance (since REAL NOT NULL);  -- a row as long as the host takes no guests
 """
-_CHANGES = (_FIRST, _MAINTENANCE)
+_DETAILS = """
+ALTER TABLE operations ADD COLUMN details BLOB;  -- of the step that is under way
+"""
+_CHANGES = (_FIRST, _MAINTENANCE, _DETAILS)
 """To the schema, each of which makes a version: a journal gets those that it has not."""
 
 SCHEMA_VERSION = len(_CHANGES)

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from compute_agent.agent.journal.database import Database
-from compute_agent.agent.journal.rows import InstanceRow, OperationRow, encode_fault, reading
+from compute_agent.agent.journal.rows import InstanceRow, OperationRow, encode, reading
 from compute_agent.agent.request import Request
 from compute_agent.errors import InstanceNotFound, OperationNotFound
 from compute_agent.instance.record import InstanceRecord, encode_record
 from compute_agent.instance.state import VmState
-from compute_agent.instance.view import Fault, Notification, OperationState, StepState
+from compute_agent.instance.view import Fault, Notification, OperationState, StepDetails, StepState
 
 _OPERATIONS = "SELECT * FROM operations"
 _STEPS = "SELECT name, state FROM steps WHERE request_id = ? ORDER BY position"
@@ -93,14 +93,15 @@ class Journal:
         """Its first step is about to begin."""
         self._update_operation(request_id, state=OperationState.RUNNING)
 
-    def set_progress(self, request_id: str, percent: int) -> None:
-        """How far it is."""
-        self._update_operation(request_id, progress=percent)
+    def set_progress(self, request_id: str, percent: int, details: StepDetails | None) -> None:
+        """How far it is, and the step that is under way."""
+        self._update_operation(request_id, progress=percent, details=encode(details))
 
     def finish(self, request_id: str, state: OperationState, fault: Fault | None) -> None:
         """It has ended, one way or the other."""
         progress = {"progress": 100} if state is OperationState.DONE else {}
-        self._update_operation(request_id, state=state, fault=encode_fault(fault), finished_at=time.time(), **progress)
+        end = {"state": state, "fault": encode(fault), "finished_at": time.time(), "details": None}
+        self._update_operation(request_id, **end, **progress)
 
     def _update_operation(self, request_id: str, **columns: object) -> None:
         assignments = ", ".join(f"{column} = ?" for column in columns)
@@ -108,8 +109,10 @@ class Journal:
             sql.execute(f"UPDATE operations SET {assignments} WHERE request_id = ?", (*columns.values(), request_id))
 
     def set_step(self, request_id: str, name: str, state: StepState) -> None:
-        """Note where a step stands; the first time gives it its place in the order."""
+        """Note where a step stands; the first time gives it its place in the order. One that is over has no details."""
         with self._database.transaction() as sql:
+            if state is not StepState.INTENDED:
+                self._update_operation(request_id, details=None)
             sql.execute(
                 "INSERT INTO steps (request_id, position, name, state)"
                 " VALUES (?1, (SELECT count(*) FROM steps WHERE request_id = ?1), ?2, ?3)"
@@ -164,7 +167,7 @@ class Journal:
 
     def set_state(self, instance_uuid: str, state: VmState, fault: Fault | None) -> None:
         """What an operation left behind."""
-        self._update_instance(instance_uuid, vm_state=state, fault=encode_fault(fault))
+        self._update_instance(instance_uuid, vm_state=state, fault=encode(fault))
 
     def set_launched(self, instance_uuid: str) -> None:
         """The guest has been started."""

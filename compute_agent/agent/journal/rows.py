@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -20,11 +21,14 @@ from compute_agent.instance.view import (
     Notification,
     OperationState,
     OperationView,
+    StepDetails,
     StepState,
     StepView,
 )
 
-prepare(Request, Fault, Notification)
+prepare(Request, Fault, Notification, StepDetails)
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -54,7 +58,7 @@ class InstanceRow:
             return cls(
                 record=decode_record(row["record"]),
                 vm_state=VmState(row["vm_state"]),
-                fault=decode_fault(row["fault"]),
+                fault=_decode(row["fault"], Fault),
                 created_at=row["created_at"],
                 updated_at=row["updated_at"],
                 launched_at=row["launched_at"],
@@ -72,6 +76,7 @@ class OperationRow:
     fault: Fault | None
     accepted_at: float
     finished_at: float | None
+    details: StepDetails | None
     steps: dict[str, StepState]
     """In the order in which they were begun."""
 
@@ -84,9 +89,10 @@ class OperationRow:
                 digest=row["digest"],
                 state=OperationState(row["state"]),
                 progress=row["progress"],
-                fault=decode_fault(row["fault"]),
+                fault=_decode(row["fault"], Fault),
                 accepted_at=row["accepted_at"],
                 finished_at=row["finished_at"],
+                details=_decode(row["details"], StepDetails),
                 steps={step["name"]: StepState(step["state"]) for step in steps},
             )
 
@@ -102,6 +108,7 @@ class OperationRow:
             fault=self.fault,
             accepted_at=self.accepted_at,
             finished_at=self.finished_at,
+            details=self.details,
         )
 
 
@@ -115,11 +122,10 @@ def answer_to(request: Request) -> Accepted:
     )
 
 
-def encode_fault(fault: Fault | None) -> bytes | None:
+def encode(value: Fault | StepDetails | None) -> bytes | None:
     """For a column."""
-    return None if fault is None else msgspec.json.encode(fault)
+    return None if value is None else msgspec.json.encode(value)
 
 
-def decode_fault(data: bytes | None) -> Fault | None:
-    """From a column."""
-    return None if data is None else msgspec.json.decode(data, type=Fault)
+def _decode(data: bytes | None, kind: type[T]) -> T | None:
+    return None if data is None else msgspec.json.decode(data, type=kind)

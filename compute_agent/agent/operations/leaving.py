@@ -25,7 +25,7 @@ from compute_agent.errors import (
     MigrationRefused,
 )
 from compute_agent.instance.migration import Gate, HostFacts, Mover
-from compute_agent.instance.view import OperationState
+from compute_agent.instance.view import OperationState, StepDetails
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ def hand_over(work: Work) -> None:
     except InstanceNotFound:
         raise MigrationRefused(destination(work), "it knows nothing of the guest any more") from None
     except (DeadlineExceeded, HostError):  # told now, and not before: the guest stands still
-        work.report(0, {"stage": "hand_over", "waiting_for": destination(work)})
+        work.report(0, StepDetails(stage="hand_over", waiting_for=destination(work)))
         raise
 
 

@@ -28,6 +28,7 @@ from compute_agent.errors import InvalidState, MigrationFailed
 from compute_agent.host.listening import dial
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.view import StepDetails
 from compute_agent.virt.migration import MigrationProgress
 
 _LOOK = 1.0
@@ -79,14 +80,15 @@ def _urge(work: Work, convergence: Convergence) -> None:
         raise MigrationFailed("given up: the guest writes to its memory faster than that is carried")
 
 
-def _details(progress: MigrationProgress) -> dict[str, object]:
-    return {
-        "stage": progress.stage,
-        "percent": progress.percent,
-        "remaining": progress.remaining,
-        "dirty_rate": progress.dirty_rate,
-        "expected_downtime": progress.expected_downtime,
-    }
+def _details(progress: MigrationProgress) -> StepDetails:
+    return StepDetails(
+        stage=progress.stage,
+        percent=progress.percent,
+        remaining=progress.remaining,
+        dirty_rate=progress.dirty_rate,
+        expected_downtime=progress.expected_downtime,
+        time_left=progress.time_left,
+    )
 
 
 def take_back(work: Work) -> None:

@@ -5,6 +5,7 @@ Nothing of it runs meanwhile; its disks are files that nobody writes to, and the
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 from compute_agent.agent.gates import migration_address
@@ -29,6 +30,7 @@ from compute_agent.errors import Conflict, NotFound
 from compute_agent.host.encryption import sealed
 from compute_agent.host.listening import dial
 from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.view import StepDetails
 
 
 def copy_disks(work: Work) -> None:
@@ -38,10 +40,12 @@ def copy_disks(work: Work) -> None:
         return
     gate = find_gate(work)
     assert gate.disks_port is not None
+    began = time.monotonic()
 
     def progress(percent: int) -> None:
         require_wanted(work)
-        work.report(percent, {"stage": "disks", "percent": percent})
+        left = (time.monotonic() - began) * (100 - percent) / percent if percent else None
+        work.report(percent, StepDetails(stage="disks", percent=percent, time_left=left))
 
     bandwidth = work.node.settings.migration.max_bandwidth * 1024**2
     connection = dial(gate.address, gate.disks_port, migration_address(work.node.settings), CONNECT)

@@ -16,6 +16,7 @@ from compute_agent.errors import DeadlineExceeded, MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import NbdSource
 from compute_agent.virt.migration import MigrationProgress, Pace
+from compute_agent.virt.process.way_left import WayLeft
 
 _FD = "migration-memory"
 _AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switchover")
@@ -62,11 +63,12 @@ class ProcessOutgoing(ABC):
         self._seconds = seconds
         self._mirrors = mirrors
         self._memory_begun = False
+        self._way_left = WayLeft()
         self._changed = threading.Event()
 
     def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
         """See the contract."""
-        self._memory_begun = False
+        self._memory_begun, self._way_left = False, WayLeft()
         self._set_capabilities(on=True)
         self._set_parameters(pace)
         if key is not None:
@@ -126,7 +128,7 @@ class ProcessOutgoing(ABC):
             self._go_on()
         elif status not in _AT_WORK and (status != "completed" or run_state == "running"):
             self._begin_what_is_next(memory, jobs)
-        return _progress(memory if status in _AT_WORK else {}, jobs)
+        return self._way_left.look(memory if status in _AT_WORK else {}, jobs)
 
     def _go_on(self) -> None:
         """QEMU leaves the state a moment after it was told to: this may have been seen, and told, before."""
@@ -171,17 +173,3 @@ class ProcessOutgoing(ABC):
                 raise DeadlineExceeded(f"the copying of memory has not ended within {self._seconds:g} s")
             self._changed.wait(0.05)
             self._changed.clear()
-
-
-def _progress(memory: Mapping[str, Any], jobs: list[dict[str, Any]]) -> MigrationProgress:
-    """QEMU tells how much of memory is left; jobs tell how much they have done of what there is to do."""
-    ram = memory.get("ram", {})
-    left = sum(job["total-progress"] - job["current-progress"] for job in jobs) + ram.get("remaining", 0)
-    size = sum(job["total-progress"] for job in jobs) + ram.get("total", 0)
-    return MigrationProgress(
-        stage="memory" if memory else "disks",
-        percent=99 - min(99, left * 99 // size) if size else 0,
-        remaining=left,
-        dirty_rate=ram.get("dirty-pages-rate", 0) * ram.get("page-size", 4096),
-        expected_downtime=memory.get("expected-downtime", 0) / 1000,
-    )

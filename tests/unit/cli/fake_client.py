@@ -21,6 +21,7 @@ from compute_agent.instance.view import (
     Leftover,
     OperationState,
     OperationView,
+    StepDetails,
     StepState,
     StepView,
 )
@@ -56,7 +57,13 @@ def an_instance(uuid: str, name: str, **changes: Any) -> InstanceView:
     )
 
 
-def an_operation(state: OperationState, progress: int = 0, fault: Fault | None = None, **steps: StepState) -> Any:
+def an_operation(
+    state: OperationState,
+    progress: int = 0,
+    fault: Fault | None = None,
+    details: StepDetails | None = None,
+    **steps: StepState,
+) -> Any:
     """An operation on its way, as a function of its request: `FakeClient.story` is made of these."""
 
     def view(accepted: Accepted) -> OperationView:
@@ -70,6 +77,7 @@ def an_operation(state: OperationState, progress: int = 0, fault: Fault | None =
             fault=fault,
             accepted_at=time.time() - 2,
             finished_at=time.time() if state in (OperationState.DONE, OperationState.FAILED) else None,
+            details=details,
         )
 
     return view

@@ -11,6 +11,8 @@ from compute_agent.virt.vmm.migration.parameters import Wishes
 _LONGEST_NAP = 0.05
 """Seconds, so that one that is cancelled ends soon."""
 _MILLISECONDS = 1000
+_SHORTEST = 1e-6
+"""Seconds that something takes."""
 _UNKNOWN = float("inf")
 
 
@@ -31,7 +33,7 @@ class Progress:
     def begin_round(self, pages: int) -> None:
         """So many are to be sent; they were written since the round before began."""
         now = self._now()
-        seconds = max(now - self._round_began, 1e-6)
+        seconds = max(now - self._round_began, _SHORTEST)
         if self._round_sent:
             speed = min(self._round_sent / seconds, self._wishes.bandwidth)
             self._downtime = pages * PAGE / speed
@@ -65,6 +67,7 @@ class Progress:
                 "transferred": self._sent,
                 "remaining": self._left,
                 "page-size": PAGE,
+                "pages-per-second": int(self._sent / PAGE / max(self._now() - self._began, _SHORTEST)),
                 "dirty-pages-rate": int(self._dirty_rate),
             },
             "expected-downtime": int(downtime * _MILLISECONDS),
