@@ -49,13 +49,21 @@ def instance_from_file(path: Path, request_id: str) -> Instance:
 
     :raises Failure: it is no JSON, or no instance.
     """
-    try:
-        content = msgspec.json.decode(path.read_bytes())
-    except msgspec.DecodeError as error:
-        raise Failure(f"--file {path}: {error}", "correct the JSON", ExitStatus.USAGE) from None
+    content = json_in(path, "--file ")
     if isinstance(content, dict):
         content.setdefault("uuid", _Derived(request_id).uuid("instance"))
     return _checked(content)
+
+
+def json_in(path: Path, option: str = "") -> object:
+    """What is in a JSON file, which `option` has named.
+
+    :raises Failure: it is no JSON.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except msgspec.DecodeError as error:
+        raise Failure(f"{option}{path}: {error}", "correct the JSON", ExitStatus.USAGE) from None
 
 
 def port_from_arguments(port: dict[str, object], request_id: str) -> Port:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from compute_agent.instance.preparation import prepare
 from compute_agent.rpc.messages import VERBS, Message
 
 prepare(*VERBS.values())
+
+T = TypeVar("T")
 
 MAX_SIZE = 1024 * 1024
 """Bytes of JSON. Eight times the largest user data; enough for any instance."""
@@ -29,10 +32,18 @@ def decode(verb: str, arguments: Mapping[str, object]) -> Message:
     :raises InvalidMessage: names the field by its path, such as ``instance.ports[0].mtu``.
     """
     _check_size(arguments)
+    return checked(arguments, VERBS[verb])
+
+
+def checked(content: object, kind: type[T]) -> T:
+    """Plain JSON data as one of our types.
+
+    :raises InvalidMessage: as `decode`.
+    """
     try:
-        return msgspec.convert(arguments, VERBS[verb])
+        return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), arguments) from None
+        raise _explain(str(error), content) from None
 
 
 def _check_size(arguments: object) -> None:
@@ -47,7 +58,7 @@ def _check_size(arguments: object) -> None:
         raise InvalidMessage("message", f"{size} bytes", f"is larger than {MAX_SIZE} bytes")
 
 
-def _explain(text: str, arguments: Mapping[str, object]) -> InvalidMessage:
+def _explain(text: str, content: object) -> InvalidMessage:
     """msgspec's one line, taken apart: ``Expected `int` >= 1 - at `$.instance.flavor.vcpus```."""
     place = _PLACE.match(text.replace("`key` in ", "", 1))
     reason, path = (place["reason"], place["path"].removeprefix("$")) if place else (text, "")
@@ -55,7 +66,7 @@ def _explain(text: str, arguments: Mapping[str, object]) -> InvalidMessage:
     if field:
         path += f".{field['name']}"
         reason = "unknown field" if field["problem"] == "contains unknown" else "required field is missing"
-    return InvalidMessage(_line(path.removeprefix(".")) or "message", shown(_find(arguments, path)), _line(reason))
+    return InvalidMessage(_line(path.removeprefix(".")) or "message", shown(_find(content, path)), _line(reason))
 
 
 def _find(message: object, path: str) -> object:

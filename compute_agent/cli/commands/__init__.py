@@ -20,11 +20,11 @@ from compute_agent.cli.commands.drain import HostDrain
 from compute_agent.cli.commands.help import Complete, Help
 from compute_agent.cli.commands.host import HostShow
 from compute_agent.cli.commands.images import ImageList, ImagePrune
-from compute_agent.cli.commands.instances import Diagnostics, List, Show
+from compute_agent.cli.commands.instances import Diagnostics, List, Record, Show
 from compute_agent.cli.commands.interfaces import InterfaceAttach, InterfaceDetach
 from compute_agent.cli.commands.layers import VolumeSnapshotCreate, VolumeSnapshotDelete, VolumeSnapshotRevert
 from compute_agent.cli.commands.lifecycle import Pause, Reboot, Resume, Start, Stop, Suspend, Terminate, Unpause
-from compute_agent.cli.commands.migration import Migrate, MigrationAbort, MigrationForceComplete
+from compute_agent.cli.commands.migration import Evacuate, Migrate, MigrationAbort, MigrationForceComplete
 from compute_agent.cli.commands.operations import OperationList, OperationShow
 from compute_agent.cli.commands.reconcile import Reconcile
 from compute_agent.cli.commands.volumes import VolumeAttach, VolumeDetach, VolumeExtend, VolumeLimit
@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "boot": Boot,
         "list": List,
         "show": Show,
+        "record": Record,
         "start": Start,
         "stop": Stop,
         "reboot": Reboot,
@@ -77,6 +78,7 @@ COMMANDS: dict[str, dict[str, type[Command]]] = {
         "migrate": Migrate,
         "migration abort": MigrationAbort,
         "migration force-complete": MigrationForceComplete,
+        "evacuate": Evacuate,
     },
     "Host": {
         "host show": HostShow,

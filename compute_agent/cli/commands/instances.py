@@ -1,10 +1,11 @@
-"""list, show, diagnostics."""
+"""list, show, record, diagnostics."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
 
+import msgspec
 from cliff.show import ShowOne
 
 from compute_agent.cli.columns import present
@@ -36,6 +37,20 @@ class Show(InstanceCommand, ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterable[object]]:
         """Ask the host."""
         return self.dict2columns(instance_fields(self.client.get_instance(self.instance_uuid(parsed_args))))
+
+
+class Record(InstanceCommand):
+    """Print all that a host knows of an instance, as JSON: what `evacuate` needs when the host is dead.
+
+    User data and keys are in it, which are the guest's own.
+    """
+
+    examples = "  computectl record web1 > web1.json"
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Ask the host."""
+        view = self.client.get_instance(self.instance_uuid(parsed_args))
+        self.app.stdout.write(msgspec.json.format(msgspec.json.encode(view)).decode() + "\n")
 
 
 class Diagnostics(InstanceCommand, ShowOne):

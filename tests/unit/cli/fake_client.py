@@ -11,6 +11,7 @@ from typing import Any
 
 from compute_agent.errors import InstanceNotFound, OperationNotFound
 from compute_agent.instance.copies import Backup, DiskBackup, Snapshot
+from compute_agent.instance.migration import Evacuee
 from compute_agent.instance.model import Flavor, Instance, Port
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import (
@@ -192,6 +193,9 @@ class FakeClient:
 
     def migrate_instance(self, instance_uuid: str, dest: str, *, request_id: str, stop: bool) -> Accepted:
         return self._accept("migrate", instance_uuid, {"dest": dest, "request_id": request_id, "stop": stop})
+
+    def evacuate_instance(self, evacuee: Evacuee, *, request_id: str) -> Accepted:
+        return self._accept("evacuate", evacuee.instance.uuid, {"evacuee": evacuee, "request_id": request_id})
 
     def live_migration_abort(self, instance_uuid: str) -> None:
         self.requests.append(("live_migration_abort", {"instance_uuid": instance_uuid}))

@@ -102,7 +102,7 @@ def test_an_unknown_command(shell: Shell) -> None:
 
 COMMANDS = (
     "boot", "list", "show", "start", "stop", "reboot", "pause", "unpause", "suspend", "resume", "terminate",
-    "console", "diagnostics", "host show", "operation list", "operation show", "help", "complete",
+    "console", "diagnostics", "record", "evacuate", "host show", "operation list", "operation show", "help", "complete",
 )  # fmt: skip
 
 
