@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from compute_agent.cli.failure import ExitStatus
 from compute_agent.instance.block_device import Backend, BlockDevice
-from compute_agent.instance.migration import Evacuee
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import VmState
 from sandbox import audit
@@ -17,6 +18,7 @@ from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.functional.guests import Guests, an_order, until
+from tests.functional.operator import Operator
 from tests.functional.shell import run_inside
 
 WRITE = "for disk in /dev/vd?; do echo kept | dd of=$disk bs=512 seek=7 conv=sync,fsync; done"
@@ -78,16 +80,19 @@ def test_a_stopped_instance_goes_to_another_host_and_comes_back(hosts: tuple[Gue
     assert here.view(order.uuid).epoch == 2 and not is_on(there, order)
 
 
-def test_an_instance_is_taken_from_a_host_that_is_dead(hosts: tuple[Guests, Guests], ceph: Ceph) -> None:
+def test_an_instance_is_taken_from_a_host_that_is_dead(
+    hosts: tuple[Guests, Guests], ceph: Ceph, tmp_path: Path
+) -> None:
     dead, there = hosts
     order = a_guest(dead, "rbd")
-    view = dead.view(order.uuid)
-    assert view.machine is not None
-    evacuee = Evacuee(instance=view.instance, machine=view.machine, epoch=view.epoch + 1, source=dead.node.host)
+    operator, record = Operator(there.node), tmp_path / "record.json"
+    record.write_text(Operator(dead.node).types("record", order.uuid).stdout)
+    evacuate = ["evacuate", str(record), "--dead", dead.node.host, "--request-id", str(uuid.uuid4()), "--wait"]
+    assert "its agent answers" in operator.types(*evacuate, status=ExitStatus.FAILED).stderr
     dead.node.kill()
     for _ in range(2):
-        there.finish(there.client.evacuate_instance(evacuee, "5e0b1b7e-8c4e-4d0c-9a70-2a8a4b7c1f01"))
-    there.finish(there.client.start_instance(order.uuid))
+        operator.types("--rpc-timeout", "5", *evacuate)
+    operator.types("start", order.uuid, "--wait")
     assert_kept(there, order)
     dead.node.start()  # its guest has lived on, and could write nothing
     until(lambda: not is_on(dead, order))
