@@ -15,7 +15,7 @@ from compute_agent.errors import HostInMaintenance
 from sandbox import images
 from sandbox.node import Node
 from tests.functional.guests import Guests, an_order, until
-from tests.functional.operator import KERNEL_ARGUMENTS, SECONDS, Operator
+from tests.functional.operator import KERNEL_ARGUMENTS, Operator
 
 
 @pytest.fixture
