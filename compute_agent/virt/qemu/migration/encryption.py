@@ -14,10 +14,11 @@ from typing import Literal
 
 from compute_agent.errors import HostError, MonitorError
 from compute_agent.host.qmp import Execute
+from compute_agent.virt.qemu.migration.dh_parameters import DH_PARAMETERS
 
 CREDENTIALS = "migration-key"
 """The object that QEMU knows it by."""
-_FILE, _USER = "keys.psk", "qemu"
+_FILE, _USER, _GROUP = "keys.psk", "qemu", "dh-params.pem"
 """QEMU's names for them."""
 _SET = 1
 """Of descriptors; there is no other."""
@@ -56,10 +57,11 @@ def forget_key(execute: Execute, run: Path) -> None:
 def _open_directory(run: Path, key: str) -> int:
     owner, place = run.stat().st_uid, _place(run)
     place.mkdir(mode=0o700)
-    file = os.open(place / _FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-    with os.fdopen(file, "w") as stream:
-        stream.write(f"{_USER}:{key}\n")
-    for path in (place / _FILE, place):
+    for name, content in ((_FILE, f"{_USER}:{key}\n"), (_GROUP, DH_PARAMETERS)):
+        file = os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        with os.fdopen(file, "w") as stream:
+            stream.write(content)
+    for path in (place / _FILE, place / _GROUP, place):
         os.chown(path, owner, -1)
     return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
