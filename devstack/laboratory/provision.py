@@ -24,6 +24,8 @@ image_sources = {image_sources}
 
 [ceph]
 {ceph}
+
+{more}
 """
 
 
@@ -35,7 +37,11 @@ def write_files(site: Site, number: int, ready_port: int) -> None:
     (directory / "settings").write_text("".join(f"{name}={shlex.quote(text)}\n" for name, text in settings.items()))
     sources = f"{cache_directory()},/shared" if site.shared else str(cache_directory())
     configuration = _AGENT.format(
-        host=host_name(number), transport_url=site.transport_url, image_sources=sources, ceph=site.ceph
+        host=host_name(number),
+        transport_url=site.transport_url,
+        image_sources=sources,
+        ceph=site.ceph,
+        more=site.settings.agent_options,
     )
     (directory / "compute-agent.conf").write_text(configuration)
 

@@ -24,6 +24,8 @@ class HostSettings:
     qemu_arguments: tuple[str, ...] = ()
     """More devices, or whatever QEMU takes."""
     kernel_arguments: str = ""
+    agent_options: str = ""
+    """More sections of the agent's configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,12 @@ T = TypeVar("T")
 
 
 def until(what: Callable[[], T], seconds: float = 20.0, every: float = 0.05) -> T:
-    """Ask again and again until the answer is not false."""
-    deadline = time.monotonic() + seconds
+    """Ask again and again until the answer is not false; less often the longer it takes, for it costs the asked."""
+    began = time.monotonic()
     while not (answer := what()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(every)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s"
+        time.sleep(min(max(every, waited / 10), 1.0))
     return answer
 
 
