@@ -10,6 +10,8 @@ BINDING := compute_agent/virt/kvm/builder.py $(wildcard compute_agent/virt/kvm/n
 
 # Of `make crash`.
 SHARE    := 1
+KILLS    := 1000
+OUTAGES  := 10
 DEATHS   := .cache/deaths.jsonl
 # Of `make fuzz`.
 CASES    := 1000000
@@ -54,10 +56,12 @@ fuzz: packages $(VENV)/ready  ## hostile input in CASES cases made from SEED, an
 	MESSAGES=$(MESSAGES) MANY_OPERATIONS_SEEDS="$(SEED)-a $(SEED)-b $(SEED)-c" $(SANDBOX) $(PYTEST) \
 	  tests/functional/test_bad_input.py tests/functional/test_many_operations.py
 
-crash: packages $(VENV)/ready  ## the agent dies in each SHAREth moment of each operation; docs/crash-matrix.md tells; takes its time
+crash: packages $(VENV)/ready  ## the agent dies in each SHAREth moment of each operation, and at KILLS random ones; the broker is away OUTAGES times
 	rm -f $(DEATHS) && DEATHS_EVERY=$(SHARE) DEATHS_RECORD=$(CURDIR)/$(DEATHS) $(SANDBOX) $(PYTEST) -s -q tests/functional/test_agent_deaths.py
 	$(BIN)/python -m tests.functional.death_record $(DEATHS) $(SHARE) $$(git rev-parse --short HEAD) > docs/crash-matrix.md
 	@grep -o '[0-9]* cases, .* green' docs/crash-matrix.md
+	RANDOM_KILLS=$(KILLS) OUTAGES=$(OUTAGES) OUTAGE=60 $(SANDBOX) $(PYTEST) -s -q \
+	  tests/functional/test_random_kills.py tests/functional/test_broker_death.py
 
 bench: packages $(VENV)/ready  ## ratios of two things measured in one run; never fails a test
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python -m tests.bench.run

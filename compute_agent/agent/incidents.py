@@ -35,6 +35,10 @@ class Incidents:
         """A guest ended by itself: put the rest of it away, unless an operation is about to do that anyway."""
         self._look_into(exited.instance_uuid, lambda: self._put_away(exited))
 
+    def host_booted(self, instance_uuid: str) -> None:
+        """The host has been booted since the guest was started."""
+        self._look_into(instance_uuid, lambda: self._bring_back(instance_uuid))
+
     def disk_failed(self, failure: DiskFailure) -> None:
         """A guest is held up by a disk that is full or failing."""
         self._look_into(failure.instance_uuid, lambda: self._note_failure(failure))
@@ -72,6 +76,11 @@ class Incidents:
         self._roll_back(exited.instance_uuid)
         if self._observed(exited.instance_uuid) is VmState.STOPPED:
             self._do("guest_exit", exited.instance_uuid, reason=exited.reason, detail=exited.detail)
+
+    def _bring_back(self, instance_uuid: str) -> None:
+        row = self._node.journal.find_instance(instance_uuid)
+        if row is not None and row.vm_state is VmState.ACTIVE and self._node.find_guest(instance_uuid) is None:
+            self._do("host_boot", instance_uuid)
 
     def _note_failure(self, failure: DiskFailure) -> None:
         if self._observed(failure.instance_uuid) is VmState.PAUSED:

@@ -28,7 +28,7 @@ from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DiskInUse, InvalidState
-from compute_agent.host.resources import cpu_count, memory_mb
+from compute_agent.host.resources import boot_id, cpu_count, memory_mb
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.migration import Gate, Mover
 from compute_agent.instance.state import PowerState, VmState
@@ -80,6 +80,7 @@ class Manager:
             network=network,
             storage=make_storage(incidents.disks_cut_off),
             peers=outside.peers,
+            boot_id=boot_id(),
         )
         self._outbox = Outbox(self._journal, outside.publish)
         self._announcer = Announcer(settings.host, self._journal, self._outbox.wake)

@@ -34,6 +34,8 @@ class Node:
     network: PortDriver
     storage: DiskDriver
     peers: Peers
+    boot_id: str
+    """Of the host: another one after each boot."""
     guests: dict[str, Guest] = field(default_factory=dict)
     """Those with a process, by instance uuid. The process is the truth; this only saves looking for it."""
     wishes: dict[str, Wish] = field(default_factory=dict)

@@ -33,6 +33,12 @@ def _is_lost(node: Node, row: InstanceRow) -> bool:
     return waits and row.vm_state is VmState.INCOMING and node.find_guest(row.record.instance.uuid) is None
 
 
+def _is_to_run_again(node: Node, row: InstanceRow) -> bool:
+    """It ran when the host went down. What a paused one had in its memory is lost: that is for a person to look at."""
+    was_booted = row.host_boot is not None and row.host_boot != node.boot_id
+    return was_booted and row.vm_state is VmState.ACTIVE and node.settings.start_guests_at_boot
+
+
 def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     """After what was unfinished: it may have had nothing more to do with the guest."""
     row = node.journal.find_instance(instance_uuid)
@@ -41,7 +47,9 @@ def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     if row is None or row.vm_state not in (VmState.ACTIVE, VmState.PAUSED):
         return
     guest = node.find_guest(instance_uuid)
-    if guest is None:
+    if guest is None and _is_to_run_again(node, row):
+        incidents.host_booted(instance_uuid)
+    elif guest is None:
         detail = "its process was gone when the agent started"
         incidents.guest_exited(GuestExit(instance_uuid=instance_uuid, reason="crashed", detail=detail))
     elif guest.status() is PowerState.SHUTDOWN:

@@ -44,6 +44,8 @@ class AgentSettings:
     """How long a guest may take to shut down where the request does not say."""
     cpu_allocation_ratio: float = 1.0
     """vCPUs that one instance may have, for each CPU of the host."""
+    start_guests_at_boot: bool = True
+    """Those that ran when the host went down."""
     reconcile_interval: float = 60.0
     operation_history: int = 10000
     """Finished operations that the journal remembers."""

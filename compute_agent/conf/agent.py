@@ -59,6 +59,11 @@ OPTIONS = [
         help="vCPUs that one instance may have, for each CPU of this host. With more than 1 a guest may compete with "
         "itself; what all instances have together is the scheduler's business.",
     ),
+    cfg.BoolOpt(
+        "start_guests_at_boot",
+        default=_DEFAULTS["start_guests_at_boot"],
+        help="Whether guests that ran when the host went down are started when it is up again; else they are stopped.",
+    ),
     cfg.FloatOpt(
         "reconcile_interval",
         default=_DEFAULTS["reconcile_interval"],

@@ -44,8 +44,9 @@ there is no broker. `compute_agent.rpc.notifications.listen` receives them.
 
 `event_type` is `compute.instance.<operation>.<start|progress|end|error>`; the operations are `boot`, `start`, `stop`,
 `reboot`, `pause`, `unpause`, `suspend`, `resume`, `terminate`, `snapshot`, `backup`, `restore`, those about volumes,
-interfaces, migrations and evacuations (named as their verbs), `guest_exit` when a guest stopped by itself, and
-`evacuated` when a host has let go of an instance that was taken from it while it was believed dead.
+interfaces, migrations and evacuations (named as their verbs), `guest_exit` when a guest stopped by itself,
+`host_boot` when one is started because the host has been booted, and `evacuated` when a host has let go of an instance
+that was taken from it while it was believed dead.
 The payload:
 
 - `request_id`, `instance_uuid`, `operation`, `host`: strings

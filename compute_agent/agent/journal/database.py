@@ -52,7 +52,10 @@ CREATE TABLE maintenance (since REAL NOT NULL);  -- a row as long as the host ta
 _DETAILS = """
 ALTER TABLE operations ADD COLUMN details BLOB;  -- of the step that is under way
 """
-_CHANGES = (_FIRST, _MAINTENANCE, _DETAILS)
+_HOST_BOOT = """
+ALTER TABLE instances ADD COLUMN host_boot TEXT;  -- the host's boot id when the guest's process was last started
+"""
+_CHANGES = (_FIRST, _MAINTENANCE, _DETAILS, _HOST_BOOT)
 """To the schema, each of which makes a version: a journal gets those that it has not."""
 
 SCHEMA_VERSION = len(_CHANGES)

@@ -173,6 +173,11 @@ class Journal:
         """The guest has been started."""
         self._update_instance(instance_uuid, launched_at=time.time())
 
+    def set_host_boot(self, instance_uuid: str, boot_id: str) -> None:
+        """Its process is about to be started. An older one is as good after a power failure, which ends it."""
+        with self._database.transaction(durable=False):
+            self._update_instance(instance_uuid, host_boot=boot_id)
+
     def _update_instance(self, instance_uuid: str, **columns: object) -> None:
         assignments = ", ".join(f"{column} = ?" for column in columns)
         with self._database.transaction() as sql:

@@ -50,6 +50,8 @@ class InstanceRow:
     created_at: float
     updated_at: float
     launched_at: float | None
+    host_boot: str | None
+    """Of the host, when the guest's process was started last."""
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> InstanceRow:
@@ -62,6 +64,7 @@ class InstanceRow:
                 created_at=row["created_at"],
                 updated_at=row["updated_at"],
                 launched_at=row["launched_at"],
+                host_boot=row["host_boot"],
             )
 
 

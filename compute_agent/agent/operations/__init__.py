@@ -22,7 +22,7 @@ from compute_agent.agent.operations.layers import (
 from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
 from compute_agent.agent.operations.migrate import MIGRATE, MIGRATE_RUNNING
 from compute_agent.agent.operations.power import DISK_ERROR, GUEST_EXIT, PAUSE, RESUME_PAUSED, START, STOP, UNPAUSE
-from compute_agent.agent.operations.reboot import HARD_REBOOT, SOFT_REBOOT
+from compute_agent.agent.operations.reboot import HARD_REBOOT, HOST_BOOT, SOFT_REBOOT
 from compute_agent.agent.operations.reconnect import RECONNECT_DISKS
 from compute_agent.agent.operations.restore import RESTORE
 from compute_agent.agent.operations.suspend import RESUME, SUSPEND
@@ -34,7 +34,8 @@ from compute_agent.instance.state import VmState
 _BY_NAME = {
     operation.name: operation
     for operation in (
-        *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE, GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS),
+        *(BOOT, START, STOP, PAUSE, UNPAUSE, SUSPEND, RESUME, TERMINATE),
+        *(GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS, HOST_BOOT),
         *(SNAPSHOT, BACKUP, RESTORE),
         *(MIGRATE, EVACUATE, EVACUATED),
         *(LIVE_MIGRATION, PRE_LIVE_MIGRATION, POST_LIVE_MIGRATION, ROLLBACK_LIVE_MIGRATION),

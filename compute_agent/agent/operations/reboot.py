@@ -1,9 +1,11 @@
-"""reboot: SOFT keeps the guest's process, HARD makes a new one."""
+"""reboot: SOFT keeps the guest's process, HARD makes a new one; and what follows when the host itself was booted."""
 
 from __future__ import annotations
 
 import logging
+import time
 
+from compute_agent.agent.evacuees import has_lost
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.steps import (
     KILL_GUEST,
@@ -15,9 +17,13 @@ from compute_agent.agent.operations.steps import (
     unplug_ports,
 )
 from compute_agent.agent.work import Work
+from compute_agent.errors import DeadlineExceeded, MigrationRefused, StorageError
 from compute_agent.instance.state import PowerState, VmState
 
 LOG = logging.getLogger(__name__)
+
+_ASK_AGAIN = 0.5
+"""Seconds, for disks whose cluster does not answer."""
 
 
 def bring_down(work: Work) -> None:
@@ -46,6 +52,23 @@ def reset_guest(work: Work) -> None:
         work.guest.reset()
 
 
+def require_ownership(work: Work) -> None:
+    """No other host has taken it while this one was down. The cluster of its disks, which knows, is waited for.
+
+    :raises MigrationRefused: one has; what is here of it is cleared away when somebody looks for that.
+    """
+    while True:
+        try:
+            if has_lost(work.node, work.record):
+                raise MigrationRefused("instance", "it has been evacuated to another host")
+            return
+        except (StorageError, DeadlineExceeded) as error:
+            if work.hurried:
+                raise
+            LOG.warning("The guest waits for its disks: %s", error)
+            time.sleep(_ASK_AGAIN)
+
+
 SOFT_REBOOT = Operation(
     name="reboot",
     allowed=frozenset({VmState.ACTIVE}),
@@ -59,3 +82,11 @@ HARD_REBOOT = Operation(
     steps=(KILL_GUEST, UNPLUG_PORTS, PLUG_PORTS, START_GUEST),
     outcome=VmState.ACTIVE,
 )
+
+HOST_BOOT = Operation(
+    name="host_boot",
+    allowed=frozenset({VmState.ACTIVE}),
+    steps=(Step("require_ownership", require_ownership), *HARD_REBOOT.steps),
+    outcome=VmState.ACTIVE,
+)
+"""The guest ran when the host went down: it runs again."""

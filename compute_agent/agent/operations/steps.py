@@ -69,6 +69,7 @@ def _launch(work: Work, saved_state: Path | None, *, is_incoming: bool) -> None:
             saved_state=saved_state,
             is_incoming=is_incoming,
         )
+        work.node.journal.set_host_boot(work.uuid, work.node.boot_id)
         work.node.guests[work.uuid] = work.node.hypervisor.start(request)
     finally:
         for disk in disks:

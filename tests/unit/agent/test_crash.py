@@ -37,6 +37,7 @@ LIVES = {
     "start": ({}, ["boot", "stop"], RUNNING, VmState.ACTIVE),
     "reboot": ({"reboot_type": "SOFT"}, ["boot"], RUNNING, VmState.ACTIVE),
     "reboot hard": ({"reboot_type": "HARD"}, ["boot"], RUNNING, VmState.ACTIVE),
+    "host_boot": ({}, ["boot"], RUNNING, VmState.ACTIVE),
     "pause": ({}, ["boot"], RUNNING, VmState.PAUSED),
     "unpause": ({}, ["boot", "pause"], RUNNING, VmState.ACTIVE),
     "suspend": ({}, ["boot"], ["disk", "memory"], VmState.SUSPENDED),

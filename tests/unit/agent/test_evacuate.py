@@ -19,7 +19,7 @@ from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
 from tests.unit.agent.moving import SharedDisk
 from tests.unit.agent.test_crash import RUNNING, live
-from tests.unit.agent.test_manager import a_manager, until
+from tests.unit.agent.test_manager import a_manager, the_host_is_booted, until
 from tests.unit.agent.world import INSTANCE, UUID, Agent, Killed, World
 
 EVACUEE = Evacuee(
@@ -124,6 +124,19 @@ def test_a_host_that_lives_after_all_lets_go_of_it_and_harms_nothing(tmp_path: P
     with a_manager(hosts.dead) as (manager, told):
         until(told, "evacuated.end")
         assert hosts.dead.left_of(UUID) == [] and manager.list_instances() == []
+    hosts.assert_taken()
+
+
+def test_a_host_that_is_booted_again_does_not_start_what_it_has_lost(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path)
+    hosts.evacuate()
+    the_host_is_booted(hosts.dead)
+    hosts.dead.touches.clear()
+    with a_manager(hosts.dead) as (manager, told):
+        assert "evacuated" in until(told, "host_boot.error").payload["fault"]["message"]
+        until(told, "evacuated.end")
+        assert hosts.dead.left_of(UUID) == [] and manager.list_instances() == []
+    assert "before start" not in hosts.dead.touches
     hosts.assert_taken()
 
 

@@ -93,7 +93,8 @@ def test_the_journal_of_an_agent_that_did_not_know_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     Journal(path).close()
     old = sqlite3.connect(path)
-    old.executescript("DROP TABLE maintenance; ALTER TABLE operations DROP COLUMN details; PRAGMA user_version = 1;")
+    later = ["DROP TABLE maintenance", "ALTER TABLE operations DROP details", "ALTER TABLE instances DROP host_boot"]
+    old.executescript(";".join([*later, "PRAGMA user_version = 1"]))
     old.close()
     journal = Journal(path)
     assert journal.maintenance_since() is None

@@ -120,6 +120,33 @@ def test_a_guest_that_ended_while_no_agent_was_there(world: World, state: PowerS
         assert world.left_of(UUID) == ["disk"]
 
 
+@pytest.mark.parametrize("state", [VmState.ACTIVE, VmState.PAUSED])
+def test_a_guest_that_ran_runs_again_when_the_host_was_booted(world: World, state: VmState) -> None:
+    """What was paused on purpose, and has lost its memory, is reported."""
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+        if state is VmState.PAUSED:
+            manager.submit(request_for("pause", {}))
+            until(told, "pause.end")
+    the_host_is_booted(world)
+    with a_manager(world) as (manager, told):
+        until(told, "host_boot.end" if state is VmState.ACTIVE else "guest_exit.end")
+        view = manager.get_instance(UUID)
+        assert view.vm_state is (VmState.ACTIVE if state is VmState.ACTIVE else VmState.STOPPED)
+    with a_manager(world) as (manager, told):
+        assert manager.list_operations(UUID, 2)[0].operation != "boot", "nothing more is done about it"
+
+
+def the_host_is_booted(world: World) -> None:
+    """Its guests are gone, and it has another boot id."""
+    agent = Agent(world)
+    agent.journal.set_host_boot(UUID, "before")
+    agent.journal.close()
+    world.guests.clear()
+    world.taps.clear()
+
+
 def test_a_guest_is_looked_for_though_the_unfinished_operation_did_not_need_it_any_more(world: World) -> None:
     with a_manager(world) as (manager, told):
         manager.submit(request_for("boot", {}))

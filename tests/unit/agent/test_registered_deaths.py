@@ -16,6 +16,7 @@ ELSEWHERE = {
     "migrate": "tests/unit/agent/test_migrate.py",
     "evacuate": "tests/unit/agent/test_evacuate.py",
     "evacuated": "tests/unit/agent/test_evacuate.py",
+    "host_boot": "tests/host/test_power.py",
     "disk_error": "tests/unit/agent/test_crash.py",
 }
 

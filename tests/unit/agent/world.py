@@ -59,6 +59,8 @@ class World:
     """What is really there, whoever looks."""
 
     directory: Path
+    boot_id: str = "first"
+    """The host's."""
     disks: set[str] = field(default_factory=set)
     volumes: set[str] = field(default_factory=set)
     """Made for an instance that was there already."""
@@ -493,6 +495,7 @@ class Agent:
             network=FakeNetwork(world),
             storage=FakeStorage(world),
             peers=peers,
+            boot_id=world.boot_id,
         )
         self._announcer = Announcer(host, self.journal, lambda: None)
 
