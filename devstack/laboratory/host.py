@@ -72,6 +72,10 @@ class VirtualHost:
                 raise
             raise SandboxError(f"{error}\n{self.name} is {self._machine.state}\n{tail(self.console_log)}") from error
 
+    def reaches(self, address: str) -> bool:
+        """A ping there and back."""
+        return " 0% packet loss" in self.run("sh", "-c", f"ping -c 1 -W 1 {address} || true")
+
     def start_agent(self) -> None:
         """Return when the agent serves, also over the queue: here it may say so before it has reached the broker.
 

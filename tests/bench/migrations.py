@@ -62,7 +62,7 @@ class ByHand:
         for host in hosts:
             host.run("mkdir", "-p", _DIRECTORY)
         self._tell("ready", 0, None)
-        until(lambda: answers(hosts[0], self.address), _SECONDS)
+        until(lambda: hosts[0].reaches(self.address), _SECONDS)
 
     address = "10.77.0.200"
 
@@ -113,18 +113,13 @@ class ByAgents:
         return took
 
 
-def answers(host: VirtualHost, address: str) -> bool:
-    """A ping there and back."""
-    return " 0% packet loss" in host.run("sh", "-c", f"ping -c 1 -W 1 {address} || true")
-
-
 @contextmanager
 def listening(host: VirtualHost, address: str) -> Iterator[list[float]]:
     """Pings meanwhile; then it is known how long the longest time without an answer was."""
     log, gap = f"/tmp/{uuid.uuid4()}", []
     host.run("sh", "-c", f"ping -D -i {_PING} {address} > {log} 2>&1 & echo $! > {log}.pid")
     yield gap
-    until(lambda: answers(host, address))
+    until(lambda: host.reaches(address))
     host.run("sh", "-c", f"kill -INT $(cat {log}.pid)")
     times = [float(one) for one in re.findall(r"^\[([\d.]+)\] .* bytes from", host.run("cat", log), re.MULTILINE)]
     gap.append(max(later - former for former, later in itertools.pairwise(times)) - _PING)

@@ -26,8 +26,8 @@ from tests.lifecycle import GONE, VERBS, after
 T = TypeVar("T")
 
 REFUSALS = (errors.InvalidState, errors.InstanceNotFound, errors.InstanceExists)
-_PATIENCE = 300.0
-"""Seconds until an answer, or an end, is believed to be lost."""
+_PATIENCE = 1800.0
+"""Seconds until an answer, or an end, is believed to be lost: several outages of a broker."""
 _ANSWER_SECONDS = 5.0
 _PAUSE = 0.2
 _BOOTS = 8

@@ -26,6 +26,6 @@ def test_a_host_whose_power_is_cut_comes_up_with_its_state_and_its_guests(
     until(lambda: guests.view(ran.uuid).task is None, BOOT_SECONDS)
     (last, *_) = guests.client.list_operations(ran.uuid)
     assert (last.operation, last.state) == ("host_boot", OperationState.DONE), last
-    other_host.run("ping", "-c", "1", "-w", str(int(BOOT_SECONDS)), address_of(ran), seconds=BOOT_SECONDS + 10)
+    until(lambda: other_host.reaches(address_of(ran)), BOOT_SECONDS)
     assert guests.view(stopped.uuid).vm_state is VmState.STOPPED
     guests.terminate_all()
