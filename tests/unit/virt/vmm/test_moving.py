@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 
 import msgspec
@@ -21,7 +21,7 @@ from compute_agent.virt.vmm.control import commands_of
 from compute_agent.virt.vmm.machine import Machine
 from compute_agent.virt.vmm.moving import VmmIncoming, VmmOutgoing, require_compatible, require_machine
 from compute_agent.virt.vmm.run_state import RunState
-from tests.unit.virt.vmm.migration.test_two_machines import a_machine, counter
+from tests.unit.virt.vmm.counting_machine import counter
 from tests.unit.virt.waiting import until
 
 KEY = "ab" * 32
@@ -50,21 +50,6 @@ class Monitor:
             socket.close(self.take(str(given["fdname"])))
             return {}
         return self._commands[command](json.dumps(given).encode(), self) or {}
-
-
-@pytest.fixture
-def here() -> Iterator[Machine]:
-    """It counts."""
-    with a_machine() as machine:
-        machine.life.resume()
-        until(lambda: counter(machine) > 0)
-        yield machine
-
-
-@pytest.fixture
-def there() -> Iterator[Machine]:
-    with a_machine(is_incoming=True) as machine:
-        yield machine
 
 
 @pytest.fixture
