@@ -66,7 +66,7 @@ def table(deaths: Iterable[Death], share: int, commit: str) -> str:
     head = _HEAD.format(
         date=datetime.now(UTC).date(),
         commit=commit,
-        share="every moment" if share == 1 else f"each {share}th moment",
+        share="every moment" if share == 1 else f"one moment in {share}",
         cases=len(everybody),
         deaths=sum(1 + death.again for death in everybody),
     )
