@@ -16,6 +16,8 @@ from compute_agent.virt.qemu.accelerator import Accelerator, choose_accelerator
 from compute_agent.virt.settings import VirtSettings
 
 _WITHOUT_A_MACHINE = ("-no-user-config", "-nodefaults", "-display", "none", "-machine", "none", "-qmp", "stdio")
+_NOT_ALONE = ("setpriv", "--pdeathsig", "KILL")
+"""An agent that dies before it has told it to quit leaves nobody who waits for that."""
 
 Command = tuple[str, Mapping[str, object]]
 """Of QMP: its name and its arguments."""
@@ -69,7 +71,7 @@ def ask(settings: VirtSettings, commands: Sequence[Command], accelerator: str = 
     batch = "".join(json.dumps({"execute": name, "arguments": arguments}) + "\n" for name, arguments in words)
     try:
         done = subprocess.run(
-            [settings.qemu_binary, *_WITHOUT_A_MACHINE, "-accel", accelerator],
+            [*_NOT_ALONE, settings.qemu_binary, *_WITHOUT_A_MACHINE, "-accel", accelerator],
             input=batch.encode(),
             capture_output=True,
             timeout=settings.start_timeout,
