@@ -6,20 +6,24 @@ It runs here only after `compute_agent.agent.arrivals.become_owner`; nothing els
 from __future__ import annotations
 
 import logging
-import time
 
 from compute_agent.agent.arrivals import POST, PRE, ROLL_BACK
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import create_disks, delete_disks, forget_guest
-from compute_agent.agent.operations.steps import KILL_GUEST, PLUG_PORTS, UNPLUG_PORTS, kill_guest, launch, resume_guest
+from compute_agent.agent.operations.steps import (
+    KILL_GUEST,
+    PLUG_PORTS,
+    UNPLUG_PORTS,
+    kill_guest,
+    launch,
+    resume_guest,
+    until_disks_answer,
+)
 from compute_agent.agent.work import Work
 from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.instance.state import VmState
 
 LOG = logging.getLogger(__name__)
-
-_ASK_AGAIN = 0.5
-"""Seconds, for disks whose cluster does not answer."""
 
 
 def make_room(work: Work) -> None:
@@ -52,14 +56,7 @@ def take_files(work: Work) -> None:
 
 def take_disks(work: Work) -> None:
     """Those that both hosts can reach are this host's. Their cluster is waited for: nobody else may run the guest."""
-    while True:
-        try:
-            return work.node.storage.moves.take_over(work.instance)
-        except (StorageError, DeadlineExceeded) as error:
-            if work.hurried:
-                raise
-            LOG.warning("The guest waits for its disks: %s", error)
-            time.sleep(_ASK_AGAIN)
+    until_disks_answer(work, lambda: work.node.storage.moves.take_over(work.instance))
 
 
 def take_disks_alone(work: Work) -> None:

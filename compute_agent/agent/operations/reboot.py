@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from compute_agent.agent.evacuees import has_lost
 from compute_agent.agent.operation import Operation, Step
@@ -15,15 +14,13 @@ from compute_agent.agent.operations.steps import (
     ask_to_shut_down,
     kill_guest,
     unplug_ports,
+    until_disks_answer,
 )
 from compute_agent.agent.work import Work
-from compute_agent.errors import DeadlineExceeded, MigrationRefused, StorageError
+from compute_agent.errors import MigrationRefused
 from compute_agent.instance.state import PowerState, VmState
 
 LOG = logging.getLogger(__name__)
-
-_ASK_AGAIN = 0.5
-"""Seconds, for disks whose cluster does not answer."""
 
 
 def bring_down(work: Work) -> None:
@@ -57,16 +54,8 @@ def require_ownership(work: Work) -> None:
 
     :raises MigrationRefused: one has; what is here of it is cleared away when somebody looks for that.
     """
-    while True:
-        try:
-            if has_lost(work.node, work.record):
-                raise MigrationRefused("instance", "it has been evacuated to another host")
-            return
-        except (StorageError, DeadlineExceeded) as error:
-            if work.hurried:
-                raise
-            LOG.warning("The guest waits for its disks: %s", error)
-            time.sleep(_ASK_AGAIN)
+    if until_disks_answer(work, lambda: has_lost(work.node, work.record)):
+        raise MigrationRefused("instance", "it has been evacuated to another host")
 
 
 SOFT_REBOOT = Operation(

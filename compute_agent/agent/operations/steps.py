@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from compute_agent.agent.operation import Step
 from compute_agent.agent.work import Work
-from compute_agent.errors import DeadlineExceeded, DiskInUse, GuestGone, GuestStartFailed
+from compute_agent.errors import DeadlineExceeded, DiskInUse, GuestGone, GuestStartFailed, StorageError
 from compute_agent.virt.contract import Guest, StartRequest
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ASK_AGAIN = 0.5
+"""Seconds, for disks whose cluster does not answer."""
 
 BUTTON_INTERVAL = 10.0
 """Seconds between two presses of the power button: a system that is still booting misses the first."""
@@ -82,6 +89,18 @@ def start_guest(work: Work) -> None:
     work.node.hypervisor.saved_state_path(work.uuid).unlink(missing_ok=True)
     launch(work)
     work.node.journal.set_launched(work.uuid)
+
+
+def until_disks_answer(work: Work, ask: Callable[[], T]) -> T:
+    """What comes of it; their cluster is waited for, unless the instance is to be terminated."""
+    while True:
+        try:
+            return ask()
+        except (StorageError, DeadlineExceeded) as error:
+            if work.hurried:
+                raise
+            LOG.warning("The guest waits for its disks: %s", error)
+            time.sleep(_ASK_AGAIN)
 
 
 def kill_guest(work: Work) -> None:
