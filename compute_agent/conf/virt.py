@@ -48,7 +48,11 @@ OPTIONS = [
         "hypervisor",
         default=_DEFAULTS["hypervisor"],
         choices=[
-            ("auto", "what the flavor's extra spec hw:hypervisor says; else qemu, which can do more"),
+            (
+                "auto",
+                "what the flavor's extra spec hw:hypervisor or the image's property hw_hypervisor says; else vmm for a "
+                "kernel that is booted directly where vmm has all that is ordered, and qemu for all others",
+            ),
             ("vmm", "vmm, a KVM machine of this agent's own, but for flavors that say hw:hypervisor = qemu"),
             ("qemu", "QEMU only: flavors that say hw:hypervisor = vmm are refused"),
         ],

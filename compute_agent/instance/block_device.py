@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from compute_agent.instance.wire import (
     END,
@@ -36,6 +36,8 @@ class Image(SourceFile, frozen=True, kw_only=True):
     checksum: ChecksumOrNone = ""
     """Not needed of an image in Ceph, which this node does not read."""
     disk_format: Literal["qcow2", "raw"]
+    properties: dict[str, str] = field(default_factory=dict)
+    """As Glance has them. ``hw_hypervisor`` is acted upon: ``qemu`` or ``vmm``; others are left alone."""
 
 
 class DiskQos(Model, frozen=True):

@@ -1,23 +1,21 @@
-"""The flavor extra specs that this agent acts upon, with Nova's names and meanings; and ``hw:hypervisor``, its own.
+"""The flavor extra specs that this agent acts upon, with Nova's names and meanings.
 
-Others are for a scheduler or for another hypervisor, and are left alone; but an unknown one under ``quota:``
+Others are for a scheduler or for another hypervisor, or say which one it is to be
+(`compute_agent.virt.choice`), and are left alone; but an unknown one under ``quota:``
 is refused: its owner would believe in a limit that nobody keeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
 
 from msgspec import Struct
 
 from compute_agent.errors import InvalidMessage
-from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.model import Flavor
 
 _QUOTA = "quota:"
 _MULTIQUEUE = "hw:vif_multiqueue_enabled"
-_HYPERVISOR = "hw:hypervisor"
 _SMALLEST_PERIOD, _LARGEST_PERIOD = 1_000, 1_000_000
 """Microseconds; what the kernel's scheduler takes."""
 _MOST_DIGITS = 19
@@ -51,8 +49,6 @@ class ExtraSpecs(Struct, frozen=True, kw_only=True):
     quota: Quota = Quota()
     multiqueue: bool = False
     """Each NIC gets a queue pair for every vCPU."""
-    hypervisor: HypervisorName | None = None
-    """None: the node chooses."""
 
 
 def read_extra_specs(specs: Mapping[str, str]) -> ExtraSpecs:
@@ -61,7 +57,6 @@ def read_extra_specs(specs: Mapping[str, str]) -> ExtraSpecs:
     return ExtraSpecs(
         quota=Quota(**quota),
         multiqueue=_boolean(_MULTIQUEUE, specs.get(_MULTIQUEUE, "false")),
-        hypervisor=_hypervisor(specs.get(_HYPERVISOR)),
     )
 
 
@@ -88,16 +83,6 @@ def _boolean(name: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
         raise _refused(name, value, "must be true or false")
     return value.lower() == "true"
-
-
-def _hypervisor(value: str | None) -> HypervisorName | None:
-    names: tuple[HypervisorName, ...] = get_args(HypervisorName)
-    if value is None:
-        return None
-    found = next((name for name in names if name == value), None)
-    if found is None:
-        raise _refused(_HYPERVISOR, value, f"must be {' or '.join(names)}")
-    return found
 
 
 def _refused(name: str, value: str, reason: str) -> InvalidMessage:

@@ -14,7 +14,7 @@ from compute_agent.instance.machine import HypervisorName, Machine
 from compute_agent.instance.migration import HostFacts
 from compute_agent.instance.model import Instance, Port
 from compute_agent.instance.view import CpuView
-from compute_agent.virt.choice import Configured, choose, choose_unasked
+from compute_agent.virt.choice import Choice, Configured, choose, explain_unasked
 from compute_agent.virt.contract import Guest, Hypervisor, OnDiskFailure, OnGuestExit, StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.settings import VirtSettings
@@ -32,21 +32,22 @@ class Hypervisors:
 
     def describe(self) -> Mapping[str, object]:
         """What QEMU says, and for each hypervisor why it cannot be used; None: it can."""
-        choice = choose_unasked(self._configured)
+        problem = self._problem_of_vmm()
+        choice = explain_unasked(self._configured, problem)
         return {
             **self._all["qemu"].describe(),
             "unasked": {"hypervisor": choice.name, "reason": choice.reason},
-            "problems": {"qemu": None, "vmm": self._problem_of_vmm()},
+            "problems": {"qemu": None, "vmm": problem},
         }
 
     def check(self, instance: Instance) -> None:
-        self._all[choose(instance, self._configured).name].check(instance)
+        self._all[self._choose(instance).name].check(instance)
 
     def describe_cpu(self) -> CpuView:
         return self._all["qemu"].describe_cpu()
 
     def design(self, instance: Instance) -> Machine:
-        choice = choose(instance, self._configured)
+        choice = self._choose(instance)
         machine = self._all[choice.name].design(instance)
         LOG.info("The hypervisor is %s: %s", choice.name, choice.reason)
         return msgspec.structs.replace(machine, hypervisor_reason=choice.reason)
@@ -93,6 +94,9 @@ class Hypervisors:
     def close(self) -> None:
         for one in self._all.values():
             one.close()
+
+    def _choose(self, instance: Instance) -> Choice:
+        return choose(instance, self._configured, self._all["vmm"].check)
 
     def _whose(self, instance_uuid: str) -> Hypervisor:
         """The one that runs the guest. Any of them knows the directories of a guest that does not run."""

@@ -95,7 +95,7 @@ class ByAgents:
     """The same, by theirs."""
 
     def __init__(self, lab: Laboratory) -> None:
-        self.hosts = [Guests(host) for host in lab.hosts]
+        self.hosts = [Guests(host, "qemu") for host in lab.hosts]
 
     def boot(self) -> Instance:
         """A guest on the first host."""

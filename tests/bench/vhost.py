@@ -27,7 +27,7 @@ def run(directory: Path) -> Iterator[str]:
     """A line for each comparison; `directory` is the lab's."""
     with Laboratory(directory, hosts=1) as lab:
         (host,) = lab.hosts
-        guests = Guests(host)
+        guests = Guests(host, "qemu")
         on = address_of(guests.boot())
         _turn_off(host)
         off = address_of(guests.boot())

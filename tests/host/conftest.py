@@ -68,7 +68,13 @@ def machines(host: VirtualHost) -> Iterator[Guests]:
     yield from _guests(host, "vmm")
 
 
-def _guests(host: VirtualHost, hypervisor: HypervisorName | None = None) -> Iterator[Guests]:
+@pytest.fixture
+def unasked_guests(host: VirtualHost) -> Iterator[Guests]:
+    """The same on the first host, on what it chooses for them."""
+    yield from _guests(host, None)
+
+
+def _guests(host: VirtualHost, hypervisor: HypervisorName | None = "qemu") -> Iterator[Guests]:
     guests = Guests(host, hypervisor)
     yield guests
     guests.terminate_all()

@@ -37,6 +37,16 @@ def test_a_guest_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
     guests.await_console(guest.uuid, "GUEST READY", times=2)
 
 
+def test_where_nobody_chooses_what_is_booted_decides(unasked_guests: Guests) -> None:
+    guests = unasked_guests
+    order = an_order(direct_boot=None)
+    guests.finish(guests.client.build_and_run_instance(order))
+    for instance, hypervisor in ((guests.boot(), "vmm"), (order, "qemu")):
+        machine = guests.view(instance.uuid).machine
+        assert machine is not None
+        assert (machine.hypervisor, "[virt] hypervisor is auto" in machine.hypervisor_reason) == (hypervisor, True)
+
+
 def _order() -> Instance:
     order = an_order(arguments="counter", flavor=Flavor(vcpus=1, memory_mb=192))
     assert order.direct_boot is not None

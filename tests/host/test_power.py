@@ -12,7 +12,7 @@ from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, 
 def test_a_host_whose_power_is_cut_comes_up_with_its_state_and_its_guests(
     host: VirtualHost, other_host: VirtualHost
 ) -> None:
-    guests = Guests(other_host)
+    guests = Guests(other_host, "qemu")
     ran, stopped = guests.boot(an_order(ports=1)), guests.boot(an_order(ports=0))
     guests.finish(guests.client.stop_instance(stopped.uuid, timeout=0))
     other_host.run("touch", "/var/lib/compute-agent/mark", "/mark")

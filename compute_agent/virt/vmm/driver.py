@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from compute_agent.errors import HostError, InvalidMessage, MigrationRefused
@@ -23,6 +24,8 @@ from compute_agent.virt.vmm.moving import facts_here, require_compatible, requir
 from compute_agent.virt.vmm.support import Support, find_support
 
 _USE_QEMU = "use qemu"
+_ASK_AGAIN = 10.0
+"""Seconds that an answer which was no is good for."""
 
 
 class VmmHypervisor(ProcessHypervisor[VmmGuest]):
@@ -46,6 +49,7 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
             launch.prepare()
         self._find = find
         self._support: Support | None = None
+        self._found_at = 0.0
         self._support_lock = threading.Lock()
 
     def describe(self) -> Mapping[str, object]:
@@ -104,6 +108,11 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
 
     def _find_support(self) -> Support:
         with self._support_lock:
-            if self._support is None or self._support.problem is not None:  # it may have been mended, or too slow
-                self._support = self._find(self._settings)
+            if self._support is None or self._may_be_mended():
+                self._support, self._found_at = self._find(self._settings), time.monotonic()
             return self._support
+
+    def _may_be_mended(self) -> bool:
+        """Or it was too slow. Not to be asked for each guest: a KVM that does not work may take its time to say so."""
+        assert self._support is not None
+        return self._support.problem is not None and time.monotonic() >= self._found_at + _ASK_AGAIN

@@ -8,7 +8,6 @@ from compute_agent.errors import InvalidMessage
 from compute_agent.instance.extra_specs import ExtraSpecs, Quota, read_extra_specs
 
 MULTIQUEUE = "hw:vif_multiqueue_enabled"
-HYPERVISOR = "hw:hypervisor"
 
 
 def test_without_any_nothing_is_limited() -> None:
@@ -41,18 +40,11 @@ def test_multiqueue(value: str, multiqueue: bool) -> None:
     assert read_extra_specs({MULTIQUEUE: value}).multiqueue is multiqueue
 
 
-@pytest.mark.parametrize("name", ["qemu", "vmm"])
-def test_flavor_may_want_a_hypervisor(name: str) -> None:
-    assert read_extra_specs({HYPERVISOR: name}).hypervisor == name
-
-
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
         (MULTIQUEUE, "yes", "must be true or false"),
         (MULTIQUEUE, "", "must be true or false"),
-        (HYPERVISOR, "VMM", "must be qemu or vmm"),
-        (HYPERVISOR, "", "must be qemu or vmm"),
         ("quota:vif_inbound_average", "100", "unknown; this agent knows quota:cpu_quota, quota:cpu_period, "),
         ("quota:", "1", "unknown"),
         ("quota:limits_disks", "1", "unknown"),
