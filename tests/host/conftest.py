@@ -15,6 +15,7 @@ import pytest
 from compute_agent.instance.machine import HypervisorName
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
+from sandbox import images
 from sandbox.narrator import Narrator
 from tests.functional.guests import Guests
 
@@ -66,6 +67,14 @@ def any_guests(host: VirtualHost, request: pytest.FixtureRequest) -> Iterator[Gu
 def machines(host: VirtualHost) -> Iterator[Guests]:
     """The same on the first host, on machines of our own."""
     yield from _guests(host, "vmm")
+
+
+@pytest.fixture
+def sources() -> Iterator[Path]:
+    """A directory from which agents take files."""
+    with tempfile.TemporaryDirectory(prefix="sources-", dir=images.cache_directory()) as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
 
 
 @pytest.fixture

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
+from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.model import Flavor, Instance
 from compute_agent.instance.state import PowerState, VmState
 from laboratory.host import VirtualHost
 from sandbox import images
-from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, source, until
+from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, halting_image, source, until
 
 
 def test_a_guest_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
@@ -37,9 +40,10 @@ def test_a_guest_lives_alike(host: VirtualHost, any_guests: Guests) -> None:
     guests.await_console(guest.uuid, "GUEST READY", times=2)
 
 
-def test_where_nobody_chooses_what_is_booted_decides(unasked_guests: Guests) -> None:
+def test_where_nobody_chooses_what_is_booted_decides(unasked_guests: Guests, sources: Path) -> None:
     guests = unasked_guests
-    order = an_order(direct_boot=None)
+    disk = BlockDevice(source_type="image", image=halting_image(sources / "halted.raw"), size_gb=1)
+    order = an_order(direct_boot=None, block_devices=[disk])
     guests.finish(guests.client.build_and_run_instance(order))
     for instance, hypervisor in ((guests.boot(), "vmm"), (order, "qemu")):
         machine = guests.view(instance.uuid).machine

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -18,14 +17,6 @@ from tests.functional.guests import BOOT_SECONDS, Guests, an_order, source, unti
 
 MIB = 1024**2
 CUT = 4 * MIB
-
-
-@pytest.fixture
-def sources() -> Iterator[Path]:
-    """A directory from which agents take files."""
-    with tempfile.TemporaryDirectory(prefix="refused-", dir=images.cache_directory()) as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
 
 
 def booted_from(order: Instance, memory_mb: int = 128, **files: Path) -> Instance:
