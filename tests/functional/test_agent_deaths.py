@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -40,11 +40,6 @@ BY_ITSELF = {"qcow2": "the guest ends", "rbd": "the block server ends"}
 COPIED = ("qcow2", "rbd")
 """Kinds of root disks; in the order of `KINDS`, so that each has one scene."""
 LIVING = COPIED if "DEATHS_EVERY" in os.environ else COPIED[:1]
-
-
-def scenes(kinds: Iterable[str]) -> list[object]:
-    """Each kind of disks has a sandbox of its own, where there are several."""
-    return [pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in kinds]
 
 
 FOUND = {
@@ -99,37 +94,37 @@ def an_agent(node: Node, fate: Fate) -> Iterator[None]:
         node.start()
 
 
-@pytest.mark.parametrize("scene", scenes(KINDS), indirect=True, scope="module")
+@pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
 @pytest.mark.parametrize("case", PLUGGING)
 def test_whenever_the_agent_dies_the_next_one_finishes(scene: Scene, storage: str, case: str) -> None:
     survive_all(scene, storage, case, CASES[case])
 
 
-@pytest.mark.parametrize("scene", scenes(LIVING), indirect=True, scope="module")
+@pytest.mark.parametrize("scene", LIVING, indirect=True, scope="module")
 @pytest.mark.parametrize("case", LIFE)
 def test_whenever_the_agent_dies_an_instance_lives_on(scene: Scene, storage: str, case: str) -> None:
     survive_all(scene, storage, case, LIFE[case])
 
 
-@pytest.mark.parametrize("scene", scenes(COPIED[:1]), indirect=True, scope="module")
+@pytest.mark.parametrize("scene", COPIED[:1], indirect=True, scope="module")
 @pytest.mark.parametrize("case", PORTS)
 def test_whenever_the_agent_dies_the_next_one_finishes_with_ports(scene: Scene, storage: str, case: str) -> None:
     survive_all(scene, storage, case, CASES[case])
 
 
-@pytest.mark.parametrize("scene", scenes(COPIED[:1]), indirect=True, scope="module")
+@pytest.mark.parametrize("scene", COPIED[:1], indirect=True, scope="module")
 @pytest.mark.parametrize("case", LAYERS)
 def test_whenever_the_agent_dies_a_disk_keeps_its_layers(scene: Scene, storage: str, case: str) -> None:
     survive_all(scene, storage, case, LAYERS[case])
 
 
-@pytest.mark.parametrize("scene", scenes(COPIED), indirect=True, scope="module")
+@pytest.mark.parametrize("scene", COPIED, indirect=True, scope="module")
 def test_whenever_the_agent_dies_what_happened_by_itself_is_looked_into(scene: Scene, storage: str) -> None:
     case = BY_ITSELF[storage]
     survive_all(scene, storage, case, INCIDENTS[case])
 
 
-@pytest.mark.parametrize("scene", scenes(COPIED), indirect=True, scope="module")
+@pytest.mark.parametrize("scene", COPIED, indirect=True, scope="module")
 @pytest.mark.parametrize("case", COPYING)
 def test_whenever_the_agent_dies_the_next_one_copies(scene: Scene, storage: str, case: str) -> None:
     survive_all(scene, storage, case, CASES[case])
@@ -155,7 +150,7 @@ def survive_all(scene: Scene, storage: str, name: str, case: Case) -> None:
             return
 
 
-@pytest.mark.parametrize("scene", scenes(KINDS), indirect=True, scope="module")
+@pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
 def test_who_looks_for_what_is_left_finds_it(scene: Scene, request: pytest.FixtureRequest) -> None:
     """A disk that its guest has, to somebody who believes that it has none."""
     scene.have_volume(True)
