@@ -17,6 +17,7 @@
      │    └── RequestMismatch          the request id was used before for something else
      ├── HostError                     this node cannot do it now; the step's undo puts things back
      │    ├── HostInMaintenance        it takes no guests at present
+     │    ├── JournalError             the journal cannot be written or read now: what was to be written does not hold
      │    ├── InsufficientResources    memory, CPUs or disk space
      │    ├── MigrationFailed          a guest could not move, and goes on where it was
      │    ├── MigrationRefused         a guest cannot come here, or must not run here; the message names why
@@ -156,6 +157,10 @@ class HostInMaintenance(HostError):
 
     def __str__(self) -> str:
         return f"host {self.args[0]} is in maintenance: it takes no guests"
+
+
+class JournalError(HostError):
+    """The journal cannot be written or read now, as when its disk is full. What is under way waits until it can be."""
 
 
 class InsufficientResources(HostError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 import msgspec
 
@@ -13,7 +14,7 @@ from compute_agent.agent.node import Node
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations import operation_of
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError, InvalidState, MigrationRefused
+from compute_agent.errors import ComputeAgentError, InvalidState, JournalError, MigrationRefused
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import VmState
 from compute_agent.instance.view import Fault, OperationState, StepDetails, StepState
@@ -66,7 +67,11 @@ class Execution:
         self._noted_at = 0.0
 
     def run(self) -> None:
-        """Do all steps, or undo those that were begun; either way the journal knows the end."""
+        """Do all steps, or undo those that were begun; either way the journal knows the end.
+
+        :raises JournalError: it does not. Nothing was begun that it does not know of: another execution goes on from
+            there, as the next agent would.
+        """
         try:
             while not self._try_to_end():
                 time.sleep(LONGEST_PAUSE)
@@ -80,6 +85,8 @@ class Execution:
             for position, step in enumerate(self._operation.steps):
                 if self._steps.get(step.name) is not StepState.DONE:
                     self._see_to(position, step)
+        except JournalError:
+            raise
         except ComputeAgentError as error:
             LOG.error("%s failed: %s", self._operation.name, error)
             self._fail(error)
@@ -105,7 +112,7 @@ class Execution:
         while True:
             try:
                 return self._do(position, step)
-            except MigrationRefused:
+            except (MigrationRefused, JournalError):
                 raise
             except ComputeAgentError as error:
                 if not self._is_beyond_return:
@@ -143,7 +150,8 @@ class Execution:
 
     def _report(self, position: int, percent: int, details: StepDetails | None) -> None:
         if time.monotonic() - self._noted_at >= PROGRESS_INTERVAL:
-            self._note_progress(position, percent, details)
+            with suppress(JournalError):  # the step need not fail for that
+                self._note_progress(position, percent, details)
 
     def _note_progress(self, steps_done: int, percent_of_next: int, details: StepDetails | None = None) -> None:
         percent = (steps_done * 100 + percent_of_next) // len(self._operation.steps)
@@ -212,6 +220,8 @@ class Execution:
     def _undo_step(self, step: Step) -> None:
         try:
             step.undo(self._work)
+        except JournalError:
+            raise
         except Exception:  # an undo that fails must not keep the others from being done
             LOG.exception("Step %s could not be undone", step.name)
         else:

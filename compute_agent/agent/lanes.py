@@ -7,9 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from threading import BoundedSemaphore, Condition, Thread
 
+from compute_agent.errors import JournalError
+
 LOG = logging.getLogger(__name__)
 
 Job = Callable[[], None]
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two attempts while the journal cannot be written."""
 
 
 class Lanes:
@@ -41,9 +46,26 @@ class Lanes:
         with self._slots:
             while job := self._next(lane):
                 try:
-                    job()
+                    self.insist(job)
                 except Exception:
                     LOG.exception("A job failed in a way that nobody foresaw")
+
+    def insist(self, job: Job) -> None:
+        """Do it, and again from its beginning as long as the journal cannot be written, or read."""
+        pause = SHORTEST_PAUSE
+        while not self._closed:
+            try:
+                job()
+            except JournalError as error:
+                LOG.error("This waits %.1f s: %s", pause, error)
+                self._rest(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                return
+
+    def _rest(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, seconds)
 
     def _next(self, lane: str) -> Job | None:
         with self._changed:
@@ -57,4 +79,5 @@ class Lanes:
         """Start nothing more, and give what runs a moment to end."""
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._waiting, seconds)

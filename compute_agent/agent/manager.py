@@ -27,7 +27,7 @@ from compute_agent.agent.recovery import recover
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError, DiskInUse, InvalidState
+from compute_agent.errors import ComputeAgentError, DiskInUse, InvalidState, JournalError
 from compute_agent.host.resources import boot_id, cpu_count, memory_mb
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.migration import Gate, Mover
@@ -106,6 +106,7 @@ class Manager:
         :raises InvalidInput: it cannot be meant.
         :raises Conflict: the instance is not in a state for it, or the id was used for something else.
         :raises NotFound: no such instance.
+        :raises JournalError: it cannot be written down.
         :raises HostError: this node cannot do it. In each case nothing has changed.
         """
         with logging_about(request.request_id, request.instance_uuid):
@@ -119,14 +120,20 @@ class Manager:
 
     def _carry_out(self, request: Request) -> None:
         with logging_about(request.request_id, request.instance_uuid):
-            accepted = self._journal.operation(request.request_id)
-            try:
-                row = self._journal.instance(request.instance_uuid)
-            except ComputeAgentError as error:  # gone meanwhile, or written by a newer agent
-                self._refuse(request, error)
-                return
-            work = Work(self._node, request, row.record)
-            Execution(self._node, self._announcer, accepted, row, work).run()
+            self._lanes.insist(lambda: self._go_on_with(request))
+
+    def _go_on_with(self, request: Request) -> None:
+        """From where it is by the journal. :raises JournalError: it is not at its end."""
+        accepted = self._journal.operation(request.request_id)
+        try:
+            row = self._journal.instance(request.instance_uuid)
+        except JournalError:
+            raise
+        except ComputeAgentError as error:  # gone meanwhile, or written by a newer agent
+            self._refuse(request, error)
+            return
+        work = Work(self._node, request, row.record)
+        Execution(self._node, self._announcer, accepted, row, work).run()
 
     def _refuse(self, request: Request, error: ComputeAgentError) -> None:
         LOG.error("%s cannot begin: %s", request.operation, error)
@@ -275,4 +282,5 @@ class Manager:
             "storage": dict(self._node.storage.capacity()),
             "instances": len(rows),
             "maintenance_since": self._journal.maintenance_since(),
+            "journal_fault": self._journal.fault(),
         }

@@ -25,6 +25,8 @@ class Outbox:
         """`publish` raises `ComputeAgentError` where the broker did not take it."""
         self._journal = journal
         self._publish = publish
+        self._published = 0
+        """The last one's number: it is not published again if only the journal does not know of it."""
         self._wake = Event()
         self._closed = Event()
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
@@ -49,7 +51,7 @@ class Outbox:
                 pause = 0.1
                 self._wake.wait()
             except ComputeAgentError as error:
-                LOG.warning("Notifications wait, the broker did not take one: %s", error)
+                LOG.warning("Notifications wait: %s", error)
                 pause = self._rest(pause)
             except Exception:  # the thread's edge: a defect of ours must not keep the next ones from being delivered
                 LOG.exception("Notifications wait, and nobody foresaw why")
@@ -66,5 +68,7 @@ class Outbox:
             for sequence, notification in batch:
                 if self._closed.is_set():
                     return
-                self._publish(notification)
+                if sequence > self._published:
+                    self._publish(notification)
+                    self._published = sequence
                 self._journal.remove_notification(sequence)

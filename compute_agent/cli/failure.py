@@ -57,6 +57,7 @@ _ADVICE: dict[type[errors.ComputeAgentError], str] = {
     errors.MigrationFailed: "computectl operation show {request_id}; the guest is where it was",
     errors.MigrationRefused: "move it to another host; the guest is where it was",
     errors.HostInMaintenance: "choose another host; or computectl --host HOST drain --undo",
+    errors.JournalError: "on {host}: make room where [agent] state_dir is; computectl doctor",
     errors.InsufficientResources: "computectl host show",
     errors.NetworkError: "on {host}: ovs-vsctl show; systemctl status openvswitch-switch",
     errors.StorageError: "computectl host show; on {host}: journalctl -u compute-agent",

@@ -24,8 +24,8 @@ from compute_agent.cli.notify import notify_systemd
 from compute_agent.conf.loading import Configuration, load
 from compute_agent.errors import HostError
 from compute_agent.network.ovs.driver import OvsPortDriver
-from compute_agent.rpc.client import ComputeClient
 from compute_agent.rpc.notifications import Publisher
+from compute_agent.rpc.peer_client import PeerClient
 from compute_agent.rpc.server import RpcServer
 from compute_agent.rpc.transport import connect
 from compute_agent.storage.contract import OnCutOff
@@ -83,7 +83,7 @@ def _open_manager(configuration: Configuration, transport: RPCTransport) -> Mana
         network=OvsPortDriver(configuration.network),
         make_storage=lambda on_cut_off: _open_storage(configuration.storage, on_cut_off),
         outside=Outside(
-            publish=Publisher(transport, configuration.agent.host), peers=cache(partial(ComputeClient, transport))
+            publish=Publisher(transport, configuration.agent.host), peers=cache(partial(PeerClient, transport))
         ),
     )
 

@@ -19,6 +19,8 @@ _OF_SEVERAL_HOSTS = {"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "9
 _ENOUGH = 2**30
 """Bytes that should be free beyond what is reserved."""
 _GIB = 2**30
+_FOR_THE_JOURNAL = 16 * 2**20
+"""Bytes without which it may not be written at any moment."""
 _QEMU_IMG_DEADLINE = 5.0
 
 
@@ -71,6 +73,9 @@ def judge_directory(directory: Directory, place: Place) -> Finding:
     if place.fault:
         remedy = f"mount and mend {place.path}; or set {_setting(directory)}"
         return failure(directory.option, f"{found}: {place.fault}", remedy)
+    if place.free < _FOR_THE_JOURNAL and directory.use is Use.STATE:
+        remedy = f"free some of {place.path}, or enlarge it"
+        return failure(directory.option, f"{found}: the agent can note nothing, and takes no orders", remedy)
     if place.free < directory.reserved:
         found += f", of which {directory.reserved / _GIB:.1f} GiB are always left free"
         return failure(directory.option, f"{found}: boots are refused", f"free some of {place.path}, or enlarge it")

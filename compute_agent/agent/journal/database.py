@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from compute_agent.errors import HostError, RecordTooNew
+from compute_agent.errors import HostError, JournalError, RecordTooNew
 
 _FIRST = """
 CREATE TABLE instances (
@@ -95,7 +95,8 @@ class Database:
 
         One that is not `durable` does not wait for the disk: a power failure undoes it where no durable one came after.
 
-        :raises HostError: nothing of it was written (a full disk, for example).
+        :raises JournalError: nothing of it was written (a full disk, for example).
+        :raises HostError: likewise, and it cannot be written later either: the file is damaged, or has been closed.
         """
         with self._lock:
             if self._connection.in_transaction:
@@ -107,20 +108,36 @@ class Database:
                     self._connection.execute("BEGIN IMMEDIATE")
                     yield self._connection
             except sqlite3.Error as error:
-                raise HostError("the journal cannot be written", str(error)) from error
+                raise _failure("the journal cannot be written", error) from error
 
     def read(self, query: str, *parameters: object) -> list[sqlite3.Row]:
         """The rows of one query.
 
-        :raises HostError: the file cannot be read, or has been closed.
+        :raises JournalError: the file cannot be read now.
+        :raises HostError: it is damaged, or has been closed.
         """
         try:
             with self._lock:
                 return self._connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
-            raise HostError("the journal cannot be read", str(error)) from error
+            raise _failure("the journal cannot be read", error) from error
+
+    def fault(self) -> str | None:
+        """Why it cannot be written now; None: it can be, as was just tried out. Nothing in it changes."""
+        try:
+            with self.transaction(durable=False) as sql:
+                sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except HostError as error:
+            return str(error)
+        return None
 
     def close(self) -> None:
         """Close the file; committed work is safe with or without it."""
         with self._lock:
             self._connection.close()
+
+
+def _failure(what: str, error: sqlite3.Error) -> HostError:
+    """SQLite calls operational what may go well another time."""
+    kind = JournalError if isinstance(error, sqlite3.OperationalError) else HostError
+    return kind(what, str(error))

@@ -39,6 +39,10 @@ class Journal:
         with self._database.transaction():
             yield
 
+    def fault(self) -> str | None:
+        """Why nothing can be written now; None: it can."""
+        return self._database.fault()
+
     # --- operations -------------------------------------------------------------------------------
 
     def add_operation(self, request: Request) -> None:

@@ -31,6 +31,7 @@ DISKS = Path("/srv/disks")
         (Use.DISKS, "tmpfs", 100 * GIB, Status.WARNING, "lost when the host reboots"),
         (Use.STATE, "nfs4", 100 * GIB, Status.WARNING, "locks"),
         (Use.STATE, "tmpfs", 100 * GIB, Status.WARNING, "lost when the host reboots"),
+        (Use.STATE, "ext4", 2**20, Status.FAILURE, "takes no orders"),
         (Use.RUN, "tmpfs", GIB, Status.OK, "tmpfs"),
         (Use.DISKS, "xfs", 5 * GIB, Status.WARNING, "little"),
         (Use.DISKS, "xfs", 4 * GIB, Status.FAILURE, "boots are refused"),
