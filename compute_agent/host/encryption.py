@@ -21,8 +21,9 @@ from cryptography.x509.oid import NameOID
 from compute_agent.errors import HostError
 
 _NAME = "compute-agent"
-_VALID = datetime.timedelta(days=2)
-"""Around now: hosts' clocks differ."""
+_VALID_FROM = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_VALID_UNTIL = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+"""Whatever the clocks of the two hosts say. The latter means that no end is known (RFC 5280, 4.1.2.5)."""
 _HANDSHAKE = 10.0
 """Seconds."""
 
@@ -92,15 +93,14 @@ def _load_new_certificate(context: ssl.SSLContext) -> str:
     """One that signs itself, with a private key that nobody else gets to see; PEM."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
-    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _VALID)
-        .not_valid_after(now + _VALID)
+        .not_valid_before(_VALID_FROM)
+        .not_valid_after(_VALID_UNTIL)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(_NAME)]), critical=False)
         .sign(private, hashes.SHA256())
         .public_bytes(Encoding.PEM)

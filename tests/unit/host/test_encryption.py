@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from cryptography import x509
 
 from compute_agent.errors import HostError
 from compute_agent.host.encryption import SealedServer, sealed
@@ -61,6 +62,11 @@ def test_one_who_does_not_encrypt_is_hung_up_on(ends: Ends, said: bytes) -> None
     ends[1].shutdown(socket.SHUT_WR)
     with pytest.raises(HostError, match="cannot be encrypted"):
         SealedServer(KEY).accept(ends[0])
+
+
+def test_a_certificate_is_valid_whatever_the_clocks_say() -> None:
+    valid = x509.load_pem_x509_certificate(SealedServer(KEY).certificate.encode())
+    assert (valid.not_valid_before_utc.year, valid.not_valid_after_utc.year) == (1970, 9999)
 
 
 def test_where_nothing_is_to_be_encrypted_nothing_is(ends: Ends) -> None:
