@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sandbox import disk_audit, port_audit
 from sandbox.node import Node
 from sandbox.switch import Switch
 
+_QEMU = re.compile(r"[^\0]*qemu")
+_LONGEST_SHOWN = 100
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _GUESTS_DESCRIPTORS = re.compile(r"/dev/net/tun|/dev/vhost-net|pidfd|memfd:|\(deleted\)")
 """What the agent has open for a guest and for nothing else."""
@@ -39,8 +42,18 @@ def _look(node: Node, switch: Switch) -> list[str]:
 
 
 def _processes(node: Node) -> Iterator[str]:
-    for pid in node.qemu_pids():
-        yield f"process {pid}: QEMU"
+    """All that know the node's directory, but for the agent and its children that are no guests, nor another QEMU."""
+    guests = node.qemu_pids()
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ends meanwhile
+            pid, command = int(directory.name), (directory / "cmdline").read_text()
+            is_agents = node.pid in (pid, _parent(directory)) and pid not in guests and not _QEMU.match(command)
+            if f"{node.directory}/" in command + (directory / "environ").read_text() and not is_agents:
+                yield f"process {pid}: {' '.join(command.split(chr(0))).strip()[:_LONGEST_SHOWN]}"
+
+
+def _parent(process: Path) -> int:
+    return int((process / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _files(node: Node) -> Iterator[str]:
