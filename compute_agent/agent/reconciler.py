@@ -46,6 +46,10 @@ class Reconciler:
         self._incidents = incidents
         self._interval = interval
         self._seen: set[Leftover] = set()
+        self._foreign: set[str] = set()
+        """Seen at the last look."""
+        self._told: set[str] = set()
+        """That which is foreign, and in the log."""
         self._looking = Lock()
         self._closed = Event()
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
@@ -71,19 +75,32 @@ class Reconciler:
             self._closed.wait(self._interval)
 
     def look(self, *, dry_run: bool = False) -> list[Leftover]:
-        """Compare once; remove what was unwanted the last time as well. What was found.
+        """Compare once; remove what was unwanted the last time as well. What was found, that which is foreign last.
 
         A dry run changes nothing, and the next look does not know of it.
         """
         with self._looking:
-            unwanted = self._leftovers()
+            foreign, unwanted = self._find_foreign(), self._leftovers()
             due = unwanted & self._seen
             if not dry_run:
                 for leftover in due:
                     LOG.warning("Removing a leftover: %s of instance %s", leftover.kind, leftover.instance_uuid)
                     self._have_removed(leftover)
                 self._seen = unwanted
-            return [msgspec.structs.replace(one, due=one in due) for one in sorted(unwanted, key=_order)]
+                self._tell_of(foreign)
+            ours = [msgspec.structs.replace(one, due=one in due) for one in sorted(unwanted, key=_order)]
+            return ours + [Leftover(kind="foreign", what=what) for what in sorted(foreign)]
+
+    def _find_foreign(self) -> set[str]:
+        node = self._node
+        return node.hypervisor.foreign() | node.storage.foreign() | node.network.foreign()
+
+    def _tell_of(self, foreign: set[str]) -> None:
+        """Once, of what is there for longer: something of ours may have been half made."""
+        for what in sorted((foreign & self._foreign) - self._told):
+            LOG.warning("This is not ours, and stays: %s", what)
+        self._told = (self._told | self._foreign) & foreign
+        self._foreign = foreign
 
     def look_after_arrivals(self) -> None:
         """Roll back where the other host has given up; it may have been unable to tell."""

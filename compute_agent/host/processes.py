@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -169,6 +169,22 @@ class ProcessEntry:
         except OSError:
             return None
 
+    @property
+    def program(self) -> str | None:
+        """The path of what it executes; None for a thread of the kernel, and where it has ended."""
+        try:
+            return str((self._path / "exe").readlink())
+        except OSError:
+            return None
+
+    @property
+    def parent(self) -> int | None:
+        """The pid of who has to reap it; None where it has ended."""
+        try:
+            return int((self._path / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return None
+
     def variable(self, name: str) -> str | None:
         """From the environment that its program was started with; None where it has none of that name, or has ended."""
         try:
@@ -191,16 +207,19 @@ class ProcessEntry:
         return Path("/proc") / str(self.pid)
 
 
+def process_entries() -> Iterator[ProcessEntry]:
+    """All processes of this host."""
+    return (ProcessEntry(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
 def find_processes(recognise: Callable[[ProcessEntry], str | None]) -> dict[str, Process]:
     """Every process that `recognise` gives a key to, by that key."""
     found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            candidate = ProcessEntry(int(entry.name))
-            key = recognise(candidate)
-            process = _hold(candidate, key, recognise) if key else None
-            if key and process:
-                found[key] = process
+    for candidate in process_entries():
+        key = recognise(candidate)
+        process = _hold(candidate, key, recognise) if key else None
+        if key and process:
+            found[key] = process
     return found
 
 

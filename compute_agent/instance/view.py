@@ -136,11 +136,17 @@ class CachedImage(Struct, frozen=True, kw_only=True):
 
 
 class Leftover(Struct, frozen=True, kw_only=True):
-    """Something that carries this host's mark, of an instance that this host does not have or that is stopped."""
+    """Something that carries this host's mark, of an instance that this host does not have or that is stopped.
 
-    kind: Literal["guest", "disk", "port"]
-    instance_uuid: str
+    Or something ``foreign``: it looks like a guest's and does not carry the mark. That is only told of, never touched.
+    """
+
+    kind: Literal["guest", "disk", "port", "foreign"]
+    instance_uuid: str = ""
+    """Empty where it is foreign."""
     port_id: str | None = None
+    what: str | None = None
+    """In words, of what is foreign."""
     due: bool = False
     """The look before this one found it, too: this one removes it."""
 

@@ -61,5 +61,8 @@ class PortDriver(Protocol):
     def inspect(self) -> list[PluggedPort]:
         """Every port on this switch that carries the mark of this host's agent."""
 
+    def foreign(self) -> set[str]:
+        """In words, what looks like a guest's port or tap on this host and does not carry the mark."""
+
     def close(self) -> None:
         """Let go of the switch; ports stay as they are."""

@@ -167,6 +167,9 @@ class DiskDriver(Protocol):
     def inspect(self) -> set[str]:
         """The uuids of all instances that have disks here."""
 
+    def foreign(self) -> set[str]:
+        """In words, what is among the directories of instances' disks and is none."""
+
     def close(self) -> None:
         """Let go of what is open here; guests keep their disks."""
 

@@ -41,6 +41,7 @@ from compute_agent.storage.source import DiskKind, Place
 from compute_agent.storage.sources import fetched_sources
 
 _DELETING = ".deleting-"
+_OURS = f"({re.escape(_DELETING)})?{UUID_PATTERN}"
 
 
 class NodeDisks:
@@ -199,9 +200,16 @@ class NodeDisks:
 
     def inspect(self) -> set[str]:
         """The uuids of all instances that have disks here."""
+        return {name for name in self._names() if re.fullmatch(UUID_PATTERN, name)} | self._rbd.inspect()
+
+    def foreign(self) -> set[str]:
+        """See the contract."""
+        names = [name for name in self._names() if not re.fullmatch(_OURS, name)]
+        return {f"file {self._settings.disk_dir / name}" for name in names}
+
+    def _names(self) -> list[str]:
         with storage_errors(self._settings.disk_dir):
-            names = [entry.name for entry in self._settings.disk_dir.iterdir()]
-        return {name for name in names if re.fullmatch(UUID_PATTERN, name)} | self._rbd.inspect()
+            return [entry.name for entry in self._settings.disk_dir.iterdir()]
 
     def close(self) -> None:
         """See the contract."""

@@ -243,5 +243,8 @@ class Hypervisor(Protocol):
     def inspect(self) -> set[str]:
         """The uuids of all instances that have a process or a directory of this hypervisor on this host."""
 
+    def foreign(self) -> set[str]:
+        """In words, what is among the guests' directories, groups and processes and is no guest of this agent's."""
+
     def close(self) -> None:
         """Let go of every guest without touching it."""

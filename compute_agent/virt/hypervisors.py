@@ -91,6 +91,9 @@ class Hypervisors:
     def inspect(self) -> set[str]:
         return {uuid for one in self._all.values() for uuid in one.inspect()}
 
+    def foreign(self) -> set[str]:
+        return {what for one in self._all.values() for what in one.foreign()}
+
     def close(self) -> None:
         for one in self._all.values():
             one.close()

@@ -15,7 +15,7 @@ from compute_agent.network.ovs.errand import AddPorts, Look, RemovePorts, await_
 from compute_agent.network.ovs.nic import open_nics
 from compute_agent.network.ovs.ovsdb import Ovsdb
 from compute_agent.network.ovs.switch import HOST_MARK, PortRow, Switch
-from compute_agent.network.ovs.tap import refuse_taken, tap_name
+from compute_agent.network.ovs.tap import refuse_taken, tap_name, taps
 from compute_agent.network.settings import NetworkSettings
 
 LOG = logging.getLogger(__name__)
@@ -102,6 +102,19 @@ class OvsPortDriver:
         :raises NetworkError: the switch's database cannot be reached.
         """
         return self._ovsdb.ask(Look(lambda switch: switch.plugged(self._settings.host)), self._deadline())
+
+    def foreign(self) -> set[str]:
+        """See the contract. A tap that is on no bridge is nobody's that we know of.
+
+        :raises NetworkError: the switch's database cannot be reached.
+        """
+        there = taps()
+
+        def find(switch: Switch) -> set[str]:
+            alone = there - switch.names()
+            return switch.foreign(self._settings.host) | {f"tap {name} on no bridge of the switch" for name in alone}
+
+        return self._ovsdb.ask(Look(find), self._deadline())
 
     def close(self) -> None:
         """Let go of the switch; ports stay as they are."""

@@ -12,6 +12,7 @@ from compute_agent.errors import NetworkError
 from compute_agent.network.contract import PluggedPort
 from compute_agent.network.ovs.poller import Poller
 from compute_agent.network.ovs.schema import vswitch_schema
+from compute_agent.network.ovs.tap import TAP
 
 HOST_MARK = "compute-agent-host"
 """In an Interface's external_ids: the host whose agent made it."""
@@ -78,6 +79,15 @@ class Switch:
         """Every port with the mark of `host`'s agent."""
         return [_plugged_port(bridge, one) for bridge, one in self._interfaces() if is_marked(one, host)]
 
+    def foreign(self, host: str) -> set[str]:
+        """In words, every guest's port without the mark of `host`'s agent."""
+        guests = [(bridge, one) for bridge, one in self._interfaces() if _looks_like_a_guests(one)]
+        return {f"port {one.name} on bridge {bridge.name}" for bridge, one in guests if not is_marked(one, host)}
+
+    def names(self) -> set[str]:
+        """Of all interfaces that are on a bridge."""
+        return {interface.name for _, interface in self._interfaces()}
+
     @property
     def applied(self) -> int:
         """The number of the configuration that ovs-vswitchd took up last."""
@@ -134,6 +144,11 @@ class Switch:
 def is_marked(interface: Row, host: str) -> bool:
     """Whether `host`'s agent made it."""
     return bool(interface.external_ids.get(HOST_MARK) == host)
+
+
+def _looks_like_a_guests(interface: Row) -> bool:
+    """What is plugged for a VM, by whomever, has an ``iface-id``, which OVN and Neutron know it by, or is a tap."""
+    return "iface-id" in interface.external_ids or interface.name.startswith(TAP)
 
 
 def port_number(interface: Row) -> int | None:

@@ -27,12 +27,20 @@ _SIOCSIFHWADDR = 0x8924
 _IFF_UP = 0x1
 _ARPHRD_ETHER = 1
 
+TAP = "tap"
+"""What the names of guests' taps begin with."""
+
 _HELD = "a process on this host holds it"
 
 
 def tap_name(port_id: str) -> str:
     """The name that Neutron and Nova give the tap of a port: 14 characters, one less than an interface may have."""
-    return "tap" + port_id[:11]
+    return TAP + port_id[:11]
+
+
+def taps() -> set[str]:
+    """The names of all taps here that have such a name."""
+    return {name for _, name in socket.if_nameindex() if name.startswith(TAP)}
 
 
 def refuse_taken(names: Iterable[str]) -> None:

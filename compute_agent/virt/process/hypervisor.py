@@ -25,6 +25,9 @@ from compute_agent.virt.settings import VirtSettings
 
 LOG = logging.getLogger(__name__)
 
+_LOCK_SUFFIX = ".lock"
+"""Of the fork servers' files in the run directory."""
+
 
 def log_disk_failure(failure: DiskFailure) -> None:
     """For those who have nobody to tell."""
@@ -86,11 +89,21 @@ class ProcessHypervisor(Generic[G]):
         self._paths(instance_uuid).remove()
 
     def inspect(self) -> set[str]:
-        directories = (self._settings.state_dir, self._settings.run_dir)
-        names = {entry.name for directory in directories for entry in directory.iterdir()}
-        if self._launch.cgroups is not None:
-            names |= self._launch.cgroups.names()
+        names = {path.name for path in (*self._entries(), *self._groups())}
         return {name for name in names if re.fullmatch(UUID_PATTERN, name)} | self._keeper.uuids()
+
+    def foreign(self) -> set[str]:
+        found = {f"file {path}": path for path in self._entries()} | {f"group {path}": path for path in self._groups()}
+        return {what for what, path in found.items() if not re.fullmatch(UUID_PATTERN, path.name)}
+
+    def _entries(self) -> list[Path]:
+        """Of the directories where each guest has one."""
+        directories = (self._settings.state_dir, self._settings.run_dir)
+        return [entry for directory in directories for entry in directory.iterdir() if entry.suffix != _LOCK_SUFFIX]
+
+    def _groups(self) -> list[Path]:
+        cgroups = self._launch.cgroups
+        return [] if cgroups is None else [self._settings.cgroup_dir / name for name in cgroups.names()]
 
     def close(self) -> None:
         self._keeper.close()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 from compute_agent.host.confinement.users import choose_user, owners_in
-from compute_agent.host.processes import Process, ProcessEntry, find_processes
+from compute_agent.host.processes import Process, ProcessEntry, find_processes, process_entries
 from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.virt.process.paths import GuestPaths
@@ -50,6 +52,13 @@ def find_guests(settings: VirtSettings, hypervisor: HypervisorName) -> dict[str,
         return uuid if uuid and GuestPaths.of(settings, uuid).is_of(hypervisor) else None
 
     return find_processes(recognise)
+
+
+def find_strangers(program: str, ours: Collection[int]) -> set[str]:
+    """In words, the processes that execute the program and are none of `ours`, nor any that we have just begun."""
+    path, us = os.path.realpath(shutil.which(program) or program), os.getpid()
+    found = [one for one in process_entries() if one.program == path and one.pid not in ours]
+    return {f"process {one.pid} of user {one.uid}, {path}" for one in found if one.parent not in (us, None)}
 
 
 def _user_of(settings: VirtSettings, paths: GuestPaths) -> int:

@@ -62,6 +62,12 @@ class GuestKeeper(Generic[G]):
         with self._lock:
             return {*self._guests, *self._predecessors()}
 
+    def pids(self) -> set[int]:
+        """Of all these processes."""
+        with self._lock:
+            adopted = {guest.pid for guest in self._guests.values()}
+            return adopted | {process.pid for process in self._predecessors().values()}
+
     def get(self, instance_uuid: str) -> G | None:
         """The guest of that instance; one that a predecessor started is adopted."""
         with self._lock:

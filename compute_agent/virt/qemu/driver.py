@@ -17,6 +17,7 @@ from compute_agent.virt.contract import OnDiskFailure, OnGuestExit
 from compute_agent.virt.placement import remove_device
 from compute_agent.virt.process.compatibility import require_features
 from compute_agent.virt.process.hypervisor import ProcessHypervisor, check_settings, log_disk_failure
+from compute_agent.virt.process.identity import find_strangers
 from compute_agent.virt.process.keeper import GuestKeeper
 from compute_agent.virt.qemu.capabilities import Capabilities, find_capabilities
 from compute_agent.virt.qemu.cpu import CpuSupport, find_cpu_support
@@ -81,6 +82,9 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
         require_compatible(machine, facts, self._find_capabilities())
         if facts is not None and facts.cpu_features:
             require_features(facts.cpu_features, self.describe_cpu().features)
+
+    def foreign(self) -> set[str]:
+        return super().foreign() | find_strangers(self._settings.qemu_binary, self._keeper.pids())
 
     def describe_cpu(self) -> CpuView:
         return self._find_cpu_support().view

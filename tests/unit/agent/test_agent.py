@@ -221,6 +221,23 @@ def test_a_port_that_a_running_instance_is_not_known_to_have_is_a_leftover(world
     assert world.ports == {PORT_ID, OTHER_PORT.id}
 
 
+def test_what_is_foreign_is_shown_and_told_of_once(
+    world: World, agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    reconciler = Reconciler(agent.node, 3600, lambda lane, job: job(), lambda uuid: None)
+    reconciler.close(5)
+    world.foreign = {"strange"}
+    seen = ["file strange", "port strange", "process strange"]
+    assert [one.what for one in reconciler.look(dry_run=True)] == seen
+    for told in (0, 1, 1, 1):
+        found = reconciler.look()
+        assert [(one.kind, one.what, one.due) for one in found] == [("foreign", what, False) for what in seen]
+        assert caplog.text.count("port strange") == told
+    world.foreign = set()
+    assert reconciler.look() == []
+    assert world.touches == []
+
+
 def test_a_lane_keeps_its_order_and_lanes_do_not_wait_for_each_other() -> None:
     lanes, seen, gate = Lanes(workers=2), SimpleQueue[str](), threading.Event()
     lanes.submit("slow", gate.wait)

@@ -100,6 +100,7 @@ class World:
     undying: bool = False
     """A guest that is killed stays a process for longer than anybody waits."""
     touches: list[str] = field(default_factory=list)
+    foreign: set[str] = field(default_factory=set)
     on_exit: OnGuestExit = lambda exited: None
     on_disk_failure: OnDiskFailure = lambda failure: None
     hypervisor: Literal["qemu", "vmm"] = "qemu"
@@ -336,6 +337,9 @@ class FakeHypervisor:
     def inspect(self) -> set[str]:
         return set(self._world.guests)
 
+    def foreign(self) -> set[str]:
+        return {f"process {one}" for one in self._world.foreign}
+
     def close(self) -> None: ...
 
 
@@ -364,6 +368,9 @@ class FakeNetwork:
             PluggedPort(port_id=one, instance_uuid=UUID, interface="tap", bridge="br-int", ofport=1, error=None)
             for one in self._world.ports
         ]
+
+    def foreign(self) -> set[str]:
+        return {f"port {one}" for one in self._world.foreign}
 
     def close(self) -> None: ...
 
@@ -459,6 +466,9 @@ class FakeStorage:
 
     def inspect(self) -> set[str]:
         return set(self._world.disks)
+
+    def foreign(self) -> set[str]:
+        return {f"file {one}" for one in self._world.foreign}
 
     def close(self) -> None: ...
 
