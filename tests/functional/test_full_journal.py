@@ -97,6 +97,7 @@ def test_nothing_has_happened_of_what_is_refused_and_the_host_says_why(guests: G
     (order,) = idle_instances(guests.node, 1)
     guests.finish(guests.client.build_and_run_instance(order))
     operator = Operator(guests.node)
+    guests.node.restart()  # while it is open, a journal keeps what room it had
     with no_room(place):
         until(lambda: guests.client.get_host()["journal_fault"])
         with pytest.raises(JournalError, match="full"):
@@ -111,6 +112,7 @@ def test_a_guest_that_ends_meanwhile_is_put_away_by_whichever_agent_finds_room(g
     first, second = idle_instances(guests.node, 2)
     for order in (first, second):
         guests.finish(guests.client.build_and_run_instance(order))
+    guests.node.restart()
     with no_room(place):
         until(lambda: guests.client.get_host()["journal_fault"])
         before = waits(guests.node)
