@@ -168,7 +168,7 @@ class DiskDriver(Protocol):
         """The uuids of all instances that have disks here."""
 
     def foreign(self) -> set[str]:
-        """In words, what is among the directories of instances' disks and is none."""
+        """In words, what is among the directories of instances' disks, or in the image cache, and is neither."""
 
     def close(self) -> None:
         """Let go of what is open here; guests keep their disks."""

@@ -103,6 +103,10 @@ class ImageCache:
         counts = self._uses.counts()
         return [_describe(entry, counts[entry.inode]) for entry in self._finished()]
 
+    def foreign(self) -> list[Path]:
+        """What is beside the files, and is none."""
+        return self._room.foreign()
+
     def prune(self) -> list[CachedImage]:
         """Remove each finished file that nobody uses; they are fetched again when they are needed."""
         return [_describe(entry, 0) for entry in self._room.remove_unused()]

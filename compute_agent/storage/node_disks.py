@@ -204,8 +204,9 @@ class NodeDisks:
 
     def foreign(self) -> set[str]:
         """See the contract."""
-        names = [name for name in self._names() if not re.fullmatch(_OURS, name)]
-        return {f"file {self._settings.disk_dir / name}" for name in names}
+        strange = [self._settings.disk_dir / name for name in self._names() if not re.fullmatch(_OURS, name)]
+        with storage_errors(self._settings.image_dir):
+            return {f"file {path}" for path in (*strange, *self._images.foreign())}
 
     def _names(self) -> list[str]:
         with storage_errors(self._settings.disk_dir):

@@ -24,13 +24,15 @@ def strangers(node: Node, switch: Switch) -> Iterator[list[str]]:
     files = [node.directory / place / "stranger" for place in ("state/disks", "state/guests", "run/guests")]
     for path in files:
         path.mkdir()
+    image = node.directory / "state/images/a-copy.qcow2"
+    image.write_bytes(b"kept by somebody")
     run("ip", "tuntap", "add", ALONE, "mode", "tap")
     switch.vsctl("add-port", "br-int", PLUGGED, "--", "set", "Interface", PLUGGED, "type=internal")
     process = subprocess.Popen(A_QEMU, stdin=subprocess.DEVNULL)
     try:
         yield sorted(
             [
-                *(f"file {path}" for path in files),
+                *(f"file {path}" for path in (*files, image)),
                 f"port {PLUGGED} on bridge br-int",
                 f"process {process.pid} of user 0, {Path(f'/proc/{process.pid}/exe').readlink()}",
                 f"tap {ALONE} on no bridge of the switch",
@@ -42,6 +44,7 @@ def strangers(node: Node, switch: Switch) -> Iterator[list[str]]:
         process.wait()
         switch.vsctl("del-port", PLUGGED)
         run("ip", "link", "delete", ALONE)
+        image.unlink()
         for path in files:
             path.rmdir()
 

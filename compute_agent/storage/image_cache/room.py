@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,9 @@ from compute_agent.storage.files import BLOCK, PART_SUFFIX, free_space, require_
 LOG = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
+
+_OURS = rf"\w+-[0-9a-f]+\.\w+(\.[0-9a-f]+{re.escape(PART_SUFFIX)})?"
+"""What a file of the cache is called: by its checksum and kind; one that is coming, by its source, too."""
 
 PART_LIFETIME = 24 * 3600.0
 """Seconds after which nobody will go on with an unfinished download."""
@@ -75,11 +79,15 @@ class ImageRoom:
 
     def entries(self) -> list[Entry]:
         """The files of the cache, the one that was used longest ago first."""
-        return sorted(_entries(self._directory), key=lambda entry: entry.used_at)
+        return sorted(self._entries(), key=lambda entry: entry.used_at)
+
+    def foreign(self) -> list[Path]:
+        """Files that somebody else has put here: they are nobody's to remove."""
+        return [entry.path for entry in _entries(self._directory) if not re.fullmatch(_OURS, entry.path.name)]
 
     def size(self) -> int:
         """Bytes that all files take, those too that only disks still know."""
-        found = {entry.inode: entry.size for entry in (*_entries(self._directory), *_entries(self._links))}
+        found = {entry.inode: entry.size for entry in (*self._entries(), *_entries(self._links))}
         return sum(found.values())
 
     def remove_abandoned(self) -> None:
@@ -93,6 +101,9 @@ class ImageRoom:
         """Remove all finished files that nobody uses; what is gone now."""
         with self._guard:
             return [entry for entry in self.entries() if entry.path.suffix != PART_SUFFIX and self._remove_idle(entry)]
+
+    def _entries(self) -> Iterator[Entry]:
+        return (entry for entry in _entries(self._directory) if re.fullmatch(_OURS, entry.path.name))
 
     def _expect(self, name: str, needed: int) -> None:
         """:raises InsufficientResources: what may be removed is not enough."""

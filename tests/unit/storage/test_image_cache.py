@@ -84,6 +84,17 @@ def test_room_for_what_must_stay_free(settings: StorageSettings, sources: Path) 
     assert contents(settings) == []
 
 
+def test_what_somebody_else_keeps_there_stays(small: StorageSettings, sources: Path) -> None:
+    strange = small.image_dir / "a-copy.qcow2"
+    disks = open_disks(small)
+    strange.write_bytes(b"kept" * MIB)
+    for index in (1, 2, 3):
+        boot_and_leave(disks, order(sources, index))
+    assert disks.foreign() == {f"file {strange}"}
+    disks.prune_images()
+    assert strange.exists()
+
+
 def test_a_kernel_stays_for_the_next_start(small: StorageSettings, sources: Path) -> None:
     disks = open_disks(small)
     boot = DirectBoot(
