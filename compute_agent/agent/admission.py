@@ -106,6 +106,9 @@ def _check_early(node: Node, request: Request) -> None:
         check_evacuee(node, evacuee)
     elif request.operation == POST:
         require_arrived(node, request)
+    elif request.operation == "attach_volume":
+        node.journal.instance(request.instance_uuid)
+        _check_volume(node, ordered_device(request.arguments))
     elif request.operation == "attach_interface" and not node.journal.unfinished(request.instance_uuid):
         _check_instance(node, request)  # who has a port is told rather than that somebody holds its tap
         node.network.check({"port": ordered_port(request.arguments)})
@@ -157,8 +160,6 @@ def _refuse_uuid_in_use(node: Node, uuid: str) -> None:
 def _check_instance(node: Node, request: Request) -> None:
     """The instance must be there; its state counts now only if nothing that may change it comes first."""
     row = node.journal.instance(request.instance_uuid)
-    if request.operation == "attach_volume":
-        _check_volume(node, ordered_device(request.arguments))
     if not node.journal.unfinished(request.instance_uuid):
         check_state(operation_of(request, row.vm_state), row.record, row.vm_state)
         check_disk(request, row.record.instance)

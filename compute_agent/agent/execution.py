@@ -164,24 +164,32 @@ class Execution:
 
     def _succeed(self) -> None:
         result = self._operation.result(self._work) if self._operation.result else None
+        outcome = self._outcome()  # a guest may be slow to say, and others wait for a transaction's end
         with self._node.journal.transaction():
             self._note_what_is_done(len(self._operation.steps))
-            state = self._conclude()
+            state = self._conclude(outcome)
             self._node.journal.finish(self._request.request_id, OperationState.DONE, None)
             self._announcer.announce(self._request, "end", 100, state, result)
         LOG.info("Finished %s", self._operation.name)
 
-    def _conclude(self) -> VmState | None:
+    def _outcome(self) -> VmState | None:
         """What the instance is now; None: no more."""
         outcome = self._operation.outcome
         if outcome == "gone":
-            self._node.journal.remove_instance(self._work.uuid)
             return None
         if outcome == "unchanged":
             return self._row.vm_state
-        if outcome == "observed":
-            outcome = self._node.observed_state(self._work.uuid, self._row.vm_state)
-        self._node.journal.set_state(self._work.uuid, outcome, self._fault_found())
+        return self._observed() if outcome == "observed" else outcome
+
+    def _observed(self) -> VmState:
+        return self._node.observed_state(self._work.uuid, self._row.vm_state)
+
+    def _conclude(self, outcome: VmState | None) -> VmState | None:
+        """Part of the transaction that is open."""
+        if outcome is None:
+            self._node.journal.remove_instance(self._work.uuid)
+        elif self._operation.outcome != "unchanged":
+            self._node.journal.set_state(self._work.uuid, outcome, self._fault_found())
         return outcome
 
     def _fault_found(self) -> Fault | None:
@@ -193,23 +201,25 @@ class Execution:
         fault = fault_of(error)
         if self._steps:
             self._undo()
+        state = self._fallen_to()
         with self._node.journal.transaction():
-            state = self._fall_back(fault)
+            self._fall_back(state, fault)
             self._node.journal.finish(self._request.request_id, OperationState.FAILED, fault)
             self._announcer.announce(self._request, "error", self._percent, state, fault)
 
-    def _fall_back(self, fault: Fault) -> VmState | None:
-        """What the instance is when all has been undone; None: no more. Part of the transaction that is open."""
-        state, failure = self._row.vm_state, self._operation.failure
+    def _fallen_to(self) -> VmState | None:
+        """What the instance is when all has been undone; None: no more."""
+        failure = self._operation.failure
         if not self._steps:
-            return state
-        if failure == "gone":
+            return self._row.vm_state
+        return None if failure == "gone" else failure or self._observed()
+
+    def _fall_back(self, state: VmState | None, fault: Fault) -> None:
+        """Part of the transaction that is open."""
+        if state is None:
             self._node.journal.remove_instance(self._work.uuid)
-            return None
-        state = failure or self._node.observed_state(self._work.uuid, state)
-        if self._operation.outcome != "unchanged":
+        elif self._steps and self._operation.outcome != "unchanged":
             self._node.journal.set_state(self._work.uuid, state, fault)
-        return state
 
     def _undo(self) -> None:
         """Take back what was begun, last first. What cannot be taken back now is left to the reconciler."""

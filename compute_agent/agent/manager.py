@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from compute_agent import __version__
 from compute_agent.agent.admission import admit, check_incoming
@@ -49,6 +50,8 @@ LOG = logging.getLogger(__name__)
 
 PATIENCE = 1.0
 """Seconds that a question about an instance waits for its guest: the one who asks has other instances too."""
+ASKED_AT_ONCE = 32
+"""Guests, where all are asked: those that do not answer are not waited for one after the other."""
 
 _POWER_WITHOUT_PROCESS = {VmState.SUSPENDED: PowerState.SUSPENDED, VmState.STOPPED: PowerState.SHUTDOWN}
 
@@ -149,11 +152,10 @@ class Manager:
 
     def list_instances(self) -> list[InstanceView]:
         """All instances of this host, oldest first."""
-        unfinished = self._journal.unfinished()
-        return [
-            self._view(row, [one for one in unfinished if one.request.instance_uuid == row.record.instance.uuid])
-            for row in self._journal.instances()
-        ]
+        rows, unfinished = self._journal.instances(), self._journal.unfinished()
+        tasks = [[one for one in unfinished if one.request.instance_uuid == row.record.instance.uuid] for row in rows]
+        with ThreadPoolExecutor(ASKED_AT_ONCE, "view") as pool:
+            return list(pool.map(self._view, rows, tasks))
 
     def _view(self, row: InstanceRow, unfinished: list[OperationRow]) -> InstanceView:
         guest = self._node.guests.get(row.record.instance.uuid)

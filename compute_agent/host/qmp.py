@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakMethod
 
-from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp import ConnectError, ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from compute_agent.errors import DeadlineExceeded, GuestGone, MonitorError
 from compute_agent.host.processes import Process
@@ -96,8 +96,15 @@ class _Listener(QMPClient):
         super().__init__(readbuflen=_LONGEST_LINE)
         self._allowed, self._counted_at = float(_AT_ONCE), 0.0
 
+    def _cb_inbound(self, msg: Message) -> Message:
+        """The library makes a text of each message here, for a log that nobody reads."""
+        return msg
+
+    _cb_outbound = _cb_inbound
+
     async def _readline(self) -> bytes:
         line: bytes = await super()._readline()
+        await asyncio.sleep(0)  # what has come already is read without a pause, and others have their turn
         now = asyncio.get_running_loop().time()
         self._allowed = min(_AT_ONCE, self._allowed + (now - self._counted_at) * _A_SECOND)
         self._counted_at = now

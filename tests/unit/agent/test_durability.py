@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
+from compute_agent.instance.state import PowerState
 from compute_agent.instance.view import Notification
-from tests.unit.agent.test_crash import live
-from tests.unit.agent.world import Agent, World
+from tests.unit.agent.test_crash import FAILURES, KILLABLE, a_life_until, live
+from tests.unit.agent.world import Agent, FakeGuest, World
 
 DURABLE, QUICK = "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"
 
@@ -45,3 +48,24 @@ def test_only_what_may_happen_twice_does_not_wait_for_the_disk(tmp_path: Path) -
         agent.journal.remove_notification(sequence)
         agent.journal.add_notification(told)
     assert made == [QUICK, DURABLE]
+
+
+@pytest.mark.parametrize(
+    ("operation", "refused"), [*((name, None) for name in KILLABLE), *((one[0], one[1]) for one in FAILURES)]
+)
+def test_nobody_waits_for_the_journal_while_a_guest_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, refused: str | None
+) -> None:
+    """It may take a while to answer, and each operation of another guest needs the journal meanwhile."""
+    world = a_life_until(tmp_path, operation)
+    world.fail_at = refused
+    agent, ask = Agent(world), FakeGuest.status
+
+    def status(guest: FakeGuest, seconds: float | None = None) -> PowerState:
+        assert not agent.journal._database._connection.in_transaction
+        return ask(guest, seconds)
+
+    monkeypatch.setattr(FakeGuest, "status", status)
+    live(agent, operation)
+    last = agent.journal.operations(None, 1)[0]
+    assert last.fault is None or "was told to fail" in last.fault.message

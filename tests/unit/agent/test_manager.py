@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event
+from threading import Barrier, Event
 from typing import cast
 
+import msgspec
 import pytest
 
 from compute_agent.agent.admission import admit
@@ -31,7 +32,17 @@ from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Fault, Notification, OperationState, OperationView, StepState
 from compute_agent.virt.contract import DiskFailure, GuestExit
 from tests.unit.agent.test_crash import request_for
-from tests.unit.agent.world import INSTANCE, UUID, Agent, FakeHypervisor, FakeNetwork, FakeStorage, World, no_peers
+from tests.unit.agent.world import (
+    INSTANCE,
+    UUID,
+    Agent,
+    FakeGuest,
+    FakeHypervisor,
+    FakeNetwork,
+    FakeStorage,
+    World,
+    no_peers,
+)
 
 Told = SimpleQueue[Notification]
 
@@ -82,6 +93,24 @@ def test_a_boot_from_request_to_notification(world: World) -> None:
             "start_guest",
         ]
         assert manager.get_host()["instances"] == 1
+
+
+def test_guests_that_do_not_answer_are_not_waited_for_one_after_the_other(world: World) -> None:
+    together = Barrier(3)
+
+    class Silent(FakeGuest):
+        def status(self, seconds: float | None = None) -> PowerState:
+            together.wait(10)
+            return PowerState.UNRESPONSIVE
+
+    with a_manager(world) as (manager, _):
+        for number in range(together.parties):
+            instance = msgspec.structs.replace(INSTANCE, uuid=f"{UUID[:-1]}{number}")
+            manager._node.journal.add_instance(InstanceRecord(instance=instance), VmState.ACTIVE)
+            manager._node.guests[instance.uuid] = Silent(world, instance.uuid)
+        shown = manager.list_instances()
+        assert [one.instance.uuid[-1] for one in shown] == ["0", "1", "2"]
+        assert {one.power_state for one in shown} == {PowerState.UNRESPONSIVE}
 
 
 def test_a_migration_that_is_not_under_way_cannot_be_hurried_or_given_up(world: World) -> None:
