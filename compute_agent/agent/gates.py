@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 
 from compute_agent.agent.arrivals import require_incoming
@@ -68,15 +68,24 @@ def _open(node: Node, guest: Guest, incoming: Incoming, key: str | None) -> Gate
     address, disks_port = migration_address(node.settings), None
     guest.incoming.use_key(key)
     if incoming.mirrored:
-        with _listen(node, address) as listener:
-            guest.incoming.let_disks_in(listener.fileno(), incoming.mirrored)
-            disks_port = listener.getsockname()[1]
+        disks_port = _let_disks_in(node, guest, incoming.mirrored, key)
 
     def let_memory_in(connection: socket.socket) -> None:
         guest.incoming.let_memory_in(connection.fileno())
 
     memory_port = _wait_at(_listen(node, address), incoming, guest.instance_uuid, let_memory_in)
     return Gate(address=address, memory_port=memory_port, disks_port=disks_port, key=key)
+
+
+def _let_disks_in(node: Node, guest: Guest, disks: Sequence[str], key: str | None) -> int:
+    """The port. A block server has a network, and listens by itself."""
+    settings, address = node.settings.migration, migration_address(node.settings)
+    served = node.storage.moves.served(guest.instance_uuid)
+    if served is not None:
+        return served.let_in(disks, address, range(settings.first_port, settings.last_port + 1), key)
+    with _listen(node, address) as listener:
+        guest.incoming.let_disks_in(listener.fileno(), disks)
+        return int(listener.getsockname()[1])
 
 
 def _wait_at(listener: socket.socket, incoming: Incoming, instance_uuid: str, take: Take) -> int:

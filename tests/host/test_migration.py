@@ -191,8 +191,8 @@ def light_traveller(lab: Laboratory) -> Iterator[Traveller]:
 
 @pytest.fixture
 def own_traveller(lab: Laboratory) -> Iterator[Traveller]:
-    """The same in a machine of our own."""
-    yield from _traveller(lab, ["rbd"], "vmm")
+    """In a machine of our own, with a disk of either kind."""
+    yield from _traveller(lab, ["qcow2", "rbd"], "vmm")
 
 
 def _traveller(

@@ -62,6 +62,9 @@ def take_disks(work: Work) -> None:
 def take_disks_alone(work: Work) -> None:
     """The same, and the other host, which has nothing more to write, cannot."""
     work.guest.incoming.shut_disks()
+    served = work.node.storage.moves.served(work.uuid)
+    if served is not None:
+        served.shut()
     take_disks(work)
 
 

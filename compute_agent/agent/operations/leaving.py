@@ -123,9 +123,6 @@ def hand_over(work: Work) -> None:
 
 def mover_of(work: Work) -> Mover:
     """:raises MigrationRefused: the guest, or one of its disks, cannot move."""
-    mirrored = list(work.node.storage.moves.mirrored(work.instance))
-    if mirrored and work.takes_vhost_user and work.request.operation == _LIVE:
-        raise MigrationRefused(mirrored[0], "a disk that is a local file cannot move yet while a guest of vmm runs")
     return Mover(
         instance=work.instance,
         machine=work.machine,
@@ -133,7 +130,7 @@ def mover_of(work: Work) -> Mover:
         source=work.node.settings.host,
         address=migration_address(work.node.settings),
         facts=_facts(work),
-        mirrored=mirrored,
+        mirrored=list(work.node.storage.moves.mirrored(work.instance)),
     )
 
 

@@ -29,7 +29,7 @@ from compute_agent.host.listening import dial
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import StepDetails
-from compute_agent.virt.migration import MigrationProgress
+from compute_agent.virt.migration import MigrationProgress, OutgoingMigration
 
 _LOOK = 1.0
 """Seconds between two looks at a migration where nothing happens."""
@@ -37,7 +37,7 @@ _LOOK = 1.0
 
 def begin_copy(work: Work) -> None:
     """Disks, or memory where all disks can be reached from both hosts, are on their way."""
-    outgoing = work.guest.outgoing
+    outgoing = work.outgoing
     outgoing.cancel()  # what an agent began that was killed
     if work.guest.status() is not PowerState.RUNNING:
         raise InvalidState(work.uuid, "live_migration", "halted by a disk or itself", "running")
@@ -60,20 +60,20 @@ def _target(name: str, connection: socket.socket) -> NbdSource:
 
 def copy(work: Work) -> None:
     """All of it is there, and the guest stands still here."""
-    convergence = Convergence(work.node.settings.migration)
-    while (progress := work.guest.outgoing.advance(_LOOK)).stage != "complete":
+    convergence, outgoing = Convergence(work.node.settings.migration), work.outgoing
+    while (progress := outgoing.advance(_LOOK)).stage != "complete":
         work.report(progress.percent, _details(progress))
         require_wanted(work)
         if progress.stage == "memory":
-            _urge(work, convergence)
+            _urge(work, outgoing, convergence)
         if work.node.wishes.get(migration_id(work)) == "force":
             work.guest.pause()
 
 
-def _urge(work: Work, convergence: Convergence) -> None:
+def _urge(work: Work, outgoing: OutgoingMigration, convergence: Convergence) -> None:
     """Have the guest let itself be carried."""
     if not convergence.is_over():
-        work.guest.outgoing.set_pace(convergence.pace())
+        outgoing.set_pace(convergence.pace())
     elif work.node.settings.migration.on_timeout == "force":
         work.guest.pause()
     else:
@@ -96,7 +96,7 @@ def take_back(work: Work) -> None:
     work.node.wishes.pop(migration_id(work), None)
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
-        guest.outgoing.cancel()
+        work.outgoing.cancel()
         if guest.status() is PowerState.PAUSED:
             guest.resume()
 

@@ -1,4 +1,4 @@
-"""What moves the disks of an instance that does not run to another host. Each verb may be repeated after a crash."""
+"""What moves disks that exist on one host only to another. Each verb may be repeated after a crash."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from compute_agent.block.mirrors import DiskMirrors
 from compute_agent.instance.model import Instance
 
 Progress = Callable[[int], None]
@@ -13,7 +14,7 @@ Progress = Callable[[int], None]
 
 
 class FileMoves(Protocol):
-    """Those that exist on one host only (`compute_agent.storage.contract.DiskMoves.mirrored`)."""
+    """Of an instance that does not run (`compute_agent.storage.contract.DiskMoves.mirrored`)."""
 
     def send(
         self, instance: Instance, disks: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
@@ -35,3 +36,23 @@ class FileMoves(Protocol):
 
     def take(self, instance: Instance) -> None:
         """What has come in is the instance's disks from now on."""
+
+
+class ServedMoves(Protocol):
+    """Those that a block server has open for a guest that runs, or that waits for what comes in.
+
+    All raise StorageError where the server refuses or has ended, and DeadlineExceeded.
+    """
+
+    @property
+    def mirrors(self) -> DiskMirrors:
+        """Their way to another host."""
+
+    def let_in(self, disks: Sequence[str], address: str, ports: range, key: str | None) -> int:
+        """Let whoever knows the key, 32 bytes in hexadecimal, write to these disks; None: whoever comes.
+
+        The first of `ports` that is free on `address`, where they are waited for. Who was let in before is cut off.
+        """
+
+    def shut(self) -> None:
+        """Nobody else writes to the disks any more."""

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 import pytest
@@ -43,10 +43,11 @@ class Pair:
     """What the instance has been through."""
     running = True
     """It does, wherever it is in the end."""
+    hypervisor: Literal["qemu", "vmm"] = "qemu"
 
     def __init__(self, directory: Path) -> None:
         self.shared = SharedDisk()
-        self.source, self.dest = (World(directory / name) for name in ("source", "dest"))
+        self.source, self.dest = (World(directory / name, hypervisor=self.hypervisor) for name in ("source", "dest"))
         for world in (self.source, self.dest):
             world.directory.mkdir(parents=True)
             world.moving.shared = self.shared
@@ -134,6 +135,15 @@ class Pair:
             agent.journal.close()
 
 
+class OwnPair(Pair):
+    """A machine of our own, whose block servers carry its disks."""
+
+    hypervisor = "vmm"
+
+
+KINDS = pytest.mark.parametrize("kind", [Pair, OwnPair])
+
+
 class Destination:
     """The agent there, as the one at the source reaches it: it may die, and answers may be lost."""
 
@@ -153,8 +163,12 @@ class Destination:
         def let_in(agent: Agent) -> Gate:
             if require_incoming(agent.node, instance_uuid, migration).is_stopped:
                 return Gate(address="127.0.0.1", disks_port=2, key="ab" * 32)
-            agent.node.guest(instance_uuid).incoming.let_disks_in(0, ["disk0"])
-            agent.node.guest(instance_uuid).incoming.let_memory_in(0)
+            served, guest = agent.node.storage.moves.served(instance_uuid), agent.node.guest(instance_uuid)
+            if served is not None:
+                served.let_in(["disk0"], "127.0.0.1", range(2, 3), "ab" * 32)
+            else:
+                guest.incoming.let_disks_in(0, ["disk0"])
+            guest.incoming.let_memory_in(0)
             return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key="ab" * 32)
 
         return self._ask("get_incoming", let_in)
@@ -233,9 +247,10 @@ def moments_at(tmp_path: Path, where: Callable[[Pair], World], kind: type[Pair] 
         yield moment, kind(tmp_path / str(moment))
 
 
-def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path) -> None:
+@KINDS
+def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
     outcomes = set()
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source):
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
         pair.source.kill_at = moment
         pair.move()
         pair.assert_one()
@@ -243,16 +258,18 @@ def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path) -> None
     assert outcomes == {OperationState.DONE, OperationState.FAILED}
 
 
-def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest):
+@KINDS
+def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest, kind):
         pair.dest.kill_at = moment
         pair.move()
         pair.assert_one()
         assert pair.outcome() is OperationState.DONE
 
 
-def test_both_agents_are_killed_at_any_moment(tmp_path: Path) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source):
+@KINDS
+def test_both_agents_are_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
         pair.source.kill_at = moment
         pair.dest.kill_at = moment // 2 + 1
         pair.move()

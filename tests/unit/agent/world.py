@@ -159,6 +159,7 @@ class World:
             "layer": bool(self.layering.files),
             "held": self.layering.is_held,
             "exports": self.moving.disks_are_open,
+            "mirror": self.moving.is_mirrored,
             "elsewhere": self.moving.is_elsewhere,
             "files": self.moving.files_came,
         }
@@ -224,6 +225,8 @@ class FakeGuest:
     def _die(self) -> None:
         self._world.guests.pop(self.instance_uuid, None)
         self._world.moving.end()
+        if self._world.hypervisor == "qemu":
+            self._world.moving.close_disks()
         for of_its_process in (self._world.plugged, self._world.taps, self._world.nics):
             of_its_process.clear()
 
@@ -416,6 +419,7 @@ class FakeStorage:
 
     def disconnect(self, instance_uuid: str) -> None:
         self._world.connected.discard(instance_uuid)
+        self._world.moving.close_disks()
 
     def create_disk(self, instance: Instance, device: BlockDevice, progress: Callable[[int], None]) -> None:
         self._world.touch("make disk", lambda: self._world.volumes.add(str(device.volume_id)))
