@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from threading import Thread
 
-from compute_agent.agent.arrivals import require_incoming
+from compute_agent.agent.arrivals import awaits_files, require_incoming
 from compute_agent.agent.node import Node
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.errors import ComputeAgentError
@@ -47,18 +47,21 @@ def open_gate(node: Node, instance_uuid: str, migration: str) -> Gate:
     incoming, key = require_incoming(node, instance_uuid, migration), None
     if node.settings.migration.encrypt:
         key = secrets.token_hex(_KEY_SIZE)
+    instance, files = node.journal.instance(instance_uuid).record.instance, node.storage.moves.files
     if incoming.is_stopped:
-        return _open_for_files(node, node.journal.instance(instance_uuid).record.instance, incoming, key)
+        return _open_for_files(node, instance, files.all_of(instance, incoming.mirrored), incoming, key)
+    if awaits_files(node, instance, incoming):
+        return _open_for_files(node, instance, files.lower_of(instance, incoming.mirrored), incoming, key)
     return _open(node, node.guest(instance_uuid), incoming, key)
 
 
-def _open_for_files(node: Node, instance: Instance, incoming: Incoming, key: str | None) -> Gate:
-    """All disks come in one after the other, over one connection."""
+def _open_for_files(node: Node, instance: Instance, files: Sequence[str], incoming: Incoming, key: str | None) -> Gate:
+    """They come in one after the other, over one connection."""
     address, server = migration_address(node.settings), SealedServer(key) if key else None
 
     def receive(connection: socket.socket) -> None:
         with server.accept(connection) if server else connection as one:
-            node.storage.moves.files.receive(instance, incoming.mirrored, one)
+            node.storage.moves.files.receive(instance, files, one)
 
     port = _wait_at(_listen(node, address), incoming, instance.uuid, receive)
     return Gate(address=address, disks_port=port, key=key, certificate=server.certificate if server else None)

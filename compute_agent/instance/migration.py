@@ -51,6 +51,11 @@ class Mover(Model, frozen=True):
         """It does not run while it moves."""
         return self.facts is None
 
+    @property
+    def has_lower_files(self) -> bool:
+        """Some of what it has on disks that are copied it only reads."""
+        return any(device.layers for device in self.instance.block_devices if device.device_name in self.mirrored)
+
 
 class Evacuee(Model, frozen=True):
     """An instance whose host is dead."""

@@ -53,8 +53,6 @@ class NodeMoves:
     def _immovable(self, device: BlockDevice) -> str | None:
         if not isinstance(self._kind_of(device), Qcow2Disks):
             return "a volume that is a local file cannot move with its guest"
-        if device.layers:
-            return "a disk with snapshots cannot move with its guest yet: delete them first"
         return "an encrypted disk cannot move with its guest yet" if device.encryption else None
 
     def require_shared(self, instance: Instance, *, in_use: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,13 @@ from itertools import takewhile
 from pathlib import Path
 from queue import Queue
 
+import msgspec
 import pytest
 
 from compute_agent.block.mirrors import DiskMirrors
 from compute_agent.errors import MonitorError, StorageError
 from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.devices import Disk, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.moving.contract import ServedMoves
 from compute_agent.storage.node_disks import NodeDisks
@@ -38,6 +40,7 @@ from tests.functional.serving import (
     ended,
     kinds,
     moments,
+    opened,
     plug,
     running,
     served,
@@ -52,6 +55,7 @@ from tests.unit.virt.vmm.virtio.storage import MIB, SECTOR
 __all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "settings"]
 
 KEY = "ab" * 32
+LAYER = "00000000-0000-4000-8000-000000000001"
 PORTS = range(51300, 51340)
 
 
@@ -169,6 +173,61 @@ def test_a_guest_finds_there_what_it_wrote_before_and_meanwhile(
     assert [content(second, place * MIB) for place in (512, 600)] == [b"2" * SECTOR, b"4" * SECTOR]
     write(first, 8 * MIB, b"5")
     assert content(queues[0], 8 * MIB) == b"1" * SECTOR, "it is the other host's from now on"
+
+
+def test_a_disk_with_a_layer_has_it_there(
+    leaving: tuple[Instance, list[DriverQueue]],
+    disks: NodeDisks,
+    plug: Plug,
+    there: Host,
+    kinds: dict[str, BlockDevice],
+) -> None:
+    """What the guest only reads comes first, as a file; then who waits for it can be started."""
+    instance, (first, _) = leaving
+    there.disks.disconnect(instance.uuid)
+    write(first, 8 * MIB, b"1")
+    layered = _with_layer(disks, instance)
+    opened(disks, layered).layers.add(_first(disks, layered))
+    write(first, 16 * MIB, b"2")
+    _send_lower(disks, there, instance, layered)
+    for disk in served(there.disks, layered):
+        disk.close()
+    mirrors = begin(disks, there, layered)
+    await_all(mirrors)
+    mirrors.finish()
+    moves_of(there.disks, layered).shut()
+    came = there.resume(layered, plug)
+    assert [content(came[0], place * MIB)[:1] for place in (1, 8, 16)] == [b"\x07", b"1", b"2"]
+    layers, disk = opened(there.disks, layered).layers, _first(there.disks, layered)
+    layers.begin_commit("commit", disk, LAYER)
+    until(lambda: layers.progress("commit", 1.0) == 100)
+    layers.finish("commit", disk, LAYER)
+    assert [content(came[0], place * MIB)[:1] for place in (1, 8, 16)] == [b"\x07", b"1", b"2"]
+
+
+def _first(disks: NodeDisks, instance: Instance) -> Disk:
+    """Of its disks, in files."""
+    return disks.connect_disk(instance, instance.block_devices[0], vhost_user=False)
+
+
+def _with_layer(disks: NodeDisks, instance: Instance) -> Instance:
+    """On its first disk."""
+    first, *others = instance.block_devices
+    disks.layers.make(instance, first, LAYER)
+    layered = msgspec.structs.replace(first, layers=(LAYER,))
+    return msgspec.structs.replace(instance, block_devices=[layered, *others])
+
+
+def _send_lower(here: NodeDisks, there: Host, bare: Instance, layered: Instance) -> None:
+    there.disks.layers.make(bare, bare.block_devices[0], LAYER)
+    files = here.moves.files.lower_of(layered, names_of(layered))
+    assert files == ["disk0"]
+    line = socket.socketpair()
+    with ThreadPoolExecutor(1) as receiver, line[0], line[1]:
+        received = receiver.submit(there.disks.moves.files.receive, layered, files, line[1])
+        here.moves.files.send(layered, files, line[0], 0, ignore)
+        received.result()
+    there.disks.moves.files.take(layered)
 
 
 def test_the_agent_there_reaches_the_server_afterwards(

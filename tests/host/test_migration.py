@@ -230,6 +230,17 @@ def _travel(traveller: Traveller) -> None:
         traveller.assert_whole()
 
 
+def test_a_disk_with_a_snapshot_moves_with_it_and_loses_it_there(traveller: Traveller) -> None:
+    snapshot = str(uuid.uuid4())
+    traveller.here.finish(traveller.here.client.volume_snapshot_create(traveller.uuid, "disk0", snapshot), SECONDS)
+    traveller.run(FILL.format(traveller.disks).replace("200000", "190000"))
+    traveller.digest = traveller.content()
+    traveller.move()
+    traveller.assert_whole()
+    traveller.here.finish(traveller.here.client.volume_snapshot_delete(traveller.uuid, "disk0", snapshot), SECONDS)
+    traveller.assert_whole()
+
+
 def test_a_guest_is_stopped_for_its_move_and_started_there_with_what_it_wrote(traveller: Traveller) -> None:
     former, later = traveller.here, traveller.there
     former.finish(former.client.migrate_instance(traveller.uuid, later.node.name, stop=True), SECONDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from functools import partial
 
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Operation, Step
@@ -18,9 +19,14 @@ from compute_agent.agent.operations.leaving import (
     CONNECT,
     HAND_OVER,
     PREPARE_DESTINATION,
+    destination,
     find_gate,
+    forget_wish,
+    have_prepared,
     migration_id,
+    peer,
     require_wanted,
+    send_files,
 )
 from compute_agent.agent.operations.steps import KILL_GUEST, UNPLUG_PORTS
 from compute_agent.agent.work import Work
@@ -35,6 +41,14 @@ _LOOK = 1.0
 """Seconds between two looks at a migration where nothing happens."""
 
 
+def copy_layers(work: Work) -> None:
+    """What disks' newest layers stand on is there, and so is what waits for the guest."""
+    moves = work.node.storage.moves
+    if files := moves.files.lower_of(work.instance, moves.mirrored(work.instance)):
+        send_files(work, files)
+        have_prepared(work, "start", partial(peer(work).start_at_destination, work.uuid, migration_id(work)))
+
+
 def begin_copy(work: Work) -> None:
     """Disks, or memory where all disks can be reached from both hosts, are on their way."""
     outgoing = work.outgoing
@@ -44,7 +58,8 @@ def begin_copy(work: Work) -> None:
     own = migration_address(work.node.settings)
     gate = find_gate(work)
     with ExitStack() as opened:
-        assert gate.memory_port is not None
+        if gate.memory_port is None:
+            raise MigrationFailed(f"the guest's process on {destination(work)} has ended")
         memory = opened.enter_context(dial(gate.address, gate.memory_port, own, CONNECT))
         disks = {}
         for name in work.node.storage.moves.mirrored(work.instance):
@@ -93,7 +108,7 @@ def _details(progress: MigrationProgress) -> StepDetails:
 
 def take_back(work: Work) -> None:
     """Nothing is carried any more, and the guest goes on here."""
-    work.node.wishes.pop(migration_id(work), None)
+    forget_wish(work)
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
         work.outgoing.cancel()
@@ -107,6 +122,7 @@ LIVE_MIGRATION = Operation(
     steps=(
         CHECK_DESTINATION,
         PREPARE_DESTINATION,
+        Step("copy_layers", copy_layers, forget_wish),
         Step("begin_copy", begin_copy, take_back),
         Step("copy", copy),
         HAND_OVER,

@@ -14,28 +14,38 @@ Progress = Callable[[int], None]
 
 
 class FileMoves(Protocol):
-    """Of an instance that does not run (`compute_agent.storage.contract.DiskMoves.mirrored`)."""
+    """Files that nobody writes to, of disks that are copied (see `compute_agent.storage.contract.DiskMoves`).
+
+    A file is called after its disk, ``disk0``, and after the snapshot since which it has what was written:
+    ``disk0.<snapshot>``.
+    """
+
+    def all_of(self, instance: Instance, disks: Sequence[str]) -> Sequence[str]:
+        """The names of all files of an instance that does not run, each after what it stands on."""
+
+    def lower_of(self, instance: Instance, disks: Sequence[str]) -> Sequence[str]:
+        """Those that a guest that runs only reads: all but the newest of each disk."""
 
     def send(
-        self, instance: Instance, disks: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
+        self, instance: Instance, files: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
     ) -> None:
         """To a host that is receiving; when this returns they are there, and last. `bandwidth`: bytes a second, or 0.
 
         :raises StorageError: they are not.
         """
 
-    def receive(self, instance: Instance, disks: Sequence[str], connection: socket.socket) -> None:
+    def receive(self, instance: Instance, files: Sequence[str], connection: socket.socket) -> None:
         """Keep them beside those that were made here, which they will replace; the sender gets to know.
 
         :raises StorageError: they are not what they should be, or the connection has ended early.
         :raises InsufficientResources: there is no room for them.
         """
 
-    def has_all(self, instance: Instance, disks: Sequence[str]) -> bool:
+    def has_all(self, instance: Instance, files: Sequence[str]) -> bool:
         """All of these have come in."""
 
     def take(self, instance: Instance) -> None:
-        """What has come in is the instance's disks from now on."""
+        """What has come in is the instance's from now on."""
 
 
 class ServedMoves(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from compute_agent.block.mirrors import DiskMirrors, NoMirrors
@@ -46,9 +46,9 @@ class Moving:
     has_arrived: bool = False
     disks_are_open: bool = False
     memory_came: bool = False
-    files_came: bool = False
-    files_are_taken: bool = False
-    """What the instance has here is what it had there."""
+    files_came: set[str] = field(default_factory=set)
+    files_taken: set[str] = field(default_factory=set)
+    """What the instance has here in these is what it had there."""
 
     disks_key: str | None = None
     """That whoever writes to them has to know."""
@@ -124,32 +124,40 @@ class FakeFileMoves:
         self._world = world
 
     def send(
-        self, instance: Instance, disks: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
+        self, instance: Instance, files: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
     ) -> None:
-        assert instance.uuid not in self._world.guests, "a guest writes to what is copied"
+        newest = set(self.all_of(instance, ["disk0"])) - set(self.lower_of(instance, ["disk0"]))
+        assert instance.uuid not in self._world.guests or not newest & set(files), "a guest writes to what is copied"
         progress(50)
-        self._world.touch("send files", lambda: self._send(instance.uuid))
+        self._world.touch("send files", lambda: self._send(instance.uuid, files))
 
-    def _send(self, instance_uuid: str) -> None:
+    def _send(self, instance_uuid: str, files: Sequence[str]) -> None:
         other = self._world.moving.other
         assert other is not None
         if instance_uuid not in other.disks:
             raise StorageError("nobody takes them any more")
-        other.moving.files_came = True
+        other.moving.files_came |= set(files)
 
-    def receive(self, instance: Instance, disks: Sequence[str], connection: socket.socket) -> None:
+    def receive(self, instance: Instance, files: Sequence[str], connection: socket.socket) -> None:
         raise AssertionError("nothing is received in a world of fakes")
 
-    def has_all(self, instance: Instance, disks: Sequence[str]) -> bool:
-        return self._world.moving.files_came
+    def all_of(self, instance: Instance, disks: Sequence[str]) -> Sequence[str]:
+        (device,) = instance.block_devices
+        return ["disk0", *(f"disk0.{layer}" for layer in device.layers)]
+
+    def lower_of(self, instance: Instance, disks: Sequence[str]) -> Sequence[str]:
+        return self.all_of(instance, disks)[:-1]
+
+    def has_all(self, instance: Instance, files: Sequence[str]) -> bool:
+        return self._world.moving.files_came >= set(files)
 
     def take(self, instance: Instance) -> None:
         self._world.touch("take files", self._take)
 
     def _take(self) -> None:
         moving = self._world.moving
-        moving.files_are_taken |= moving.files_came
-        moving.files_came = False
+        moving.files_taken |= moving.files_came
+        moving.files_came = set()
 
 
 class FakeMirrors:

@@ -13,16 +13,16 @@ import pytest
 
 from compute_agent.agent import execution
 from compute_agent.agent.admission import admit, check_incoming
-from compute_agent.agent.arrivals import is_given_up, require_incoming
+from compute_agent.agent.arrivals import awaits_files, is_given_up, require_incoming
 from compute_agent.agent.journal.rows import answer_to
-from compute_agent.agent.operations import live_migration
+from compute_agent.agent.operations import leaving, live_migration
 from compute_agent.agent.request import Request
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidState, MigrationRefused
 from compute_agent.instance.migration import Gate, Mover
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, OperationState, OperationView
 from tests.unit.agent.moving import SharedDisk
-from tests.unit.agent.test_crash import RUNNING, live, request_for
+from tests.unit.agent.test_crash import COPY_ID, RUNNING, live, request_for
 from tests.unit.agent.world import UUID, Agent, Killed, World, fresh_id
 
 T = TypeVar("T")
@@ -32,7 +32,9 @@ MOVE = Request(request_id=fresh_id(), operation="live_migration", instance_uuid=
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "SHORTEST_PAUSE", 0.0)
-    monkeypatch.setattr(live_migration, "dial", lambda *where: socket.socket())
+    for module in (live_migration, leaving):
+        monkeypatch.setattr(module, "dial", lambda *where: socket.socket())
+    monkeypatch.setattr(leaving, "sealed", lambda connection, *credentials: connection)
 
 
 class Pair:
@@ -44,6 +46,11 @@ class Pair:
     running = True
     """It does, wherever it is in the end."""
     hypervisor: Literal["qemu", "vmm"] = "qemu"
+
+    @property
+    def layers(self) -> set[str]:
+        """Of its disk."""
+        return {COPY_ID} if "volume_snapshot_create" in self.before else set()
 
     def __init__(self, directory: Path) -> None:
         self.shared = SharedDisk()
@@ -124,7 +131,9 @@ class Pair:
         owner, other = (self.dest, self.source) if state is OperationState.DONE else (self.source, self.dest)
         assert state in (OperationState.DONE, OperationState.FAILED)
         assert self.runners() == ([owner] if self.running else [])
-        assert (owner.left_of(UUID), other.left_of(UUID)) == (RUNNING if self.running else ["disk"], [])
+        has = (RUNNING if self.running else ["disk"]) + (["layer"] if self.layers else [])
+        assert (owner.left_of(UUID), other.left_of(UUID)) == (has, [])
+        assert owner.layering.files == self.layers
         assert (self.shared.owner, self.shared.is_removed) == (owner, False)
         for world, vm_state in ((owner, VmState.ACTIVE if self.running else VmState.STOPPED), (other, None)):
             agent = Agent(world)
@@ -141,7 +150,13 @@ class OwnPair(Pair):
     hypervisor = "vmm"
 
 
-KINDS = pytest.mark.parametrize("kind", [Pair, OwnPair])
+class LayeredPair(Pair):
+    """What its guest writes is in a file of its own, above one that it reads."""
+
+    before = ("boot", "volume_snapshot_create")
+
+
+KINDS = pytest.mark.parametrize("kind", [Pair, OwnPair, LayeredPair])
 
 
 class Destination:
@@ -161,7 +176,9 @@ class Destination:
 
     def get_incoming(self, instance_uuid: str, migration: str) -> Gate:
         def let_in(agent: Agent) -> Gate:
-            if require_incoming(agent.node, instance_uuid, migration).is_stopped:
+            incoming = require_incoming(agent.node, instance_uuid, migration)
+            instance = agent.journal.instance(instance_uuid).record.instance
+            if incoming.is_stopped or awaits_files(agent.node, instance, incoming):
                 return Gate(address="127.0.0.1", disks_port=2, key="ab" * 32)
             served, guest = agent.node.storage.moves.served(instance_uuid), agent.node.guest(instance_uuid)
             if served is not None:
@@ -172,6 +189,9 @@ class Destination:
             return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key="ab" * 32)
 
         return self._ask("get_incoming", let_in)
+
+    def start_at_destination(self, instance_uuid: str, migration: str, request_id: str | None = None) -> Accepted:
+        return self._change("start_at_destination", {"migration": migration}, request_id)
 
     def post_live_migration_at_destination(
         self, instance_uuid: str, migration: str, request_id: str | None = None

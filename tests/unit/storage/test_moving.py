@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from compute_agent.storage.settings import StorageSettings
 from tests.unit.storage.making import ignore, local_disk, make_instance, open_disks, qemu_img
 
 BOTH = ["disk0", "disk1"]
+LAYERS = tuple(f"00000000-0000-4000-8000-00000000000{digit}" for digit in "12")
 KEY = "ab" * 32
 
 
@@ -70,6 +71,7 @@ def move(
     instance: Instance,
     progress: Callable[[int], None] = ignore,
     *,
+    files: Sequence[str] = BOTH,
     encrypted: bool = True,
 ) -> None:
     """What fails first is raised."""
@@ -77,12 +79,12 @@ def move(
 
     def receive() -> None:
         with server.accept(line[1]) if encrypted else line[1] as end:
-            dest.moves.files.receive(instance, BOTH, end)
+            dest.moves.files.receive(instance, files, end)
 
     with ThreadPoolExecutor(1) as receiver:
         received = receiver.submit(receive)
         with sealed(line[0], server.certificate, KEY if encrypted else None) as end:
-            source.moves.files.send(instance, BOTH, end, 0, progress)
+            source.moves.files.send(instance, files, end, 0, progress)
         received.result()
 
 
@@ -116,6 +118,61 @@ def test_it_stands_on_the_image_of_the_node_that_it_is_on(
     dest.moves.files.take(instance)
     said = json.loads(qemu_img("info", "--output=json", str(file_of(there, instance, "disk0"))))
     assert Path(said["full-backing-filename"]).is_relative_to(there.image_dir)
+
+
+def with_layers(instance: Instance, count: int) -> Instance:
+    """The first disk has so many."""
+    first, *others = instance.block_devices
+    layered = msgspec.structs.replace(first, layers=LAYERS[:count])
+    return msgspec.structs.replace(instance, block_devices=[layered, *others])
+
+
+def make_layers(disks: NodeDisks, instance: Instance, directory: Path | None = None) -> Instance:
+    """Each with something in it, where a directory is given; the instance with all of them."""
+    for count, layer in enumerate(LAYERS):
+        present = with_layers(instance, count)
+        disks.layers.make(present, present.block_devices[0], layer)
+        if directory is not None:
+            write = f"write -P {count + 5} {count + 6}M 64k"
+            path = str(directory / instance.uuid / f"disk0.qcow2.{layer}")
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", write, path], check=True, capture_output=True, timeout=20)
+    return with_layers(instance, len(LAYERS))
+
+
+def test_a_disk_with_layers_comes_with_them_and_one_can_be_deleted_there(
+    source: NodeDisks, dest: NodeDisks, instance: Instance, settings: StorageSettings, there: StorageSettings
+) -> None:
+    layered = make_layers(source, instance, settings.disk_dir)
+    make_layers(dest, instance)
+    files = dest.moves.files.all_of(layered, BOTH)
+    assert files == ["disk0", f"disk0.{LAYERS[0]}", f"disk0.{LAYERS[1]}", "disk1"]
+    move(source, dest, layered, files=files)
+    assert dest.moves.files.has_all(layered, files)
+    dest.moves.files.take(layered)
+    for name in (f"disk0.qcow2.{LAYERS[1]}", f"disk0.qcow2.{LAYERS[0]}", "disk0.qcow2"):
+        here, came = (str(where.disk_dir / instance.uuid / name) for where in (settings, there))
+        assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", here, came)
+        assert Path(json.loads(qemu_img("info", "--output=json", came))["full-backing-filename"]).is_relative_to(
+            there.disk_dir if name != "disk0.qcow2" else there.image_dir
+        )
+    dest.layers.commit(layered, layered.block_devices[0], LAYERS[0])
+    newest = str(there.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[1]}")
+    same = str(settings.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[1]}")
+    assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", same, newest)
+
+
+def test_what_a_running_guest_only_reads_comes_first_and_its_newest_layer_stands_on_it(
+    source: NodeDisks, dest: NodeDisks, instance: Instance, settings: StorageSettings, there: StorageSettings
+) -> None:
+    layered = make_layers(source, instance, settings.disk_dir)
+    make_layers(dest, instance)
+    lower = source.moves.files.lower_of(layered, BOTH)
+    assert lower == ["disk0", f"disk0.{LAYERS[0]}"]
+    move(source, dest, layered, files=lower)
+    dest.moves.files.take(layered)
+    there_newest = str(there.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[1]}")
+    below = str(settings.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[0]}")
+    assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", below, there_newest)
 
 
 def test_what_was_cut_short_is_not_there_and_comes_again(

@@ -320,7 +320,6 @@ def test_a_disk_in_ceph_stays_where_it_is_when_its_guest_moves(disks: NodeDisks)
     ("changes", "reason"),
     [
         ({"source_type": "volume", "size_gb": None, "volume_id": UUID, "connection_info": A_FILE}, "local file"),
-        ({"layers": (UUID,)}, "with snapshots"),
         ({"encryption": Encryption(secret_uuid=UUID)}, "an encrypted disk"),
     ],
 )
