@@ -39,6 +39,7 @@ COMPLETE_WITHIN, _LOOK_AGAIN = 5.0, 0.01
 """Seconds."""
 
 PRE, POST = "pre_live_migration", "post_live_migration_at_destination"
+READABLE = "it is encrypted, and could be read on its way"
 START, ROLL_BACK = "start_at_destination", "rollback_live_migration_at_destination"
 
 
@@ -57,6 +58,8 @@ def check_mover(node: Node, mover: Mover) -> None:
     node.hypervisor.check_incoming(mover.machine, mover.facts)
     if list(node.storage.moves.mirrored(mover.instance)) != mover.mirrored:
         raise MigrationRefused("disks", "here, others of them would exist on one host only")
+    if mover.encrypted and not node.settings.migration.encrypt:
+        raise MigrationRefused(mover.encrypted[0], f"{READABLE}, with [migration] encrypt off here")
     node.storage.moves.require_shared(mover.instance, in_use=not mover.is_stopped)
 
 

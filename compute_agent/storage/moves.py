@@ -46,14 +46,10 @@ class NodeMoves:
         """See the contract."""
         copied = [device for device in instance.block_devices if self._kind_of(device) is not self._rbd]
         for device in copied:
-            if reason := self._immovable(device):
+            if not isinstance(self._kind_of(device), Qcow2Disks):
+                reason = "a volume that is a local file cannot move with its guest"
                 raise MigrationRefused(str(device.device_name), reason)
         return [str(device.device_name) for device in copied]
-
-    def _immovable(self, device: BlockDevice) -> str | None:
-        if not isinstance(self._kind_of(device), Qcow2Disks):
-            return "a volume that is a local file cannot move with its guest"
-        return "an encrypted disk cannot move with its guest yet" if device.encryption else None
 
     def require_shared(self, instance: Instance, *, in_use: bool) -> None:
         """See the contract."""

@@ -18,7 +18,7 @@ import pytest
 
 from compute_agent.block.mirrors import DiskMirrors
 from compute_agent.errors import MonitorError, StorageError
-from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.block_device import BlockDevice, Encryption
 from compute_agent.instance.devices import Disk, NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.moving.contract import ServedMoves
@@ -26,6 +26,7 @@ from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.server.launch import find_servers
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
+from sandbox.ceph import Ceph
 from tests.functional.guests import until
 from tests.functional.serving import (
     BLANK,
@@ -173,6 +174,25 @@ def test_a_guest_finds_there_what_it_wrote_before_and_meanwhile(
     assert [content(second, place * MIB) for place in (512, 600)] == [b"2" * SECTOR, b"4" * SECTOR]
     write(first, 8 * MIB, b"5")
     assert content(queues[0], 8 * MIB) == b"1" * SECTOR, "it is the other host's from now on"
+
+
+def test_an_encrypted_disk_is_opened_there_with_the_same_passphrase(
+    disks: NodeDisks, plug: Plug, there: Host, ceph: Ceph
+) -> None:
+    secret = ceph.secret_dir / str(uuid.uuid4())
+    secret.touch(mode=0o600)
+    secret.write_text("secret")
+    device = msgspec.structs.replace(BLANK, encryption=Encryption(secret_uuid=secret.name))
+    instance, (queue,) = running(disks, plug, device)
+    there.await_guest(instance)
+    write(queue, 8 * MIB, b"1")
+    mirrors = begin(disks, there, instance)
+    await_all(mirrors)
+    write(queue, 16 * MIB, b"2")
+    mirrors.finish()
+    moves_of(there.disks, instance).shut()
+    (came,) = there.resume(instance, plug)
+    assert [content(came, place * MIB)[:1] for place in (1, 8, 16)] == [b"\0", b"1", b"2"]
 
 
 def test_a_disk_with_a_layer_has_it_there(

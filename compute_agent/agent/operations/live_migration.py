@@ -6,9 +6,11 @@ What it has in common with guests that are stopped: `compute_agent.agent.operati
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from compute_agent.agent.arrivals import READABLE
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import forget_guest
@@ -30,9 +32,10 @@ from compute_agent.agent.operations.leaving import (
 )
 from compute_agent.agent.operations.steps import KILL_GUEST, UNPLUG_PORTS
 from compute_agent.agent.work import Work
-from compute_agent.errors import InvalidState, MigrationFailed
+from compute_agent.errors import InvalidState, MigrationFailed, MigrationRefused
 from compute_agent.host.listening import dial
 from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.migration import Gate, encrypted_disks
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import StepDetails
 from compute_agent.virt.migration import MigrationProgress, OutgoingMigration
@@ -55,18 +58,25 @@ def begin_copy(work: Work) -> None:
     outgoing.cancel()  # what an agent began that was killed
     if work.guest.status() is not PowerState.RUNNING:
         raise InvalidState(work.uuid, "live_migration", "halted by a disk or itself", "running")
-    own = migration_address(work.node.settings)
-    gate = find_gate(work)
+    gate, pace = find_gate(work), Convergence(work.node.settings.migration).first_pace()
+    disks = work.node.storage.moves.mirrored(work.instance)
+    _require_hidden(work, gate, disks)
     with ExitStack() as opened:
-        if gate.memory_port is None:
-            raise MigrationFailed(f"the guest's process on {destination(work)} has ended")
-        memory = opened.enter_context(dial(gate.address, gate.memory_port, own, CONNECT))
-        disks = {}
-        for name in work.node.storage.moves.mirrored(work.instance):
-            assert gate.disks_port is not None
-            connection = opened.enter_context(dial(gate.address, gate.disks_port, own, CONNECT))
-            disks[name] = _target(name, connection)
-        outgoing.begin(memory.fileno(), disks, Convergence(work.node.settings.migration).first_pace(), gate.key)
+        memory = opened.enter_context(_dial(work, gate, gate.memory_port))
+        targets = {name: _target(name, opened.enter_context(_dial(work, gate, gate.disks_port))) for name in disks}
+        outgoing.begin(memory.fileno(), targets, pace, gate.key)
+
+
+def _require_hidden(work: Work, gate: Gate, disks: Sequence[str]) -> None:
+    """:raises MigrationRefused: what one of the disks keeps encrypted would go over the network as it is."""
+    if gate.key is None and (encrypted := encrypted_disks(work.instance, disks)):
+        raise MigrationRefused(encrypted[0], f"{READABLE}: {destination(work)} encrypts nothing")
+
+
+def _dial(work: Work, gate: Gate, port: int | None) -> socket.socket:
+    if port is None:
+        raise MigrationFailed(f"the guest's process on {destination(work)} has ended")
+    return dial(gate.address, port, migration_address(work.node.settings), CONNECT)
 
 
 def _target(name: str, connection: socket.socket) -> NbdSource:

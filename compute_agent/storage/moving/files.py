@@ -37,6 +37,7 @@ from compute_agent.storage.moving.stream import (
     size_taken,
 )
 from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.secrets import passphrase_of
 
 _ARRIVED = ".arrived"
 
@@ -44,7 +45,9 @@ _ARRIVED = ".arrived"
 class MovingFiles:
     """The `compute_agent.storage.moving.contract.FileMoves` of this node."""
 
-    def __init__(self, disks: CopiedDisks, qemu_img: QemuImg, reserved_space: int) -> None:
+    def __init__(self, disks: CopiedDisks, qemu_img: QemuImg, reserved_space: int, secret_dir: Path) -> None:
+        """`secret_dir`: where the passphrases of encrypted disks are, which go as they are and are only opened here."""
+        self._secret_dir = secret_dir
         self._disks = disks
         self._qemu_img = qemu_img
         self._reserved_space = reserved_space
@@ -107,13 +110,14 @@ class MovingFiles:
 
     def _receive(self, instance: Instance, file: str, head: FileHead, connection: socket.socket) -> None:
         made, arrived = self._file(instance, file), self._arrived(instance, file)
+        passphrase = passphrase_of(_device(instance, file.partition(".")[0]), self._secret_dir)
         require_space(arrived.parent, head.taken, self._reserved_space)
         part = arrived.with_name(f"{arrived.name}.{uuid.uuid4()}{PART_SUFFIX}")
         try:
             receive_file(connection, head, part)
             if made.backing is not None:
-                self._qemu_img.stand_on(part, (made.backing.path, made.backing.format))
-            if problem := self._qemu_img.check(part):
+                self._qemu_img.stand_on(part, (made.backing.path, made.backing.format), passphrase)
+            if problem := self._qemu_img.check(part, passphrase):
                 raise StorageError(f"{file} is not what it should be: {problem}")
             publish(part, arrived)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,6 +19,7 @@ from compute_agent.agent.journal.rows import answer_to
 from compute_agent.agent.operations import leaving, live_migration
 from compute_agent.agent.request import Request
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidState, MigrationRefused
+from compute_agent.instance.block_device import Encryption
 from compute_agent.instance.migration import Gate, Mover
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, OperationState, OperationView
@@ -46,6 +48,10 @@ class Pair:
     running = True
     """It does, wherever it is in the end."""
     hypervisor: Literal["qemu", "vmm"] = "qemu"
+    encrypted = False
+    """Its disk is."""
+    source_encrypts = dest_encrypts = True
+    """What is carried."""
 
     @property
     def layers(self) -> set[str]:
@@ -62,6 +68,8 @@ class Pair:
         agent = self.agent_at_source()
         for operation in self.before:
             live(agent, operation)
+        if self.encrypted:
+            _encrypt_disk(agent)
         agent.journal.close()
         for world in (self.source, self.dest):
             world.touches.clear()
@@ -71,10 +79,11 @@ class Pair:
         self.asked = 0
 
     def agent_at_source(self) -> Agent:
-        return Agent(self.source, lambda host: Destination(self), "node1")
+        agent = Agent(self.source, lambda host: Destination(self), "node1")
+        return _encrypting(agent, on=self.source_encrypts)
 
     def agent_at_dest(self) -> Agent:
-        return Agent(self.dest, lambda host: Source(self), "node2")
+        return _encrypting(Agent(self.dest, lambda host: Source(self), "node2"), on=self.dest_encrypts)
 
     def assert_never_both(self) -> None:
         assert len(self.runners()) <= 1, "it runs twice"
@@ -144,19 +153,33 @@ class Pair:
             agent.journal.close()
 
 
-class OwnPair(Pair):
-    """A machine of our own, whose block servers carry its disks."""
+class LayeredPair(Pair):
+    """A machine of our own, whose block servers carry its disk; what it writes is in a file above one that it reads."""
 
     hypervisor = "vmm"
-
-
-class LayeredPair(Pair):
-    """What its guest writes is in a file of its own, above one that it reads."""
-
     before = ("boot", "volume_snapshot_create")
 
 
-KINDS = pytest.mark.parametrize("kind", [Pair, OwnPair, LayeredPair])
+class EncryptedPair(Pair):
+    encrypted = True
+
+
+def _encrypt_disk(agent: Agent) -> None:
+    record = agent.journal.instance(UUID).record
+    (device,) = record.instance.block_devices
+    encrypted = msgspec.structs.replace(device, encryption=Encryption(secret_uuid=fresh_id()))
+    instance = msgspec.structs.replace(record.instance, block_devices=[encrypted])
+    agent.journal.set_record(msgspec.structs.replace(record, instance=instance))
+
+
+def _encrypting(agent: Agent, *, on: bool) -> Agent:
+    settings = agent.node.settings
+    settings = replace(settings, migration=replace(settings.migration, encrypt=on))
+    agent.node = replace(agent.node, settings=settings)
+    return agent
+
+
+KINDS = pytest.mark.parametrize("kind", [Pair, LayeredPair])
 
 
 class Destination:
@@ -186,7 +209,8 @@ class Destination:
             else:
                 guest.incoming.let_disks_in(0, ["disk0"])
             guest.incoming.let_memory_in(0)
-            return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key="ab" * 32)
+            key = "ab" * 32 if self._pair.dest_encrypts else None
+            return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key=key)
 
         return self._ask("get_incoming", let_in)
 
@@ -287,9 +311,8 @@ def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, ki
         assert pair.outcome() is OperationState.DONE
 
 
-@KINDS
-def test_both_agents_are_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
+def test_both_agents_are_killed_at_any_moment(tmp_path: Path) -> None:
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.source):
         pair.source.kill_at = moment
         pair.dest.kill_at = moment // 2 + 1
         pair.move()
@@ -442,6 +465,32 @@ def test_a_destination_that_cannot_take_it_says_why_and_nothing_happens(tmp_path
     )
     assert [one for one in pair.source.touches if "ask" not in one] == []
     assert pair.dest.touches == []
+
+
+def test_an_encrypted_disk_goes_over_an_encrypted_connection(tmp_path: Path) -> None:
+    pair = EncryptedPair(tmp_path)
+    pair.move()
+    pair.assert_one()
+    assert pair.outcome() is OperationState.DONE
+
+
+@pytest.mark.parametrize("too_late", [False, True])
+def test_an_encrypted_disk_that_could_be_read_on_its_way_stays(tmp_path: Path, *, too_late: bool) -> None:
+    pair = EncryptedPair(tmp_path)
+    pair.source_encrypts, pair.dest_encrypts = False, too_late
+
+    def forget() -> None:
+        pair.dest_encrypts = False
+
+    pair.source.on_moment = {"before ask get_incoming": forget}
+    pair.move()
+    pair.assert_one()
+    agent = pair.agent_at_source()
+    fault = agent.journal.operation(MOVE.request_id).fault
+    agent.journal.close()
+    assert fault is not None
+    assert (fault.type, fault.message.partition(",")[0]) == ("MigrationRefused", "disk0: it is encrypted")
+    assert ("before ask get_incoming" in pair.source.touches) is too_late
 
 
 def _die(world: World) -> None:

@@ -16,13 +16,13 @@ import pytest
 
 from compute_agent.errors import InsufficientResources, MigrationFailed, StorageError
 from compute_agent.host.encryption import SealedServer, sealed
-from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.block_device import BlockDevice, Encryption
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.model import Instance
 from compute_agent.storage.moving import stream
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
-from tests.unit.storage.making import ignore, local_disk, make_instance, open_disks, qemu_img
+from tests.unit.storage.making import UUID, ignore, local_disk, make_instance, open_disks, qemu_img
 
 BOTH = ["disk0", "disk1"]
 LAYERS = tuple(f"00000000-0000-4000-8000-00000000000{digit}" for digit in "12")
@@ -173,6 +173,51 @@ def test_what_a_running_guest_only_reads_comes_first_and_its_newest_layer_stands
     there_newest = str(there.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[1]}")
     below = str(settings.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[0]}")
     assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", below, there_newest)
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A qcow2 that ``secret`` opens. QEMU 7.2 cannot measure now and then how much work a passphrase is."""
+    path, options = tmp_path_factory.mktemp("encrypted") / "disk", "encrypt.format=luks,encrypt.key-secret=s"
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=secret", "-o"]
+    for _ in range(20):
+        done = subprocess.run(
+            [*command, f"{options},encrypt.iter-time=10", str(path), "1M"], capture_output=True, timeout=60
+        )
+        if done.returncode == 0:
+            return path.read_bytes()
+    raise AssertionError(done.stderr)
+
+
+@pytest.mark.parametrize(("known", "opens"), [("secret", True), ("another", False)])
+def test_an_encrypted_disk_goes_as_it_is_and_has_to_be_opened_there(
+    settings: StorageSettings, there: StorageSettings, encrypted: bytes, tmp_path: Path, known: str, *, opens: bool
+) -> None:
+    device = BlockDevice(source_type="blank", device_name="disk0", size_gb=1, encryption=Encryption(secret_uuid=UUID))
+    instance = make_instance(device)
+    here, other = (
+        open_disks(_with_secret(where, tmp_path / f"secrets-{name}", passphrase))
+        for where, name, passphrase in ((settings, "here", "secret"), (there, "there", known))
+    )
+    for where, content in ((settings, encrypted), (there, b"what was made there")):
+        file_of(where, instance, "disk0").parent.mkdir()
+        file_of(where, instance, "disk0").write_bytes(content)
+    if opens:
+        move(here, other, instance, files=["disk0"])
+        other.moves.files.take(instance)
+        assert file_of(there, instance, "disk0").read_bytes() == encrypted
+    else:
+        with pytest.raises(StorageError, match=r"disk0 is not what it should be: .*Invalid password|has not kept"):
+            move(here, other, instance, files=["disk0"])
+        assert not other.moves.files.has_all(instance, ["disk0"])
+
+
+def _with_secret(settings: StorageSettings, directory: Path, passphrase: str) -> StorageSettings:
+    directory.mkdir()
+    (directory / UUID).touch(mode=0o600)
+    (directory / UUID).write_text(passphrase)
+    ceph = replace(settings.rbd.ceph, secret_dir=directory)
+    return replace(settings, rbd=replace(settings.rbd, ceph=ceph))
 
 
 def test_what_was_cut_short_is_not_there_and_comes_again(

@@ -42,10 +42,10 @@ def request_(hypervisor: QemuHypervisor, directory: Path) -> StartRequest:
     """With a disk of its own."""
     request, path = tiny_request(hypervisor, directory), directory / "disk.qcow2"
     _run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(directory / "disk.raw"), str(path))
-    return replace(request, disks=[_disk(request.disks[0], path)])
+    return replace(request, disks=[qcow2_disk(request.disks[0], path)])
 
 
-def _disk(disk: Disk, path: Path) -> Disk:
+def qcow2_disk(disk: Disk, path: Path) -> Disk:
     return replace(disk, source=FileSource(path=path, format="qcow2"))
 
 
@@ -60,7 +60,7 @@ def there(settings: VirtSettings, request_: StartRequest, directory: Path) -> It
     hypervisor, path = QemuHypervisor(other, lambda exited: None), directory / "there.qcow2"
     size = (directory / "disk.raw").stat().st_size
     _run("qemu-img", "create", "-f", "qcow2", str(path), str(size))
-    yield hypervisor.start(replace(request_, disks=[_disk(request_.disks[0], path)], is_incoming=True))
+    yield hypervisor.start(replace(request_, disks=[qcow2_disk(request_.disks[0], path)], is_incoming=True))
     end_all(hypervisor)
 
 
