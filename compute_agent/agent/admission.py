@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from compute_agent.agent.arrivals import (
     POST,
     PRE,
     ROLL_BACK,
+    START,
     add_mover,
     become_owner,
     check_mover,
     mover_of,
     require_arrived,
+    require_files,
     require_incoming,
 )
 from compute_agent.agent.evacuees import EVACUATE, add_evacuee, check_evacuee, evacuee_of
@@ -64,7 +68,8 @@ def check_incoming(node: Node, mover: Mover) -> None:
     :raises ComputeAgentError: it cannot; names why.
     """
     check_mover(node, mover)
-    _check_order(node, mover.instance)
+    devices = [msgspec.structs.replace(device, layers=()) for device in mover.instance.block_devices]
+    _check_order(node, msgspec.structs.replace(mover.instance, block_devices=devices))  # nobody orders layers
 
 
 def _take(node: Node, request: Request) -> None:
@@ -81,7 +86,7 @@ def _take(node: Node, request: Request) -> None:
         add_evacuee(node, request)
     elif request.operation == POST:
         become_owner(node, request)
-    elif request.operation == ROLL_BACK:
+    elif request.operation in (START, ROLL_BACK):
         require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
     else:
         _check_instance(node, request)
@@ -109,6 +114,8 @@ def _check_early(node: Node, request: Request) -> None:
     elif request.operation == "attach_volume":
         node.journal.instance(request.instance_uuid)
         _check_volume(node, ordered_device(request.arguments))
+    elif request.operation == START:
+        require_files(node, request)
     elif request.operation == "attach_interface" and not node.journal.unfinished(request.instance_uuid):
         _check_instance(node, request)  # who has a port is told rather than that somebody holds its tap
         node.network.check({"port": ordered_port(request.arguments)})

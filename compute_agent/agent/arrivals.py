@@ -23,6 +23,7 @@ from compute_agent.errors import (
     OperationNotFound,
 )
 from compute_agent.instance.migration import Incoming, Mover
+from compute_agent.instance.model import Instance
 from compute_agent.instance.preparation import prepare
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import VmState
@@ -38,7 +39,8 @@ COMPLETE_WITHIN, _LOOK_AGAIN = 5.0, 0.01
 """Seconds."""
 
 PRE, POST = "pre_live_migration", "post_live_migration_at_destination"
-ROLL_BACK = "rollback_live_migration_at_destination"
+READABLE = "it is encrypted, and could be read on its way"
+START, ROLL_BACK = "start_at_destination", "rollback_live_migration_at_destination"
 
 
 def check_mover(node: Node, mover: Mover) -> None:
@@ -56,6 +58,8 @@ def check_mover(node: Node, mover: Mover) -> None:
     node.hypervisor.check_incoming(mover.machine, mover.facts)
     if list(node.storage.moves.mirrored(mover.instance)) != mover.mirrored:
         raise MigrationRefused("disks", "here, others of them would exist on one host only")
+    if mover.encrypted and not node.settings.migration.encrypt:
+        raise MigrationRefused(mover.encrypted[0], f"{READABLE}, with [migration] encrypt off here")
     node.storage.moves.require_shared(mover.instance, in_use=not mover.is_stopped)
 
 
@@ -102,7 +106,8 @@ def require_arrived(node: Node, request: Request) -> None:
     """
     record, incoming = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
     if incoming.is_stopped:
-        if not node.storage.moves.files.has_all(record.instance, incoming.mirrored):
+        files = node.storage.moves.files
+        if not files.has_all(record.instance, files.all_of(record.instance, incoming.mirrored)):
             raise MigrationRefused("disks", "they have not all come in")
         return
     guest = node.find_guest(request.instance_uuid)
@@ -113,6 +118,23 @@ def require_arrived(node: Node, request: Request) -> None:
     except GuestGone as error:
         LOG.warning("Guest %s does not come in: %s", request.instance_uuid, error)
     raise MigrationRefused("guest", "its process here has ended")
+
+
+def awaits_files(node: Node, instance: Instance, incoming: Incoming) -> bool:
+    """What it has to have before a process can wait for its memory has not been taken yet."""
+    lower = node.storage.moves.files.lower_of(instance, incoming.mirrored)
+    return bool(lower) and node.find_guest(instance.uuid) is None
+
+
+def require_files(node: Node, request: Request) -> None:
+    """All that it only reads is here.
+
+    :raises InstanceNotFound, MigrationRefused: it does not come by this migration, or not all has come in.
+    """
+    record, incoming = _require_incoming(node, request.instance_uuid, str(request.arguments["migration"]))
+    files = node.storage.moves.files
+    if not files.has_all(record.instance, files.lower_of(record.instance, incoming.mirrored)):
+        raise MigrationRefused("disks", "they have not all come in")
 
 
 def _await_completion(guest: Guest) -> None:

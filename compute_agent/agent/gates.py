@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 
-from compute_agent.agent.arrivals import require_incoming
+from compute_agent.agent.arrivals import awaits_files, require_incoming
 from compute_agent.agent.node import Node
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.errors import ComputeAgentError
@@ -47,18 +47,21 @@ def open_gate(node: Node, instance_uuid: str, migration: str) -> Gate:
     incoming, key = require_incoming(node, instance_uuid, migration), None
     if node.settings.migration.encrypt:
         key = secrets.token_hex(_KEY_SIZE)
+    instance, files = node.journal.instance(instance_uuid).record.instance, node.storage.moves.files
     if incoming.is_stopped:
-        return _open_for_files(node, node.journal.instance(instance_uuid).record.instance, incoming, key)
+        return _open_for_files(node, instance, files.all_of(instance, incoming.mirrored), incoming, key)
+    if awaits_files(node, instance, incoming):
+        return _open_for_files(node, instance, files.lower_of(instance, incoming.mirrored), incoming, key)
     return _open(node, node.guest(instance_uuid), incoming, key)
 
 
-def _open_for_files(node: Node, instance: Instance, incoming: Incoming, key: str | None) -> Gate:
-    """All disks come in one after the other, over one connection."""
+def _open_for_files(node: Node, instance: Instance, files: Sequence[str], incoming: Incoming, key: str | None) -> Gate:
+    """They come in one after the other, over one connection."""
     address, server = migration_address(node.settings), SealedServer(key) if key else None
 
     def receive(connection: socket.socket) -> None:
         with server.accept(connection) if server else connection as one:
-            node.storage.moves.files.receive(instance, incoming.mirrored, one)
+            node.storage.moves.files.receive(instance, files, one)
 
     port = _wait_at(_listen(node, address), incoming, instance.uuid, receive)
     return Gate(address=address, disks_port=port, key=key, certificate=server.certificate if server else None)
@@ -68,15 +71,24 @@ def _open(node: Node, guest: Guest, incoming: Incoming, key: str | None) -> Gate
     address, disks_port = migration_address(node.settings), None
     guest.incoming.use_key(key)
     if incoming.mirrored:
-        with _listen(node, address) as listener:
-            guest.incoming.let_disks_in(listener.fileno(), incoming.mirrored)
-            disks_port = listener.getsockname()[1]
+        disks_port = _let_disks_in(node, guest, incoming.mirrored, key)
 
     def let_memory_in(connection: socket.socket) -> None:
         guest.incoming.let_memory_in(connection.fileno())
 
     memory_port = _wait_at(_listen(node, address), incoming, guest.instance_uuid, let_memory_in)
     return Gate(address=address, memory_port=memory_port, disks_port=disks_port, key=key)
+
+
+def _let_disks_in(node: Node, guest: Guest, disks: Sequence[str], key: str | None) -> int:
+    """The port. A block server has a network, and listens by itself."""
+    settings, address = node.settings.migration, migration_address(node.settings)
+    served = node.storage.moves.served(guest.instance_uuid)
+    if served is not None:
+        return served.let_in(disks, address, range(settings.first_port, settings.last_port + 1), key)
+    with _listen(node, address) as listener:
+        guest.incoming.let_disks_in(listener.fileno(), disks)
+        return int(listener.getsockname()[1])
 
 
 def _wait_at(listener: socket.socket, incoming: Incoming, instance_uuid: str, take: Take) -> int:

@@ -19,6 +19,7 @@ from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.view import StepDetails
 from compute_agent.network.contract import PortRequest
 from compute_agent.virt.contract import Guest
+from compute_agent.virt.migration import OutgoingMigration
 
 
 class Report(Protocol):
@@ -87,6 +88,17 @@ class Work:
             return self.node.storage.find_served_disks(self.instance)
         guest = self.node.find_guest(self.uuid)
         return None if guest is None else guest.open_disks
+
+    @property
+    def outgoing(self) -> OutgoingMigration:
+        """The guest's way to another host.
+
+        :raises GuestGone: the instance has no process.
+        """
+        outgoing, served = self.guest.outgoing, self.node.storage.moves.served(self.uuid)
+        if served is not None:
+            outgoing.have_disks_copied_by(served.mirrors)
+        return outgoing
 
     @property
     def hurried(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -32,6 +33,11 @@ class HostFacts(Model, frozen=True):
     """How fast the time stamp counter runs that a guest of vmm reads; null: of qemu, which sees to it."""
 
 
+def encrypted_disks(instance: Instance, disks: Sequence[str]) -> list[str]:
+    """Those of these disks that hold a LUKS container."""
+    return [str(one.device_name) for one in instance.block_devices if one.encryption and one.device_name in disks]
+
+
 class Mover(Model, frozen=True):
     """A guest that wants to move, and where it comes from."""
 
@@ -50,6 +56,16 @@ class Mover(Model, frozen=True):
     def is_stopped(self) -> bool:
         """It does not run while it moves."""
         return self.facts is None
+
+    @property
+    def encrypted(self) -> list[str]:
+        """Those of its disks that are copied above their encryption: what is read on the way is not encrypted by it."""
+        return [] if self.is_stopped else encrypted_disks(self.instance, self.mirrored)
+
+    @property
+    def has_lower_files(self) -> bool:
+        """Some of what it has on disks that are copied it only reads."""
+        return any(device.layers for device in self.instance.block_devices if device.device_name in self.mirrored)
 
 
 class Evacuee(Model, frozen=True):

@@ -51,6 +51,11 @@ class MigrationVerbs(Asking):
         """Where it comes in."""
         return self._ask(Gate, "get_incoming", instance_uuid=instance_uuid, migration=migration)
 
+    def start_at_destination(self, instance_uuid: str, migration: str, request_id: str | None = None) -> Accepted:
+        """Have it waited for, now that what it only reads is there."""
+        words = {"instance_uuid": instance_uuid, "migration": migration}
+        return self._change("start_at_destination", request_id, **words)
+
     def post_live_migration_at_destination(
         self, instance_uuid: str, migration: str, request_id: str | None = None
     ) -> Accepted:

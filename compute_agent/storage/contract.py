@@ -14,7 +14,7 @@ from compute_agent.instance.view import CachedImage
 if TYPE_CHECKING:
     from compute_agent.storage.copies.contract import CopyStore
     from compute_agent.storage.layers.contract import LayerStore
-    from compute_agent.storage.moving.contract import FileMoves
+    from compute_agent.storage.moving.contract import FileMoves, ServedMoves
 
 OnCutOff = Callable[[str], None]
 """Told the uuid of an instance whose block server has ended by itself."""
@@ -29,6 +29,9 @@ class DiskMoves(Protocol):
     @property
     def files(self) -> FileMoves:
         """The way of those that exist on one host only, where their guest does not run."""
+
+    def served(self, instance_uuid: str) -> ServedMoves | None:
+        """The way of those that a block server has open for their guest; None: no server has all of them."""
 
     def mirrored(self, instance: Instance) -> Sequence[str]:
         """The names of those that exist on this host only, and are to be copied where the guest moves to another.

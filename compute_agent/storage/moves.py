@@ -13,6 +13,8 @@ from compute_agent.storage.files import storage_errors
 from compute_agent.storage.moving.files import MovingFiles
 from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.rbd.disks import RbdDisks
+from compute_agent.storage.server.served_moves import ServedMoves
+from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.source import DiskKind, Place, elsewhere_mark, is_read_only
 
 PlaceOf = Callable[[str, str], Place]
@@ -23,27 +25,31 @@ class NodeMoves:
     """The `compute_agent.storage.contract.DiskMoves` of this node."""
 
     def __init__(
-        self, rbd: RbdDisks, kind_of: Callable[[BlockDevice], DiskKind], place_of: PlaceOf, files: MovingFiles
+        self,
+        rbd: RbdDisks,
+        kind_of: Callable[[BlockDevice], DiskKind],
+        place_of: PlaceOf,
+        files: MovingFiles,
+        servers: BlockServers,
     ) -> None:
         self.files = files
+        self._servers = servers
         self._rbd = rbd
         self._kind_of = kind_of
         self._place_of = place_of
+
+    def served(self, instance_uuid: str) -> ServedMoves | None:
+        """See the contract."""
+        return self._servers.find_served_moves(instance_uuid)
 
     def mirrored(self, instance: Instance) -> Sequence[str]:
         """See the contract."""
         copied = [device for device in instance.block_devices if self._kind_of(device) is not self._rbd]
         for device in copied:
-            if reason := self._immovable(device):
+            if not isinstance(self._kind_of(device), Qcow2Disks):
+                reason = "a volume that is a local file cannot move with its guest"
                 raise MigrationRefused(str(device.device_name), reason)
         return [str(device.device_name) for device in copied]
-
-    def _immovable(self, device: BlockDevice) -> str | None:
-        if not isinstance(self._kind_of(device), Qcow2Disks):
-            return "a volume that is a local file cannot move with its guest"
-        if device.layers:
-            return "a disk with snapshots cannot move with its guest yet: delete them first"
-        return "an encrypted disk cannot move with its guest yet" if device.encryption else None
 
     def require_shared(self, instance: Instance, *, in_use: bool) -> None:
         """See the contract."""

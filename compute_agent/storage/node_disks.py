@@ -67,8 +67,8 @@ class NodeDisks:
             for leftover in settings.disk_dir.glob(f"{_DELETING}*"):
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
         disks = CopiedDisks(settings.disk_dir, self._kind_of)
-        files = MovingFiles(disks, self._qemu_img, settings.reserved_space)
-        self.moves = NodeMoves(self._rbd, self._kind_of, self._place_of, files)
+        files = MovingFiles(disks, self._qemu_img, settings.reserved_space, settings.rbd.ceph.secret_dir)
+        self.moves = NodeMoves(self._rbd, self._kind_of, self._place_of, files, servers)
         self.layers = FileLayers(settings, self._kind_of)
         self.copies = NodeCopies(settings, disks, self._rbd)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from compute_agent.block.mirrors import DiskMirrors
 from compute_agent.instance.devices import NbdSource
 
 Stage = Literal["disks", "memory", "complete"]
@@ -44,6 +45,9 @@ class MigrationProgress:
 class OutgoingMigration(Protocol):
     """From here to another host; one at a time. But for `begin` each verb may be repeated after a crash."""
 
+    def have_disks_copied_by(self, mirrors: DiskMirrors) -> None:
+        """Where a block server has them open; to be said anew by each agent."""
+
     def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
         """Begin to copy the disks, by name, and then memory, over connections that stay the caller's to close.
 
@@ -77,7 +81,10 @@ class IncomingMigration(Protocol):
         """Whoever is let in from now on has to know it, 32 bytes in hexadecimal; None: nothing is encrypted."""
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
-        """Let whoever connects to the listening socket write to these disks."""
+        """Let whoever connects to the listening socket write to these disks, which the guest's process has open.
+
+        :raises MonitorError: it has not.
+        """
 
     def let_memory_in(self, connection: int) -> None:
         """Take memory from this connection.

@@ -80,6 +80,21 @@ def test_a_stopped_instance_goes_to_another_host_and_comes_back(hosts: tuple[Gue
     assert here.view(order.uuid).epoch == 2 and not is_on(there, order)
 
 
+def test_a_disk_with_a_snapshot_goes_with_it_and_can_lose_it_there(hosts: tuple[Guests, Guests]) -> None:
+    here, there = hosts
+    order, snapshot = a_guest(here, "qcow2"), str(uuid.uuid4())
+    here.finish(here.client.volume_snapshot_create(order.uuid, "disk0", snapshot))
+    run_inside(here, order.uuid, "dd if=/dev/zero of=/dev/vda bs=512 seek=9 count=1 conv=fsync")
+    here.finish(here.client.migrate_instance(order.uuid, there.node.host, stop=True))
+    assert_kept(there, order)
+    there.finish(there.client.volume_snapshot_delete(order.uuid, "disk0", snapshot))
+    assert run_inside(there, order.uuid, READ).count("kept") == 1
+    names = {path.name for path in (there.node.directory / "state/disks" / order.uuid).iterdir()}
+    assert names == {"disk0.qcow2"}
+    there.finish(there.client.migrate_instance(order.uuid, here.node.host, stop=True))
+    assert_kept(here, order)
+
+
 def test_an_instance_is_taken_from_a_host_that_is_dead(
     hosts: tuple[Guests, Guests], ceph: Ceph, tmp_path: Path
 ) -> None:

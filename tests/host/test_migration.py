@@ -191,8 +191,8 @@ def light_traveller(lab: Laboratory) -> Iterator[Traveller]:
 
 @pytest.fixture
 def own_traveller(lab: Laboratory) -> Iterator[Traveller]:
-    """The same in a machine of our own."""
-    yield from _traveller(lab, ["rbd"], "vmm")
+    """In a machine of our own, with a disk of either kind."""
+    yield from _traveller(lab, ["qcow2", "rbd"], "vmm")
 
 
 def _traveller(
@@ -228,6 +228,17 @@ def _travel(traveller: Traveller) -> None:
         print(f"its network was silent for {lost[0]:.2f} s")
         assert lost[0] < LONGEST_SILENCE
         traveller.assert_whole()
+
+
+def test_a_disk_with_a_snapshot_moves_with_it_and_loses_it_there(traveller: Traveller) -> None:
+    snapshot = str(uuid.uuid4())
+    traveller.here.finish(traveller.here.client.volume_snapshot_create(traveller.uuid, "disk0", snapshot), SECONDS)
+    traveller.run(FILL.format(traveller.disks).replace("200000", "190000"))
+    traveller.digest = traveller.content()
+    traveller.move()
+    traveller.assert_whole()
+    traveller.here.finish(traveller.here.client.volume_snapshot_delete(traveller.uuid, "disk0", snapshot), SECONDS)
+    traveller.assert_whole()
 
 
 def test_a_guest_is_stopped_for_its_move_and_started_there_with_what_it_wrote(traveller: Traveller) -> None:

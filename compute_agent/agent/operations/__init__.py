@@ -9,9 +9,10 @@ from compute_agent.agent.operations.evacuate import EVACUATE, EVACUATED
 from compute_agent.agent.operations.incoming import (
     POST_LIVE_MIGRATION,
     POST_STOPPED,
+    PRE_FILES,
     PRE_LIVE_MIGRATION,
-    PRE_STOPPED,
     ROLLBACK_LIVE_MIGRATION,
+    START_AT_DESTINATION,
 )
 from compute_agent.agent.operations.interfaces import ATTACH_INTERFACE, DETACH_INTERFACE
 from compute_agent.agent.operations.layers import (
@@ -38,7 +39,7 @@ _BY_NAME = {
         *(GUEST_EXIT, DISK_ERROR, RECONNECT_DISKS, HOST_BOOT),
         *(SNAPSHOT, BACKUP, RESTORE),
         *(MIGRATE, EVACUATE, EVACUATED),
-        *(LIVE_MIGRATION, PRE_LIVE_MIGRATION, POST_LIVE_MIGRATION, ROLLBACK_LIVE_MIGRATION),
+        *(LIVE_MIGRATION, PRE_LIVE_MIGRATION, START_AT_DESTINATION, POST_LIVE_MIGRATION, ROLLBACK_LIVE_MIGRATION),
         *(VOLUME_SNAPSHOT_CREATE, VOLUME_SNAPSHOT_DELETE, VOLUME_SNAPSHOT_REVERT),
         *(ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME, SET_DISK_QOS),
         *(ATTACH_INTERFACE, DETACH_INTERFACE),
@@ -59,11 +60,11 @@ def operation_of(request: Request, vm_state: VmState) -> Operation:
         return HARD_REBOOT if request.arguments.get("reboot_type") == "HARD" else SOFT_REBOOT
     if request.operation == MIGRATE.name and vm_state is VmState.ACTIVE and request.arguments.get("stop"):
         return MIGRATE_RUNNING
-    return _of_a_stopped_mover(request, vm_state) or _BY_NAME[request.operation]
+    return _of_files(request, vm_state) or _BY_NAME[request.operation]
 
 
-def _of_a_stopped_mover(request: Request, vm_state: VmState) -> Operation | None:
-    """What becomes of one that comes in; None: it is about something else."""
-    if request.operation == PRE and mover_of(request).is_stopped:
-        return PRE_STOPPED
+def _of_files(request: Request, vm_state: VmState) -> Operation | None:
+    """What becomes of one that files come in of first; None: it is about something else."""
+    if request.operation == PRE and (mover_of(request).is_stopped or mover_of(request).has_lower_files):
+        return PRE_FILES
     return POST_STOPPED if request.operation == POST and vm_state is VmState.STOPPED else None

@@ -1,4 +1,7 @@
-"""pre_live_migration, post_… and rollback_live_migration_at_destination: a guest comes in from another host.
+"""What is done where a guest comes in from another host: pre_live_migration, …_at_destination.
+
+Before anything waits for memory, files may come in: all disks of one that does not run, and of one that does what its
+disks' newest layers stand on.
 
 It runs here only after `compute_agent.agent.arrivals.become_owner`; nothing else lets it.
 """
@@ -7,7 +10,9 @@ from __future__ import annotations
 
 import logging
 
-from compute_agent.agent.arrivals import POST, PRE, ROLL_BACK
+import msgspec
+
+from compute_agent.agent.arrivals import POST, PRE, ROLL_BACK, START
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import create_disks, delete_disks, forget_guest
 from compute_agent.agent.operations.steps import (
@@ -21,6 +26,7 @@ from compute_agent.agent.operations.steps import (
 )
 from compute_agent.agent.work import Work
 from compute_agent.errors import DeadlineExceeded, StorageError
+from compute_agent.instance.device_names import find_device
 from compute_agent.instance.state import VmState
 
 LOG = logging.getLogger(__name__)
@@ -44,6 +50,16 @@ def leave_disks(work: Work) -> None:
     delete_disks(work)
 
 
+def make_layers(work: Work) -> None:
+    """Of disks that come in, on top of each other as they will be, with nothing in them."""
+    for name in work.node.storage.moves.mirrored(work.instance):
+        device = find_device(work.instance, name)
+        assert device is not None
+        for count, layer in enumerate(device.layers):
+            below = msgspec.structs.replace(device, layers=device.layers[:count])
+            work.node.storage.layers.make(work.instance, below, layer)
+
+
 def start_incoming(work: Work) -> None:
     """A process waits for the guest's memory."""
     launch(work, is_incoming=True)
@@ -62,6 +78,9 @@ def take_disks(work: Work) -> None:
 def take_disks_alone(work: Work) -> None:
     """The same, and the other host, which has nothing more to write, cannot."""
     work.guest.incoming.shut_disks()
+    served = work.node.storage.moves.served(work.uuid)
+    if served is not None:
+        served.shut()
     take_disks(work)
 
 
@@ -102,12 +121,28 @@ PRE_LIVE_MIGRATION = Operation(
     failure="gone",
 )
 
-PRE_STOPPED = Operation(
+PRE_FILES = Operation(
     name=PRE,
     allowed=frozenset({VmState.INCOMING}),
-    steps=(Step("make_room", make_room, clear_away), Step("create_disks", create_disks)),
+    steps=(
+        Step("make_room", make_room, clear_away),
+        Step("create_disks", create_disks),
+        Step("make_layers", make_layers),
+    ),
     outcome=VmState.INCOMING,
     failure="gone",
+)
+
+START_AT_DESTINATION = Operation(
+    name=START,
+    allowed=frozenset({VmState.INCOMING}),
+    steps=(
+        Step("take_files", take_files),
+        PLUG_PORTS,
+        Step("start_incoming", start_incoming, kill_guest),
+    ),
+    outcome=VmState.INCOMING,
+    failure=VmState.INCOMING,
 )
 
 POST_STOPPED = Operation(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from compute_agent.agent.gates import migration_address
@@ -24,6 +25,8 @@ from compute_agent.errors import (
     MigrationFailed,
     MigrationRefused,
 )
+from compute_agent.host.encryption import sealed
+from compute_agent.host.listening import dial
 from compute_agent.instance.migration import Gate, HostFacts, Mover
 from compute_agent.instance.view import OperationState, StepDetails
 
@@ -44,17 +47,23 @@ def check_destination(work: Work) -> None:
 
 
 def prepare_destination(work: Work) -> None:
-    """It has all that waits for the guest."""
+    """It has all that waits for the guest, or for the files that the guest only reads."""
+    mover = mover_of(work)
+    have_prepared(work, "pre", partial(peer(work).pre_live_migration, work.uuid, migration_id(work), mover))
+
+
+def have_prepared(work: Work, name: str, ask: Callable[..., object]) -> None:
+    """Ask it for an operation, which is called `name` here, and wait until that is done."""
 
     def prepare(due: float) -> None:
-        peer(work).pre_live_migration(work.uuid, migration_id(work), mover_of(work), request_id=derived(work, "pre"))
-        _await_preparation(work, due)
+        ask(request_id=derived(work, name))
+        _await_preparation(work, name, due)
 
     _ask_until_answered(work, prepare)
 
 
-def _await_preparation(work: Work, due: float) -> None:
-    while (view := peer(work).get_operation(derived(work, "pre"))).state is not OperationState.DONE:
+def _await_preparation(work: Work, name: str, due: float) -> None:
+    while (view := peer(work).get_operation(derived(work, name))).state is not OperationState.DONE:
         if view.state is OperationState.FAILED:
             raise MigrationFailed(f"{destination(work)}: {view.fault.message if view.fault else 'it is not prepared'}")
         work.report(view.progress)
@@ -106,6 +115,29 @@ def require_wanted(work: Work) -> None:
         raise MigrationFailed("given up, because somebody wished so")
 
 
+def forget_wish(work: Work) -> None:
+    """Whoever wanted it to stay has got that."""
+    work.node.wishes.pop(migration_id(work), None)
+
+
+def send_files(work: Work, files: Sequence[str]) -> None:
+    """These, to which nobody writes, are there, and will last."""
+    gate = find_gate(work)
+    if gate.disks_port is None:
+        raise MigrationFailed(f"{destination(work)} takes no files of disks")
+    began = time.monotonic()
+
+    def progress(percent: int) -> None:
+        require_wanted(work)
+        left = (time.monotonic() - began) * (100 - percent) / percent if percent else None
+        work.report(percent, StepDetails(stage="disks", percent=percent, time_left=left))
+
+    bandwidth = work.node.settings.migration.max_bandwidth * 1024**2
+    connection = dial(gate.address, gate.disks_port, migration_address(work.node.settings), CONNECT)
+    with sealed(connection, gate.certificate, gate.key) as one:
+        work.node.storage.moves.files.send(work.instance, files, one, bandwidth, progress)
+
+
 def hand_over(work: Work) -> None:
     """The guest is the other host's.
 
@@ -123,9 +155,6 @@ def hand_over(work: Work) -> None:
 
 def mover_of(work: Work) -> Mover:
     """:raises MigrationRefused: the guest, or one of its disks, cannot move."""
-    mirrored = list(work.node.storage.moves.mirrored(work.instance))
-    if mirrored and work.takes_vhost_user and work.request.operation == _LIVE:
-        raise MigrationRefused(mirrored[0], "a disk that is a local file cannot move yet while a guest of vmm runs")
     return Mover(
         instance=work.instance,
         machine=work.machine,
@@ -133,7 +162,7 @@ def mover_of(work: Work) -> Mover:
         source=work.node.settings.host,
         address=migration_address(work.node.settings),
         facts=_facts(work),
-        mirrored=mirrored,
+        mirrored=list(work.node.storage.moves.mirrored(work.instance)),
     )
 
 

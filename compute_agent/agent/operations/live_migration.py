@@ -6,8 +6,11 @@ What it has in common with guests that are stopped: `compute_agent.agent.operati
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
+from compute_agent.agent.arrivals import READABLE
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import forget_guest
@@ -18,40 +21,62 @@ from compute_agent.agent.operations.leaving import (
     CONNECT,
     HAND_OVER,
     PREPARE_DESTINATION,
+    destination,
     find_gate,
+    forget_wish,
+    have_prepared,
     migration_id,
+    peer,
     require_wanted,
+    send_files,
 )
 from compute_agent.agent.operations.steps import KILL_GUEST, UNPLUG_PORTS
 from compute_agent.agent.work import Work
-from compute_agent.errors import InvalidState, MigrationFailed
+from compute_agent.errors import InvalidState, MigrationFailed, MigrationRefused
 from compute_agent.host.listening import dial
 from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.migration import Gate, encrypted_disks
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import StepDetails
-from compute_agent.virt.migration import MigrationProgress
+from compute_agent.virt.migration import MigrationProgress, OutgoingMigration
 
 _LOOK = 1.0
 """Seconds between two looks at a migration where nothing happens."""
 
 
+def copy_layers(work: Work) -> None:
+    """What disks' newest layers stand on is there, and so is what waits for the guest."""
+    moves = work.node.storage.moves
+    if files := moves.files.lower_of(work.instance, moves.mirrored(work.instance)):
+        send_files(work, files)
+        have_prepared(work, "start", partial(peer(work).start_at_destination, work.uuid, migration_id(work)))
+
+
 def begin_copy(work: Work) -> None:
     """Disks, or memory where all disks can be reached from both hosts, are on their way."""
-    outgoing = work.guest.outgoing
+    outgoing = work.outgoing
     outgoing.cancel()  # what an agent began that was killed
     if work.guest.status() is not PowerState.RUNNING:
         raise InvalidState(work.uuid, "live_migration", "halted by a disk or itself", "running")
-    own = migration_address(work.node.settings)
-    gate = find_gate(work)
+    gate, pace = find_gate(work), Convergence(work.node.settings.migration).first_pace()
+    disks = work.node.storage.moves.mirrored(work.instance)
+    _require_hidden(work, gate, disks)
     with ExitStack() as opened:
-        assert gate.memory_port is not None
-        memory = opened.enter_context(dial(gate.address, gate.memory_port, own, CONNECT))
-        disks = {}
-        for name in work.node.storage.moves.mirrored(work.instance):
-            assert gate.disks_port is not None
-            connection = opened.enter_context(dial(gate.address, gate.disks_port, own, CONNECT))
-            disks[name] = _target(name, connection)
-        outgoing.begin(memory.fileno(), disks, Convergence(work.node.settings.migration).first_pace(), gate.key)
+        memory = opened.enter_context(_dial(work, gate, gate.memory_port))
+        targets = {name: _target(name, opened.enter_context(_dial(work, gate, gate.disks_port))) for name in disks}
+        outgoing.begin(memory.fileno(), targets, pace, gate.key)
+
+
+def _require_hidden(work: Work, gate: Gate, disks: Sequence[str]) -> None:
+    """:raises MigrationRefused: what one of the disks keeps encrypted would go over the network as it is."""
+    if gate.key is None and (encrypted := encrypted_disks(work.instance, disks)):
+        raise MigrationRefused(encrypted[0], f"{READABLE}: {destination(work)} encrypts nothing")
+
+
+def _dial(work: Work, gate: Gate, port: int | None) -> socket.socket:
+    if port is None:
+        raise MigrationFailed(f"the guest's process on {destination(work)} has ended")
+    return dial(gate.address, port, migration_address(work.node.settings), CONNECT)
 
 
 def _target(name: str, connection: socket.socket) -> NbdSource:
@@ -60,20 +85,20 @@ def _target(name: str, connection: socket.socket) -> NbdSource:
 
 def copy(work: Work) -> None:
     """All of it is there, and the guest stands still here."""
-    convergence = Convergence(work.node.settings.migration)
-    while (progress := work.guest.outgoing.advance(_LOOK)).stage != "complete":
+    convergence, outgoing = Convergence(work.node.settings.migration), work.outgoing
+    while (progress := outgoing.advance(_LOOK)).stage != "complete":
         work.report(progress.percent, _details(progress))
         require_wanted(work)
         if progress.stage == "memory":
-            _urge(work, convergence)
+            _urge(work, outgoing, convergence)
         if work.node.wishes.get(migration_id(work)) == "force":
             work.guest.pause()
 
 
-def _urge(work: Work, convergence: Convergence) -> None:
+def _urge(work: Work, outgoing: OutgoingMigration, convergence: Convergence) -> None:
     """Have the guest let itself be carried."""
     if not convergence.is_over():
-        work.guest.outgoing.set_pace(convergence.pace())
+        outgoing.set_pace(convergence.pace())
     elif work.node.settings.migration.on_timeout == "force":
         work.guest.pause()
     else:
@@ -93,10 +118,10 @@ def _details(progress: MigrationProgress) -> StepDetails:
 
 def take_back(work: Work) -> None:
     """Nothing is carried any more, and the guest goes on here."""
-    work.node.wishes.pop(migration_id(work), None)
+    forget_wish(work)
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
-        guest.outgoing.cancel()
+        work.outgoing.cancel()
         if guest.status() is PowerState.PAUSED:
             guest.resume()
 
@@ -107,6 +132,7 @@ LIVE_MIGRATION = Operation(
     steps=(
         CHECK_DESTINATION,
         PREPARE_DESTINATION,
+        Step("copy_layers", copy_layers, forget_wish),
         Step("begin_copy", begin_copy, take_back),
         Step("copy", copy),
         HAND_OVER,

@@ -5,52 +5,32 @@ Nothing of it runs meanwhile; its disks are files that nobody writes to, and the
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 
-from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import forget_guest
 from compute_agent.agent.operations.incoming import leave_disks
 from compute_agent.agent.operations.leaving import (
     CHECK_DESTINATION,
-    CONNECT,
     HAND_OVER,
     PREPARE_DESTINATION,
     derived,
-    find_gate,
-    migration_id,
+    forget_wish,
     peer,
-    require_wanted,
+    send_files,
 )
 from compute_agent.agent.operations.power import shut_down
 from compute_agent.agent.operations.steps import KILL_GUEST, kill_guest, start_guest, unplug_ports
 from compute_agent.agent.work import Work
 from compute_agent.errors import Conflict, NotFound
-from compute_agent.host.encryption import sealed
-from compute_agent.host.listening import dial
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import StepDetails
 
 
 def copy_disks(work: Work) -> None:
     """All disks that exist on this host only are there, and will last."""
-    disks = work.node.storage.moves.mirrored(work.instance)
-    if not disks:
-        return
-    gate = find_gate(work)
-    assert gate.disks_port is not None
-    began = time.monotonic()
-
-    def progress(percent: int) -> None:
-        require_wanted(work)
-        left = (time.monotonic() - began) * (100 - percent) / percent if percent else None
-        work.report(percent, StepDetails(stage="disks", percent=percent, time_left=left))
-
-    bandwidth = work.node.settings.migration.max_bandwidth * 1024**2
-    connection = dial(gate.address, gate.disks_port, migration_address(work.node.settings), CONNECT)
-    with sealed(connection, gate.certificate, gate.key) as one:
-        work.node.storage.moves.files.send(work.instance, disks, one, bandwidth, progress)
+    moves = work.node.storage.moves
+    if disks := moves.mirrored(work.instance):
+        send_files(work, moves.files.all_of(work.instance, disks))
 
 
 def stop_and_copy(work: Work) -> None:
@@ -61,11 +41,6 @@ def stop_and_copy(work: Work) -> None:
     shut_down(work)
     unplug_ports(work)
     copy_disks(work)
-
-
-def forget_wish(work: Work) -> None:
-    """Whoever wanted it to stay has got that."""
-    work.node.wishes.pop(migration_id(work), None)
 
 
 def start_again(work: Work) -> None:

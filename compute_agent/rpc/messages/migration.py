@@ -66,6 +66,12 @@ class GetIncoming(Message, frozen=True):
     migration: Uuid
 
 
+class StartAtDestination(InstanceChange, frozen=True):
+    """Between agents: start what waits for the guest, of whose disks the files that it only reads are there now."""
+
+    migration: Uuid
+
+
 class PostLiveMigrationAtDestination(InstanceChange, frozen=True):
     """Between agents: own the guest from now on. Whoever is answered MigrationRefused owns it himself."""
 
@@ -87,6 +93,7 @@ MESSAGES: tuple[type[Message], ...] = (
     CheckCanLiveMigrateDestination,
     PreLiveMigration,
     GetIncoming,
+    StartAtDestination,
     PostLiveMigrationAtDestination,
     RollbackLiveMigrationAtDestination,
 )

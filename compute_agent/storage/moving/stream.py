@@ -31,7 +31,7 @@ class FileHead(msgspec.Struct, frozen=True, kw_only=True):
     """What is said of a file before its bytes."""
 
     disk: str | None = None
-    """None: there are no more."""
+    """The file's name, which begins with its disk's; None: there are no more."""
     size: int = 0
     """Bytes, with the holes."""
     taken: int = 0

@@ -66,27 +66,19 @@ class QemuImg:
 
     def resize(self, path: Path, size: int, image_format: str = "qcow2", passphrase: str | None = None) -> None:
         """Give the guest `size` bytes in the image, which only ever grows; one that is encrypted has to be opened."""
-        if passphrase is None:
-            self._require("resize", "-q", "-f", image_format, str(path), str(size))
-            return
-        file = {"driver": "file", "filename": str(path)}
-        key = {"key-secret": _SECRET}
-        node = (
-            {"driver": "qcow2", "file": file, "encrypt": {"format": "luks"} | key}
-            if image_format == "qcow2"
-            else {"driver": "luks", "file": file} | key
-        )
-        with _secret(passphrase) as (fd, secret):
-            self._require("resize", "-q", *secret, f"json:{json.dumps(node)}", str(size), pass_fds=[fd])
+        with _named(path, image_format, passphrase) as (image, fds):
+            self._require("resize", "-q", *image, str(size), pass_fds=fds)
 
-    def stand_on(self, path: Path, base: tuple[Path, str]) -> None:
+    def stand_on(self, path: Path, base: tuple[Path, str], passphrase: str | None = None) -> None:
         """Have the qcow2 at `path` name this base (path, format), which has the same content as its present one."""
         path_of_base, base_format = base
-        self._require("rebase", "-u", "-q", "-f", "qcow2", "-F", base_format, "-b", str(path_of_base), str(path))
+        with _named(path, "qcow2", passphrase) as (image, fds):
+            self._require("rebase", "-u", "-q", "-F", base_format, "-b", str(path_of_base), *image, pass_fds=fds)
 
-    def check(self, path: Path) -> str | None:
-        """What is wrong with the qcow2 at `path`, in one line; None where it is sound."""
-        result = self._run("check", "-q", "-f", "qcow2", str(path))
+    def check(self, path: Path, passphrase: str | None = None) -> str | None:
+        """What is wrong with the qcow2 at `path`, in one line; None where it is sound, and the passphrase opens it."""
+        with _named(path, "qcow2", passphrase) as (image, fds):
+            result = self._run("check", "-q", *image, pass_fds=fds)
         if result.returncode in (0, _CHECK_FOUND_LEAKS):
             return None
         return _reason(result)
@@ -136,6 +128,22 @@ class QemuImg:
             )
         except subprocess.TimeoutExpired as error:
             raise StorageError(f"qemu-img {arguments[0]} did not finish within {self.timeout:g} s") from error
+
+
+@contextmanager
+def _named(path: Path, image_format: str, passphrase: str | None) -> Iterator[tuple[Sequence[str], Sequence[int]]]:
+    """The words that name an image, and what has to be passed with them; one that is encrypted has to be opened."""
+    if passphrase is None:
+        yield ("-f", image_format, str(path)), ()
+        return
+    file, key = {"driver": "file", "filename": str(path)}, {"key-secret": _SECRET}
+    node = (
+        {"driver": "qcow2", "file": file, "encrypt": {"format": "luks"} | key}
+        if image_format == "qcow2"
+        else {"driver": "luks", "file": file} | key
+    )
+    with _secret(passphrase) as (fd, secret):
+        yield (*secret, f"json:{json.dumps(node)}"), (fd,)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from compute_agent.errors import DeadlineExceeded, StorageError
 from compute_agent.host.confinement.room import SOCKET_DIRECTORY
 from compute_agent.host.processes import Process
 
+OWN_NBD_SOCKET = "nbd.sock"
+"""In the directory of the server's own sockets, since a guest has come in."""
 _TIMEOUT = 5.0
 """Seconds; it is accepted as soon as the server has nothing else to do."""
 _GREETING, _GREETING_SIZE = b"NBDMAGIC", 18
@@ -28,13 +30,13 @@ a one that was inherited is never given again.
 """
 
 
-def connect_to_nbd(path: Path) -> int:
-    """A descriptor with a high number.
+def connect_to_nbd(path: Path, process: Process) -> int:
+    """A descriptor with a high number. Where the socket is not at `path`, the server has made one of its own.
 
     :raises StorageError: nobody listens, or too many descriptors are open.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
-        _connect(connection, path)
+    with ExitStack() as opened, socket.socket(socket.AF_UNIX) as connection:
+        _connect(connection, path if path.exists() else _find(opened, process, OWN_NBD_SOCKET))
         try:
             return fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
         except OSError as error:
@@ -69,15 +71,23 @@ def await_nbd(path: Path, seconds: float) -> None:
 
 
 def connect_to_vhost_user(process: Process, export: str) -> int:
-    """The server's socket is in a directory that only it sees; no link in there is followed.
-
-    :raises StorageError: nobody listens.
-    """
+    """:raises StorageError: nobody listens."""
     with ExitStack() as opened, socket.socket(socket.AF_UNIX) as connection:
-        directory = _open(opened, f"/proc/{process.pid}/root{SOCKET_DIRECTORY}", os.O_DIRECTORY)
-        found = _open(opened, f"{export}.sock", 0, directory)
-        _connect(connection, Path(f"/proc/self/fd/{found}"))
+        _connect(connection, _find(opened, process, f"{export}.sock"))
         return connection.detach()
+
+
+def open_directory(opened: ExitStack, process: Process) -> int:
+    """That of the server's own sockets, which only it sees: links in there are not to be followed.
+
+    :raises StorageError: the server has ended.
+    """
+    return _open(opened, f"/proc/{process.pid}/root{SOCKET_DIRECTORY}", os.O_DIRECTORY)
+
+
+def _find(opened: ExitStack, process: Process, name: str) -> Path:
+    found = _open(opened, name, 0, open_directory(opened, process))
+    return Path(f"/proc/self/fd/{found}")
 
 
 def _open(opened: ExitStack, path: str, flags: int, directory: int | None = None) -> int:

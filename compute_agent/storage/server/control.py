@@ -12,6 +12,7 @@ from compute_agent.host.process_log import last_lines
 from compute_agent.host.processes import Process
 from compute_agent.host.qmp import Monitor, MonitorLoop, OnEvent
 from compute_agent.storage.server.lending import number_of
+from compute_agent.storage.server.names import is_arrival
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.settings import BlockServerSettings
 
@@ -60,7 +61,11 @@ class Control:
         return f"/proc/self/fd/{number_of(self._process, fd)}"
 
     def exports(self) -> dict[str, str]:
-        """Their names, and what each is served over."""
+        """Names of those that are for this host, and what each is served over."""
+        return {name: kind for name, kind in self.all_exports().items() if not is_arrival(name)}
+
+    def all_exports(self) -> dict[str, str]:
+        """With those that the host has that a guest comes from."""
         return {entry["id"]: entry["type"] for entry in self.execute("query-block-exports")}
 
     def nodes(self) -> list[str]:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-from collections.abc import Collection, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Collection
 
 from compute_agent.block.copies import DiskCopy
 from compute_agent.block.graph import from_the_top, nodes
-from compute_agent.host.processes import Process
-from compute_agent.instance.devices import FileSource, NbdSource
+from compute_agent.instance.devices import FileSource
 from compute_agent.storage.server.exports import FileExport
 from compute_agent.storage.server.graph import remote_node
 from compute_agent.storage.server.names import storage_name
+from compute_agent.storage.server.peers import Peer, cut_off, peer_in, peer_of
 from compute_agent.storage.server.server import BlockServer
 
 LOG = logging.getLogger(__name__)
 
 _TARGET = "-copy"
 """What the nodes of targets end with that are opened here."""
-
-Peer = tuple[str, int]
 
 
 class CopyTargets:
@@ -43,7 +37,7 @@ class CopyTargets:
         if isinstance(copy.target, FileSource):
             self._server.opening.open_file(node, FileExport(name=copy.disk, source=copy.target))
             return node
-        peer = _peer_of(copy.target)
+        peer = peer_of(copy.target)
         if peer is None:
             return copy.target.export  # its own: an image's node is called as its export
         self._peers.add(peer)
@@ -53,7 +47,7 @@ class CopyTargets:
     def cut_off(self) -> None:
         """End the connections to all that are elsewhere: what waits for them fails."""
         found = [node for name, node in nodes(self._server.control.ask).items() if name.endswith(_TARGET)]
-        self._cut({_peer_in(node["file"]) for node in found if node["drv"] == "nbd"})
+        self._cut({peer_in(node["file"]) for node in found if node["drv"] == "nbd"})
 
     def hang_up(self) -> None:
         """The same, without asking the server, for those that this agent has had made."""
@@ -70,29 +64,4 @@ class CopyTargets:
     def _cut(self, peers: Collection[Peer]) -> None:
         if peers:
             LOG.warning("%s does not answer, and is cut off", ", ".join(f"{host}:{port}" for host, port in peers))
-            for connection in _sockets_of(self._server.process):
-                with connection, suppress(OSError):  # it has ended, or is none
-                    if connection.getpeername()[:2] in peers:
-                        connection.shutdown(socket.SHUT_RDWR)
-
-
-def _peer_of(target: NbdSource) -> Peer | None:
-    """None: it is on this host."""
-    with socket.socket(fileno=os.dup(target.fd)) as connection:
-        if connection.family == socket.AF_UNIX:
-            return None
-        host, port, *_ = connection.getpeername()
-        return host, port
-
-
-def _peer_in(address: str) -> Peer:
-    """As QEMU shows it: ``nbd://HOST:PORT/EXPORT``, without brackets."""
-    host, _, port = address.removeprefix("nbd://").partition("/")[0].rpartition(":")
-    return host, int(port)
-
-
-def _sockets_of(process: Process) -> Iterator[socket.socket]:
-    for entry in Path(f"/proc/{process.pid}/fd").iterdir():
-        with suppress(OSError):  # closed since it was listed
-            if entry.readlink().name.startswith("socket:"):
-                yield socket.socket(fileno=process.copy_descriptor(int(entry.name)))
+            cut_off(self._server.process, peers)

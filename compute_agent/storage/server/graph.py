@@ -12,7 +12,7 @@ from compute_agent.host.confinement.room import SOCKET_DIRECTORY
 from compute_agent.instance.throttling import group_name
 from compute_agent.instance.wire import CacheMode
 from compute_agent.storage.server.exports import Export, FileExport, RbdExport
-from compute_agent.storage.server.names import storage_name
+from compute_agent.storage.server.names import arrival, storage_name
 
 Node = dict[str, Any]
 
@@ -98,9 +98,13 @@ def kept_file_node(name: str, path: str) -> Node:
 
 def remote_node(name: str, peer: tuple[str, int], export: str, seconds: float) -> Node:
     """An export of an NBD server elsewhere, which has `seconds` to answer."""
-    host, port = peer
-    server = {"type": "inet", "host": host, "port": str(port), "numeric": True}
+    server = {"type": "inet", **tcp_address(*peer)}
     return {"driver": "nbd", "node-name": name, "server": server, "export": export, "open-timeout": int(seconds)}
+
+
+def tcp_address(host: str, port: int) -> dict[str, object]:
+    """Of an NBD server; `host` is an address."""
+    return {"host": host, "port": str(port), "numeric": True}
 
 
 def export_arguments(name: str, export: Export) -> Mapping[str, Any]:
@@ -115,6 +119,11 @@ def export_arguments(name: str, export: Export) -> Mapping[str, Any]:
         "writethrough": export.cache in _TELLS_OF_WRITES_WHEN_THEY_ARE_DURABLE,
         **common,
     }
+
+
+def arrival_arguments(disk: str) -> Mapping[str, Any]:
+    """The same for a disk that another host writes, while the guest that is served comes from there."""
+    return {"type": "nbd", "id": arrival(disk), "node-name": disk, "name": disk, "writable": True}
 
 
 def _common(export: Export, *, read_only: bool) -> Node:

@@ -16,10 +16,22 @@ from collections.abc import Iterable
 from compute_agent.block.names import layer_name
 from compute_agent.instance.devices import FileSource
 
+_ARRIVAL = "-arrival"
+
 
 def grown(disk: str, size: int) -> str:
     """The export of a disk that has grown to `size` bytes."""
     return f"{disk}.{size}"
+
+
+def arrival(disk: str) -> str:
+    """The export that another host writes a disk through, while the guest that is served comes from there."""
+    return f"{disk}{_ARRIVAL}"
+
+
+def is_arrival(export: str) -> bool:
+    """It is none that anybody on this host is served over."""
+    return export.endswith(_ARRIVAL)
 
 
 def disk_of(export: str) -> str:

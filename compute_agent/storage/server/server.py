@@ -17,7 +17,7 @@ from compute_agent.storage.server.connections import await_nbd, connect_to_nbd, 
 from compute_agent.storage.server.control import Control
 from compute_agent.storage.server.exports import Export, RbdExport
 from compute_agent.storage.server.graph import export_arguments, limiting_node
-from compute_agent.storage.server.names import disk_of, export_of, grown, newest
+from compute_agent.storage.server.names import arrival, disk_of, export_of, grown, newest
 from compute_agent.storage.server.opening import Opening
 from compute_agent.storage.server.paths import ServerPaths
 from compute_agent.storage.server.settings import BlockServerSettings
@@ -77,6 +77,8 @@ class BlockServer:
         """Serve it no longer: connections are cut, the image is closed. Nothing happens where it is not served."""
         with self._lock:
             end_jobs_of(self.control.execute, disk, self.settings.command_timeout)
+            if arrival(disk) in self.control.all_exports():
+                self._remove(arrival(disk))
             for export in self.control.exports():
                 if disk_of(export) == disk:
                     self._remove(export)
@@ -109,7 +111,7 @@ class BlockServer:
 
     def connect(self, disk: str) -> NbdSource:
         """A fresh connection, which the caller closes."""
-        return NbdSource(export=self._newest(disk), fd=connect_to_nbd(self.paths.nbd_socket))
+        return NbdSource(export=self._newest(disk), fd=connect_to_nbd(self.paths.nbd_socket, self.process))
 
     def connect_vhost_user(self, disk: str) -> VhostUserSource:
         """The same for a disk that is served over vhost-user-blk. Until the one before ends, nobody answers on it."""
@@ -159,7 +161,7 @@ class BlockServer:
 
     def _await_end_of(self, export: str) -> None:
         deadline = time.monotonic() + self.settings.command_timeout
-        while export in self.control.exports():
+        while export in self.control.all_exports():
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"block server: export {export} does not end")
             time.sleep(_LOOK_AGAIN)

@@ -20,6 +20,7 @@ from compute_agent.storage.server.launch import ServerLaunch, find_servers
 from compute_agent.storage.server.moments import Room
 from compute_agent.storage.server.paths import ADMISSION_SUFFIX, ServerPaths
 from compute_agent.storage.server.served_disks import ServedDisks
+from compute_agent.storage.server.served_moves import ServedMoves
 from compute_agent.storage.server.server import BlockServer
 from compute_agent.storage.server.settings import BlockServerSettings
 
@@ -109,6 +110,11 @@ class BlockServers:
         """Those that the instance's server has open for a guest; `room` is for what copies need meanwhile."""
         server = self._get(instance_uuid)
         return ServedDisks(server, export_of, room) if server is not None and server.has_guest() else None
+
+    def find_served_moves(self, instance_uuid: str) -> ServedMoves | None:
+        """The same, where the guest moves."""
+        server = self._get(instance_uuid)
+        return ServedMoves(server) if server is not None and server.has_guest() else None
 
     def connect(self, instance_uuid: str, disk: str) -> NbdSource:
         """A fresh connection to a disk; the caller closes it."""

@@ -10,8 +10,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
+from compute_agent.block.mirrors import DiskMirrors
 from compute_agent.errors import DeadlineExceeded, MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import NbdSource
@@ -29,42 +30,22 @@ _UNLIMITED = 1 << 50
 """Bytes a second; QEMU's default would be 128 MiB."""
 
 
-class DiskCopies(Protocol):
-    """Of a guest's disks, to the host that it moves to; each a job of whoever has the disk open."""
-
-    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, *, encrypted: bool) -> None:
-        """Encrypted with the key that the guest's process has been told of.
-
-        :raises MonitorError, MigrationRefused: a disk cannot be copied.
-        """
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Those that there are, as ``query-jobs`` tells of them.
-
-        :raises MonitorError: a disk could not be copied.
-        """
-
-    def finish(self) -> None:
-        """The guest stands still: let go of the copies, which are complete then."""
-
-    def abandon(self) -> None:
-        """Let go of them as they are. May be repeated."""
-
-    def heard(self, event: Mapping[str, Any]) -> None:
-        """An event of the monitor."""
-
-
 class ProcessOutgoing(ABC):
     """The `compute_agent.virt.migration.OutgoingMigration` of one guest."""
 
-    def __init__(self, execute: Execute, mirrors: DiskCopies, seconds: float) -> None:
+    def __init__(self, execute: Execute, mirrors: DiskMirrors, seconds: float) -> None:
         """The process has `seconds` to end what it is told to."""
         self._execute = execute
         self._seconds = seconds
-        self._mirrors = mirrors
         self._memory_begun = False
         self._way_left = WayLeft()
         self._changed = threading.Event()
+        self.have_disks_copied_by(mirrors)
+
+    def have_disks_copied_by(self, mirrors: DiskMirrors) -> None:
+        """See the contract."""
+        self._mirrors = mirrors
+        mirrors.tell(self._changed.set)
 
     def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
         """See the contract."""
@@ -74,7 +55,7 @@ class ProcessOutgoing(ABC):
         if key is not None:
             self._use_key(memory, key)
         self._execute("getfd", {"fdname": _FD}, fd=memory)
-        self._mirrors.begin(disks, pace.bandwidth, encrypted=key is not None)
+        self._mirrors.begin(disks, pace.bandwidth, key)
         if not disks:
             self._begin_memory()
 
@@ -102,8 +83,7 @@ class ProcessOutgoing(ABC):
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """An event of the monitor."""
-        self._mirrors.heard(event)
-        if event["event"] in ("MIGRATION", "JOB_STATUS_CHANGE", "STOP"):
+        if event["event"] in ("MIGRATION", "STOP"):
             self._changed.set()
 
     @abstractmethod

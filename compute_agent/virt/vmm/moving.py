@@ -5,17 +5,16 @@ The processes know nothing of keys: the kernel encrypts what they send (`compute
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
 from compute_agent import __version__
-from compute_agent.errors import MigrationRefused
+from compute_agent.block.mirrors import NoMirrors
+from compute_agent.errors import MigrationRefused, MonitorError
 from compute_agent.host.cpu import Processor
 from compute_agent.host.kernel_tls import encrypt, find_problem
 from compute_agent.host.qmp import Execute
-from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.migration import HostFacts
 from compute_agent.virt.process.compatibility import facts_of_host, require_cpu, require_version
@@ -25,7 +24,6 @@ from compute_agent.virt.vmm.design import MACHINE_TYPE
 
 _TSC_TOLERANCE = 0.005
 """Kernels find out how fast it runs when they start, and not very well; processors of another speed differ by more."""
-_STAYS = "a disk of vmm that is a local file cannot move yet"
 
 
 def facts_here(tsc_khz: int) -> HostFacts:
@@ -52,11 +50,11 @@ def require_compatible(facts: HostFacts, tsc_khz: int, processor: Processor | No
 
 
 class VmmOutgoing(ProcessOutgoing):
-    """The `compute_agent.virt.migration.OutgoingMigration` of one guest."""
+    """The `compute_agent.virt.migration.OutgoingMigration` of one guest, whose block server copies the disks."""
 
     def __init__(self, execute: Execute, seconds: float) -> None:
         """The process has `seconds` to end what it is told to."""
-        super().__init__(execute, NoDisks(), seconds)
+        super().__init__(execute, NoMirrors(), seconds)
 
     def _use_key(self, memory: int, key: str) -> None:
         _require_tls()
@@ -86,8 +84,8 @@ class VmmIncoming(ProcessIncoming):
         self._key = key
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
-        """:raises MigrationRefused: always."""
-        raise MigrationRefused(disks[0], _STAYS)
+        """:raises MonitorError: always."""
+        raise MonitorError(f"{disks[0]} is not open in the guest's process, and has no block server")
 
     def let_memory_in(self, connection: int) -> None:
         """See the contract."""
@@ -96,27 +94,7 @@ class VmmIncoming(ProcessIncoming):
         super().let_memory_in(connection)
 
     def shut_disks(self) -> None:
-        """Nobody else ever wrote to them."""
-
-
-class NoDisks:
-    """A `compute_agent.virt.process.outgoing.DiskCopies`: disks that both hosts can reach need none."""
-
-    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, *, encrypted: bool) -> None:
-        for name in disks:
-            raise MigrationRefused(name, _STAYS)
-
-    def jobs(self) -> list[dict[str, Any]]:
-        return []
-
-    def finish(self) -> None:
-        """There is none."""
-
-    def abandon(self) -> None:
-        """There is none."""
-
-    def heard(self, event: Mapping[str, Any]) -> None:
-        """It is about none."""
+        """The block server has them."""
 
 
 def _require_tls() -> None:

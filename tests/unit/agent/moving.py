@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from compute_agent.block.mirrors import DiskMirrors, NoMirrors
 from compute_agent.errors import MigrationRefused, MonitorError, StorageError
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.model import Instance
@@ -45,13 +46,22 @@ class Moving:
     has_arrived: bool = False
     disks_are_open: bool = False
     memory_came: bool = False
-    files_came: bool = False
-    files_are_taken: bool = False
-    """What the instance has here is what it had there."""
+    files_came: set[str] = field(default_factory=set)
+    files_taken: set[str] = field(default_factory=set)
+    """What the instance has here in these is what it had there."""
+
+    disks_key: str | None = None
+    """That whoever writes to them has to know."""
+    is_mirrored: bool = False
+    """A disk is copied, by whoever has it open."""
 
     def end(self) -> None:
         """The process is gone."""
-        self.is_copying = self.is_sent = self.has_arrived = self.disks_are_open = self.memory_came = False
+        self.is_copying = self.is_sent = self.has_arrived = self.memory_came = False
+
+    def close_disks(self) -> None:
+        """Who had them open is gone."""
+        self.disks_are_open = self.is_mirrored = False
 
 
 class FakeMoves:
@@ -60,6 +70,10 @@ class FakeMoves:
     def __init__(self, world: World) -> None:
         self._world = world
         self.files = FakeFileMoves(world)
+
+    def served(self, instance_uuid: str) -> FakeServedMoves | None:
+        is_there = self._world.hypervisor == "vmm" and instance_uuid in self._world.guests
+        return FakeServedMoves(self._world) if is_there else None
 
     def mirrored(self, instance: Instance) -> Sequence[str]:
         return [str(device.device_name) for device in instance.block_devices]
@@ -110,32 +124,88 @@ class FakeFileMoves:
         self._world = world
 
     def send(
-        self, instance: Instance, disks: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
+        self, instance: Instance, files: Sequence[str], connection: socket.socket, bandwidth: int, progress: Progress
     ) -> None:
-        assert instance.uuid not in self._world.guests, "a guest writes to what is copied"
+        newest = set(self.all_of(instance, ["disk0"])) - set(self.lower_of(instance, ["disk0"]))
+        assert instance.uuid not in self._world.guests or not newest & set(files), "a guest writes to what is copied"
         progress(50)
-        self._world.touch("send files", lambda: self._send(instance.uuid))
+        self._world.touch("send files", lambda: self._send(instance.uuid, files))
 
-    def _send(self, instance_uuid: str) -> None:
+    def _send(self, instance_uuid: str, files: Sequence[str]) -> None:
         other = self._world.moving.other
         assert other is not None
         if instance_uuid not in other.disks:
             raise StorageError("nobody takes them any more")
-        other.moving.files_came = True
+        other.moving.files_came |= set(files)
 
-    def receive(self, instance: Instance, disks: Sequence[str], connection: socket.socket) -> None:
+    def receive(self, instance: Instance, files: Sequence[str], connection: socket.socket) -> None:
         raise AssertionError("nothing is received in a world of fakes")
 
-    def has_all(self, instance: Instance, disks: Sequence[str]) -> bool:
-        return self._world.moving.files_came
+    def all_of(self, instance: Instance, disks: Sequence[str]) -> Sequence[str]:
+        (device,) = instance.block_devices
+        return ["disk0", *(f"disk0.{layer}" for layer in device.layers)]
+
+    def lower_of(self, instance: Instance, disks: Sequence[str]) -> Sequence[str]:
+        return self.all_of(instance, disks)[:-1]
+
+    def has_all(self, instance: Instance, files: Sequence[str]) -> bool:
+        return self._world.moving.files_came >= set(files)
 
     def take(self, instance: Instance) -> None:
         self._world.touch("take files", self._take)
 
     def _take(self) -> None:
         moving = self._world.moving
-        moving.files_are_taken |= moving.files_came
-        moving.files_came = False
+        moving.files_taken |= moving.files_came
+        moving.files_came = set()
+
+
+class FakeMirrors:
+    """Keeps `compute_agent.block.mirrors.DiskMirrors` over the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, key: str | None) -> None:
+        assert (set(disks), key) == ({"disk0"}, "ab" * 32)
+        other = self._world.moving.other
+        assert other is not None and other.moving.disks_are_open
+        self._world.moving.is_mirrored = True
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return []
+
+    def finish(self) -> None:
+        assert self._world.moving.is_mirrored, "nobody copies its disk"
+        self._world.moving.is_mirrored = False
+
+    def abandon(self) -> None:
+        self._world.moving.is_mirrored = False
+
+    def tell(self, changed: Callable[[], None]) -> None: ...
+
+
+class FakeServedMoves:
+    """Keeps `compute_agent.storage.moving.contract.ServedMoves` over the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.mirrors = FakeMirrors(world)
+
+    def let_in(self, disks: Sequence[str], address: str, ports: range, key: str | None) -> int:
+        self._world.moving.disks_are_open = True
+        self._world.moving.disks_key = key
+        return ports[0]
+
+    @property
+    def let_in_with(self) -> str | None:
+        return self._world.moving.disks_key
+
+    def shut(self) -> None:
+        def effect() -> None:
+            self._world.moving.disks_are_open = False
+
+        self._world.touch("shut served disks", effect)
 
 
 class FakeOutgoing:
@@ -144,14 +214,17 @@ class FakeOutgoing:
     def __init__(self, world: World, uuid: str) -> None:
         self._world = world
         self._uuid = uuid
+        self._mirrors: DiskMirrors = FakeMirrors(world) if world.hypervisor == "qemu" else NoMirrors()
+
+    def have_disks_copied_by(self, mirrors: DiskMirrors) -> None:
+        self._mirrors = mirrors
 
     def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
-        assert set(disks) == {"disk0"}
-        assert key == "ab" * 32
-        self._world.touch("begin copy", self._begin)
+        def effect() -> None:
+            self._mirrors.begin(disks, pace.bandwidth, key)
+            self._world.moving.is_copying = True
 
-    def _begin(self) -> None:
-        self._world.moving.is_copying = True
+        self._world.touch("begin copy", effect)
 
     def advance(self, seconds: float) -> MigrationProgress:
         moving = self._world.moving
@@ -173,6 +246,7 @@ class FakeOutgoing:
         if self._uuid not in other.guests:
             raise MonitorError("nobody takes it any more")
         assert other.moving.memory_came
+        self._mirrors.finish()
         moving.is_copying, moving.is_sent = False, True
         self._world.guests[self._uuid] = PowerState.PAUSED
         other.moving.has_arrived = True
@@ -183,6 +257,7 @@ class FakeOutgoing:
         self._world.touch("cancel", self._cancel)
 
     def _cancel(self) -> None:
+        self._mirrors.abandon()
         self._world.moving.is_copying = self._world.moving.is_nearly_there = False
 
 
@@ -197,6 +272,7 @@ class FakeIncoming:
     def use_key(self, key: str | None) -> None: ...
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
+        assert self._world.hypervisor == "qemu", "its process has no disk open"
         self._world.moving.disks_are_open = True
 
     def let_memory_in(self, connection: int) -> None:
@@ -209,7 +285,7 @@ class FakeIncoming:
 
     def shut_disks(self) -> None:
         def effect() -> None:
-            self._world.moving.disks_are_open = False
+            self._world.moving.disks_are_open &= self._world.hypervisor == "vmm"
 
         self._world.touch("shut disks", effect)
 

@@ -19,6 +19,7 @@ from compute_agent.instance.migration import Incoming
 from compute_agent.instance.model import Instance
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import PowerState, VmState
+from tests.unit.agent.moving import FakeServedMoves
 from tests.unit.agent.world import INSTANCE, UUID, Agent, World
 
 MIGRATION = "00000000-0000-4000-8000-0000000000e1"
@@ -50,7 +51,10 @@ class Waiting:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
-    world = World(tmp_path)
+    yield from _agent(World(tmp_path))
+
+
+def _agent(world: World) -> Iterator[Agent]:
     agent = Agent(world)
     incoming = Incoming(migration=MIGRATION, source="node0", address="127.0.0.1", mirrored=["disk0"])
     agent.journal.add_instance(InstanceRecord(instance=INSTANCE, incoming=incoming), VmState.INCOMING)
@@ -60,10 +64,26 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 
 @pytest.fixture
+def own_agent(tmp_path: Path) -> Iterator[Agent]:
+    """Of a machine of our own."""
+    yield from _agent(World(tmp_path, hypervisor="vmm"))
+
+
+@pytest.fixture
 def waiting(agent: Agent) -> Waiting:
     waiting = Waiting()
     agent.node.guests[UUID] = waiting  # type: ignore[assignment]
     return waiting
+
+
+def test_disks_that_a_block_server_has_open_come_in_there(own_agent: Agent) -> None:
+    waiting = Waiting()
+    own_agent.node.guests[UUID] = waiting  # type: ignore[assignment]
+    gate = open_gate(own_agent.node, UUID, MIGRATION)
+    served = own_agent.node.storage.moves.served(UUID)
+    assert isinstance(served, FakeServedMoves)
+    assert (gate.disks_port, served.let_in_with) == (own_agent.node.settings.migration.first_port, gate.key)
+    assert waiting.disks == []
 
 
 def test_memory_comes_in_from_its_source_only_and_once(agent: Agent, waiting: Waiting) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 import pytest
 
 from compute_agent.agent import execution
 from compute_agent.agent.admission import admit, check_incoming
-from compute_agent.agent.arrivals import is_given_up, require_incoming
+from compute_agent.agent.arrivals import awaits_files, is_given_up, require_incoming
 from compute_agent.agent.journal.rows import answer_to
-from compute_agent.agent.operations import live_migration
+from compute_agent.agent.operations import leaving, live_migration
 from compute_agent.agent.request import Request
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidState, MigrationRefused
+from compute_agent.instance.block_device import Encryption
 from compute_agent.instance.migration import Gate, Mover
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, OperationState, OperationView
 from tests.unit.agent.moving import SharedDisk
-from tests.unit.agent.test_crash import RUNNING, live, request_for
+from tests.unit.agent.test_crash import COPY_ID, RUNNING, live, request_for
 from tests.unit.agent.world import UUID, Agent, Killed, World, fresh_id
 
 T = TypeVar("T")
@@ -32,7 +34,9 @@ MOVE = Request(request_id=fresh_id(), operation="live_migration", instance_uuid=
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "SHORTEST_PAUSE", 0.0)
-    monkeypatch.setattr(live_migration, "dial", lambda *where: socket.socket())
+    for module in (live_migration, leaving):
+        monkeypatch.setattr(module, "dial", lambda *where: socket.socket())
+    monkeypatch.setattr(leaving, "sealed", lambda connection, *credentials: connection)
 
 
 class Pair:
@@ -43,10 +47,20 @@ class Pair:
     """What the instance has been through."""
     running = True
     """It does, wherever it is in the end."""
+    hypervisor: Literal["qemu", "vmm"] = "qemu"
+    encrypted = False
+    """Its disk is."""
+    source_encrypts = dest_encrypts = True
+    """What is carried."""
+
+    @property
+    def layers(self) -> set[str]:
+        """Of its disk."""
+        return {COPY_ID} if "volume_snapshot_create" in self.before else set()
 
     def __init__(self, directory: Path) -> None:
         self.shared = SharedDisk()
-        self.source, self.dest = (World(directory / name) for name in ("source", "dest"))
+        self.source, self.dest = (World(directory / name, hypervisor=self.hypervisor) for name in ("source", "dest"))
         for world in (self.source, self.dest):
             world.directory.mkdir(parents=True)
             world.moving.shared = self.shared
@@ -54,6 +68,8 @@ class Pair:
         agent = self.agent_at_source()
         for operation in self.before:
             live(agent, operation)
+        if self.encrypted:
+            _encrypt_disk(agent)
         agent.journal.close()
         for world in (self.source, self.dest):
             world.touches.clear()
@@ -63,10 +79,11 @@ class Pair:
         self.asked = 0
 
     def agent_at_source(self) -> Agent:
-        return Agent(self.source, lambda host: Destination(self), "node1")
+        agent = Agent(self.source, lambda host: Destination(self), "node1")
+        return _encrypting(agent, on=self.source_encrypts)
 
     def agent_at_dest(self) -> Agent:
-        return Agent(self.dest, lambda host: Source(self), "node2")
+        return _encrypting(Agent(self.dest, lambda host: Source(self), "node2"), on=self.dest_encrypts)
 
     def assert_never_both(self) -> None:
         assert len(self.runners()) <= 1, "it runs twice"
@@ -123,7 +140,9 @@ class Pair:
         owner, other = (self.dest, self.source) if state is OperationState.DONE else (self.source, self.dest)
         assert state in (OperationState.DONE, OperationState.FAILED)
         assert self.runners() == ([owner] if self.running else [])
-        assert (owner.left_of(UUID), other.left_of(UUID)) == (RUNNING if self.running else ["disk"], [])
+        has = (RUNNING if self.running else ["disk"]) + (["layer"] if self.layers else [])
+        assert (owner.left_of(UUID), other.left_of(UUID)) == (has, [])
+        assert owner.layering.files == self.layers
         assert (self.shared.owner, self.shared.is_removed) == (owner, False)
         for world, vm_state in ((owner, VmState.ACTIVE if self.running else VmState.STOPPED), (other, None)):
             agent = Agent(world)
@@ -132,6 +151,35 @@ class Pair:
             assert row is None or (row.record.incoming, row.record.epoch) == (None, int(owner is self.dest))
             assert agent.journal.unfinished() == []
             agent.journal.close()
+
+
+class LayeredPair(Pair):
+    """A machine of our own, whose block servers carry its disk; what it writes is in a file above one that it reads."""
+
+    hypervisor = "vmm"
+    before = ("boot", "volume_snapshot_create")
+
+
+class EncryptedPair(Pair):
+    encrypted = True
+
+
+def _encrypt_disk(agent: Agent) -> None:
+    record = agent.journal.instance(UUID).record
+    (device,) = record.instance.block_devices
+    encrypted = msgspec.structs.replace(device, encryption=Encryption(secret_uuid=fresh_id()))
+    instance = msgspec.structs.replace(record.instance, block_devices=[encrypted])
+    agent.journal.set_record(msgspec.structs.replace(record, instance=instance))
+
+
+def _encrypting(agent: Agent, *, on: bool) -> Agent:
+    settings = agent.node.settings
+    settings = replace(settings, migration=replace(settings.migration, encrypt=on))
+    agent.node = replace(agent.node, settings=settings)
+    return agent
+
+
+KINDS = pytest.mark.parametrize("kind", [Pair, LayeredPair])
 
 
 class Destination:
@@ -151,13 +199,23 @@ class Destination:
 
     def get_incoming(self, instance_uuid: str, migration: str) -> Gate:
         def let_in(agent: Agent) -> Gate:
-            if require_incoming(agent.node, instance_uuid, migration).is_stopped:
+            incoming = require_incoming(agent.node, instance_uuid, migration)
+            instance = agent.journal.instance(instance_uuid).record.instance
+            if incoming.is_stopped or awaits_files(agent.node, instance, incoming):
                 return Gate(address="127.0.0.1", disks_port=2, key="ab" * 32)
-            agent.node.guest(instance_uuid).incoming.let_disks_in(0, ["disk0"])
-            agent.node.guest(instance_uuid).incoming.let_memory_in(0)
-            return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key="ab" * 32)
+            served, guest = agent.node.storage.moves.served(instance_uuid), agent.node.guest(instance_uuid)
+            if served is not None:
+                served.let_in(["disk0"], "127.0.0.1", range(2, 3), "ab" * 32)
+            else:
+                guest.incoming.let_disks_in(0, ["disk0"])
+            guest.incoming.let_memory_in(0)
+            key = "ab" * 32 if self._pair.dest_encrypts else None
+            return Gate(address="127.0.0.1", memory_port=1, disks_port=2, key=key)
 
         return self._ask("get_incoming", let_in)
+
+    def start_at_destination(self, instance_uuid: str, migration: str, request_id: str | None = None) -> Accepted:
+        return self._change("start_at_destination", {"migration": migration}, request_id)
 
     def post_live_migration_at_destination(
         self, instance_uuid: str, migration: str, request_id: str | None = None
@@ -233,9 +291,10 @@ def moments_at(tmp_path: Path, where: Callable[[Pair], World], kind: type[Pair] 
         yield moment, kind(tmp_path / str(moment))
 
 
-def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path) -> None:
+@KINDS
+def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
     outcomes = set()
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source):
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
         pair.source.kill_at = moment
         pair.move()
         pair.assert_one()
@@ -243,8 +302,9 @@ def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path) -> None
     assert outcomes == {OperationState.DONE, OperationState.FAILED}
 
 
-def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest):
+@KINDS
+def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest, kind):
         pair.dest.kill_at = moment
         pair.move()
         pair.assert_one()
@@ -405,6 +465,32 @@ def test_a_destination_that_cannot_take_it_says_why_and_nothing_happens(tmp_path
     )
     assert [one for one in pair.source.touches if "ask" not in one] == []
     assert pair.dest.touches == []
+
+
+def test_an_encrypted_disk_goes_over_an_encrypted_connection(tmp_path: Path) -> None:
+    pair = EncryptedPair(tmp_path)
+    pair.move()
+    pair.assert_one()
+    assert pair.outcome() is OperationState.DONE
+
+
+@pytest.mark.parametrize("too_late", [False, True])
+def test_an_encrypted_disk_that_could_be_read_on_its_way_stays(tmp_path: Path, *, too_late: bool) -> None:
+    pair = EncryptedPair(tmp_path)
+    pair.source_encrypts, pair.dest_encrypts = False, too_late
+
+    def forget() -> None:
+        pair.dest_encrypts = False
+
+    pair.source.on_moment = {"before ask get_incoming": forget}
+    pair.move()
+    pair.assert_one()
+    agent = pair.agent_at_source()
+    fault = agent.journal.operation(MOVE.request_id).fault
+    agent.journal.close()
+    assert fault is not None
+    assert (fault.type, fault.message.partition(",")[0]) == ("MigrationRefused", "disk0: it is encrypted")
+    assert ("before ask get_incoming" in pair.source.touches) is too_late
 
 
 def _die(world: World) -> None:

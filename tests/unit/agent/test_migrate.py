@@ -14,7 +14,7 @@ from compute_agent.agent import execution
 from compute_agent.agent.admission import admit
 from compute_agent.agent.incidents import Incidents
 from compute_agent.agent.lanes import Lanes
-from compute_agent.agent.operations import migrate
+from compute_agent.agent.operations import leaving
 from compute_agent.agent.recovery import recover
 from compute_agent.agent.request import Request
 from compute_agent.errors import InvalidState
@@ -22,7 +22,7 @@ from compute_agent.instance.migration import Incoming
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
-from tests.unit.agent.test_crash import live
+from tests.unit.agent.test_crash import COPY_ID, live
 from tests.unit.agent.test_live_migration import Pair, moments_at
 from tests.unit.agent.world import INSTANCE, UUID, Agent, World, fresh_id
 
@@ -30,8 +30,8 @@ from tests.unit.agent.world import INSTANCE, UUID, Agent, World, fresh_id
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "SHORTEST_PAUSE", 0.0)
-    monkeypatch.setattr(migrate, "dial", lambda *where: socket.socket())
-    monkeypatch.setattr(migrate, "sealed", lambda connection, *credentials: connection)
+    monkeypatch.setattr(leaving, "dial", lambda *where: socket.socket())
+    monkeypatch.setattr(leaving, "sealed", lambda connection, *credentials: connection)
 
 
 def an_order(**arguments: object) -> Request:
@@ -45,10 +45,12 @@ class Stopped(Pair):
     order = an_order()
     before = ("boot", "stop")
     running = False
+    files: tuple[str, ...] = ("disk0",)
 
     def assert_one(self) -> None:
         super().assert_one()
-        assert self.dest.moving.files_are_taken is (self.outcome() is OperationState.DONE), "its disks are not its own"
+        taken = set(self.files) if self.outcome() is OperationState.DONE else set()
+        assert self.dest.moving.files_taken == taken, "its disks are not its own"
 
 
 class StoppedForIt(Stopped):
@@ -59,7 +61,14 @@ class StoppedForIt(Stopped):
     running = True
 
 
-@pytest.fixture(params=[Stopped, StoppedForIt])
+class WithLayer(Stopped):
+    """Its disk is of two files."""
+
+    before = ("boot", "volume_snapshot_create", "stop")
+    files = ("disk0", f"disk0.{COPY_ID}")
+
+
+@pytest.fixture(params=[Stopped, StoppedForIt, WithLayer])
 def kind(request: pytest.FixtureRequest) -> type[Pair]:
     found: type[Pair] = request.param
     return found
@@ -123,7 +132,7 @@ def test_disks_that_have_not_come_are_not_handed_over(tmp_path: Path) -> None:
     pair = Stopped(tmp_path)
 
     def lose() -> None:
-        pair.dest.moving.files_came = False
+        pair.dest.moving.files_came = set()
 
     pair.source.on_moment = {"before ask post_live_migration_at_destination": lose}
     pair.move()

@@ -11,6 +11,7 @@ from tests.functional.life_deaths import LIFE
 ELSEWHERE = {
     "live_migration": "tests/host/test_migration.py",
     "pre_live_migration": "tests/host/test_migration.py",
+    "start_at_destination": "tests/unit/agent/test_live_migration.py",
     "post_live_migration_at_destination": "tests/host/test_migration.py",
     "rollback_live_migration_at_destination": "tests/host/test_migration.py",
     "migrate": "tests/unit/agent/test_migrate.py",

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from compute_agent.agent import execution
-from compute_agent.agent.operations import live_migration, migrate
+from compute_agent.agent.operations import leaving, live_migration
 from compute_agent.instance.view import StepDetails
 from tests.unit.agent.test_live_migration import MOVE, Pair
 from tests.unit.agent.test_migrate import Stopped
@@ -23,8 +23,8 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "PROGRESS_INTERVAL", 0.0)
     monkeypatch.setattr(execution, "SHORTEST_PAUSE", 0.0)
     monkeypatch.setattr(live_migration, "dial", lambda *where: socket.socket())
-    monkeypatch.setattr(migrate, "dial", lambda *where: socket.socket())
-    monkeypatch.setattr(migrate, "sealed", lambda connection, *credentials: connection)
+    monkeypatch.setattr(leaving, "dial", lambda *where: socket.socket())
+    monkeypatch.setattr(leaving, "sealed", lambda connection, *credentials: connection)
 
 
 def details(pair: Pair) -> StepDetails | None:

@@ -33,7 +33,7 @@ from compute_agent.virt.contract import OnDiskFailure, OnGuestExit, StartRequest
 from compute_agent.virt.placement import named, names_beside_disks, place, remove_device
 from tests.unit.agent.copying import FakeCopies, FakeCopyStore
 from tests.unit.agent.layering import FIRST, FakeLayers, FakeLayerStore, Layering
-from tests.unit.agent.moving import FakeIncoming, FakeMoves, FakeOutgoing, Moving
+from tests.unit.agent.moving import FakeFileMoves, FakeIncoming, FakeMoves, FakeOutgoing, Moving
 
 UUID = "00000000-0000-4000-8000-000000000001"
 PORT_ID = "00000000-0000-4000-8000-0000000000f1"
@@ -160,8 +160,9 @@ class World:
             "layer": bool(self.layering.files),
             "held": self.layering.is_held,
             "exports": self.moving.disks_are_open,
+            "mirror": self.moving.is_mirrored,
             "elsewhere": self.moving.is_elsewhere,
-            "files": self.moving.files_came,
+            "files": bool(self.moving.files_came),
         }
         return [name for name, there in found.items() if there]
 
@@ -225,6 +226,8 @@ class FakeGuest:
     def _die(self) -> None:
         self._world.guests.pop(self.instance_uuid, None)
         self._world.moving.end()
+        if self._world.hypervisor == "qemu":
+            self._world.moving.close_disks()
         for of_its_process in (self._world.plugged, self._world.taps, self._world.nics):
             of_its_process.clear()
 
@@ -288,6 +291,9 @@ class FakeHypervisor:
             newest = ([FIRST] + [layer for one in request.instance.block_devices for layer in one.layers])[-1]
             assert newest in self._world.layering.whole, "the guest would not find what it wrote"
             self._world.layering.writes_to = newest
+            if request.is_incoming:
+                lower = self._world.moving.files_taken, FakeFileMoves(self._world).lower_of(request.instance, ["disk0"])
+                assert lower[0] >= set(lower[1]), "it would stand on nothing"
             self._world.touch("start", lambda: self._start(uuid, request))
         return FakeGuest(self._world, uuid)
 
@@ -423,6 +429,7 @@ class FakeStorage:
 
     def disconnect(self, instance_uuid: str) -> None:
         self._world.connected.discard(instance_uuid)
+        self._world.moving.close_disks()
 
     def create_disk(self, instance: Instance, device: BlockDevice, progress: Callable[[int], None]) -> None:
         self._world.touch("make disk", lambda: self._world.volumes.add(str(device.volume_id)))
@@ -462,7 +469,9 @@ class FakeStorage:
         self._world.disks.discard(instance_uuid)
         if moving.shared is not None and not moving.is_elsewhere:
             moving.shared.is_removed = True
-        moving.is_elsewhere = moving.files_came = moving.files_are_taken = False
+        moving.is_elsewhere = False
+        moving.files_came, moving.files_taken = set(), set()
+        self._world.layering = Layering()
 
     def inspect(self) -> set[str]:
         return set(self._world.disks)

@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +16,16 @@ import pytest
 
 from compute_agent.errors import InsufficientResources, MigrationFailed, StorageError
 from compute_agent.host.encryption import SealedServer, sealed
-from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.block_device import BlockDevice, Encryption
 from compute_agent.instance.device_names import with_named_devices
 from compute_agent.instance.model import Instance
 from compute_agent.storage.moving import stream
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
-from tests.unit.storage.making import ignore, local_disk, make_instance, open_disks, qemu_img
+from tests.unit.storage.making import UUID, ignore, local_disk, make_instance, open_disks, qemu_img
 
 BOTH = ["disk0", "disk1"]
+LAYERS = tuple(f"00000000-0000-4000-8000-00000000000{digit}" for digit in "12")
 KEY = "ab" * 32
 
 
@@ -70,6 +71,7 @@ def move(
     instance: Instance,
     progress: Callable[[int], None] = ignore,
     *,
+    files: Sequence[str] = BOTH,
     encrypted: bool = True,
 ) -> None:
     """What fails first is raised."""
@@ -77,12 +79,12 @@ def move(
 
     def receive() -> None:
         with server.accept(line[1]) if encrypted else line[1] as end:
-            dest.moves.files.receive(instance, BOTH, end)
+            dest.moves.files.receive(instance, files, end)
 
     with ThreadPoolExecutor(1) as receiver:
         received = receiver.submit(receive)
         with sealed(line[0], server.certificate, KEY if encrypted else None) as end:
-            source.moves.files.send(instance, BOTH, end, 0, progress)
+            source.moves.files.send(instance, files, end, 0, progress)
         received.result()
 
 
@@ -116,6 +118,106 @@ def test_it_stands_on_the_image_of_the_node_that_it_is_on(
     dest.moves.files.take(instance)
     said = json.loads(qemu_img("info", "--output=json", str(file_of(there, instance, "disk0"))))
     assert Path(said["full-backing-filename"]).is_relative_to(there.image_dir)
+
+
+def with_layers(instance: Instance, count: int) -> Instance:
+    """The first disk has so many."""
+    first, *others = instance.block_devices
+    layered = msgspec.structs.replace(first, layers=LAYERS[:count])
+    return msgspec.structs.replace(instance, block_devices=[layered, *others])
+
+
+def make_layers(disks: NodeDisks, instance: Instance, directory: Path | None = None) -> Instance:
+    """Each with something in it, where a directory is given; the instance with all of them."""
+    for count, layer in enumerate(LAYERS):
+        present = with_layers(instance, count)
+        disks.layers.make(present, present.block_devices[0], layer)
+        if directory is not None:
+            write = f"write -P {count + 5} {count + 6}M 64k"
+            path = str(directory / instance.uuid / f"disk0.qcow2.{layer}")
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", write, path], check=True, capture_output=True, timeout=20)
+    return with_layers(instance, len(LAYERS))
+
+
+def test_a_disk_with_layers_comes_with_them_and_one_can_be_deleted_there(
+    source: NodeDisks, dest: NodeDisks, instance: Instance, settings: StorageSettings, there: StorageSettings
+) -> None:
+    layered = make_layers(source, instance, settings.disk_dir)
+    make_layers(dest, instance)
+    files = dest.moves.files.all_of(layered, BOTH)
+    assert files == ["disk0", f"disk0.{LAYERS[0]}", f"disk0.{LAYERS[1]}", "disk1"]
+    move(source, dest, layered, files=files)
+    assert dest.moves.files.has_all(layered, files)
+    dest.moves.files.take(layered)
+    for name in (f"disk0.qcow2.{LAYERS[1]}", f"disk0.qcow2.{LAYERS[0]}", "disk0.qcow2"):
+        here, came = (str(where.disk_dir / instance.uuid / name) for where in (settings, there))
+        assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", here, came)
+        assert Path(json.loads(qemu_img("info", "--output=json", came))["full-backing-filename"]).is_relative_to(
+            there.disk_dir if name != "disk0.qcow2" else there.image_dir
+        )
+    dest.layers.commit(layered, layered.block_devices[0], LAYERS[0])
+    newest = str(there.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[1]}")
+    same = str(settings.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[1]}")
+    assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", same, newest)
+
+
+def test_what_a_running_guest_only_reads_comes_first_and_its_newest_layer_stands_on_it(
+    source: NodeDisks, dest: NodeDisks, instance: Instance, settings: StorageSettings, there: StorageSettings
+) -> None:
+    layered = make_layers(source, instance, settings.disk_dir)
+    make_layers(dest, instance)
+    lower = source.moves.files.lower_of(layered, BOTH)
+    assert lower == ["disk0", f"disk0.{LAYERS[0]}"]
+    move(source, dest, layered, files=lower)
+    dest.moves.files.take(layered)
+    there_newest = str(there.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[1]}")
+    below = str(settings.disk_dir / instance.uuid / f"disk0.qcow2.{LAYERS[0]}")
+    assert "identical" in qemu_img("compare", "-f", "qcow2", "-F", "qcow2", below, there_newest)
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A qcow2 that ``secret`` opens. QEMU 7.2 cannot measure now and then how much work a passphrase is."""
+    path, options = tmp_path_factory.mktemp("encrypted") / "disk", "encrypt.format=luks,encrypt.key-secret=s"
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=secret", "-o"]
+    for _ in range(20):
+        done = subprocess.run(
+            [*command, f"{options},encrypt.iter-time=10", str(path), "1M"], capture_output=True, timeout=60
+        )
+        if done.returncode == 0:
+            return path.read_bytes()
+    raise AssertionError(done.stderr)
+
+
+@pytest.mark.parametrize(("known", "opens"), [("secret", True), ("another", False)])
+def test_an_encrypted_disk_goes_as_it_is_and_has_to_be_opened_there(
+    settings: StorageSettings, there: StorageSettings, encrypted: bytes, tmp_path: Path, known: str, *, opens: bool
+) -> None:
+    device = BlockDevice(source_type="blank", device_name="disk0", size_gb=1, encryption=Encryption(secret_uuid=UUID))
+    instance = make_instance(device)
+    here, other = (
+        open_disks(_with_secret(where, tmp_path / f"secrets-{name}", passphrase))
+        for where, name, passphrase in ((settings, "here", "secret"), (there, "there", known))
+    )
+    for where, content in ((settings, encrypted), (there, b"what was made there")):
+        file_of(where, instance, "disk0").parent.mkdir()
+        file_of(where, instance, "disk0").write_bytes(content)
+    if opens:
+        move(here, other, instance, files=["disk0"])
+        other.moves.files.take(instance)
+        assert file_of(there, instance, "disk0").read_bytes() == encrypted
+    else:
+        with pytest.raises(StorageError, match=r"disk0 is not what it should be: .*Invalid password|has not kept"):
+            move(here, other, instance, files=["disk0"])
+        assert not other.moves.files.has_all(instance, ["disk0"])
+
+
+def _with_secret(settings: StorageSettings, directory: Path, passphrase: str) -> StorageSettings:
+    directory.mkdir()
+    (directory / UUID).touch(mode=0o600)
+    (directory / UUID).write_text(passphrase)
+    ceph = replace(settings.rbd.ceph, secret_dir=directory)
+    return replace(settings, rbd=replace(settings.rbd, ceph=ceph))
 
 
 def test_what_was_cut_short_is_not_there_and_comes_again(

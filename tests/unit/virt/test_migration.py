@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -41,10 +42,10 @@ def request_(hypervisor: QemuHypervisor, directory: Path) -> StartRequest:
     """With a disk of its own."""
     request, path = tiny_request(hypervisor, directory), directory / "disk.qcow2"
     _run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(directory / "disk.raw"), str(path))
-    return replace(request, disks=[_disk(request.disks[0], path)])
+    return replace(request, disks=[qcow2_disk(request.disks[0], path)])
 
 
-def _disk(disk: Disk, path: Path) -> Disk:
+def qcow2_disk(disk: Disk, path: Path) -> Disk:
     return replace(disk, source=FileSource(path=path, format="qcow2"))
 
 
@@ -59,7 +60,7 @@ def there(settings: VirtSettings, request_: StartRequest, directory: Path) -> It
     hypervisor, path = QemuHypervisor(other, lambda exited: None), directory / "there.qcow2"
     size = (directory / "disk.raw").stat().st_size
     _run("qemu-img", "create", "-f", "qcow2", str(path), str(size))
-    yield hypervisor.start(replace(request_, disks=[_disk(request_.disks[0], path)], is_incoming=True))
+    yield hypervisor.start(replace(request_, disks=[qcow2_disk(request_.disks[0], path)], is_incoming=True))
     end_all(hypervisor)
 
 
@@ -97,6 +98,47 @@ def test_a_guest_goes_on_in_another_process_with_its_disk(
     there.kill()
     same = _run("qemu-img", "compare", str(directory / "disk.qcow2"), str(directory / "there.qcow2"))
     assert "identical" in same
+
+
+def test_of_a_disk_with_layers_the_newest_is_copied_onto_what_is_there(
+    make_hypervisor: MakeHypervisor,
+    settings: VirtSettings,
+    request_: StartRequest,
+    hypervisor: QemuHypervisor,
+    directory: Path,
+) -> None:
+    """Nobody writes to what lies below: it is the same on both hosts before."""
+    lower, size = directory / "disk.qcow2", str((directory / "disk.raw").stat().st_size)
+    newest = {side: directory / f"newest-{side}.qcow2" for side in ("here", "there")}
+    for path in newest.values():
+        _run("qemu-img", "create", "-f", "qcow2", "-F", "qcow2", "-b", str(lower), str(path), size)
+    _run("qemu-io", "-f", "qcow2", "-c", "write -P 9 128k 64k", str(newest["here"]))
+    first = FileSource(path=lower, format="qcow2")
+    requests = {
+        side: replace(
+            request_,
+            disks=[replace(request_.disks[0], source=FileSource(path=path, format="qcow2", backing=first, layer=UUID))],
+            is_incoming=side == "there",
+        )
+        for side, path in newest.items()
+    }
+    here = start_up(make_hypervisor(), requests["here"])
+    other = replace(settings, state_dir=directory / "state2", run_dir=directory / "run2")
+    others = QemuHypervisor(other, lambda exited: None)
+    there = others.start(requests["there"])
+    try:
+        begin(here, there)
+        carry(here)
+        until(there.incoming.is_complete)
+        there.incoming.shut_disks()
+        here.kill()
+        there.kill()
+    finally:
+        end_all(others)
+    assert "identical" in _run("qemu-img", "compare", *map(str, newest.values()))
+    said = json.loads(_run("qemu-img", "map", "--output=json", str(newest["there"])))
+    assert [part["start"] for part in said if part["depth"] == 0], "it is in the newest there, too"
+    assert not any(part["depth"] == 0 and part["length"] > 1024**2 for part in said), "all of the disk was copied"
 
 
 @pytest.mark.parametrize("key", ["cd" * 32, None])

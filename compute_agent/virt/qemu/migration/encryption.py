@@ -1,7 +1,7 @@
 """What is carried is encrypted: TLS with a key that only the two agents and their guest's processes know (RFC 4279).
 
-QEMU reads the key from a file, the source when it is told of it, the destination whenever somebody connects. The file
-is in the guest's run directory, which a confined QEMU does not see; but it has a descriptor of that directory.
+The key is in a file (`compute_agent.block.keys`) in the guest's run directory, which a confined QEMU does not see; but
+it has a descriptor of that directory.
 """
 
 from __future__ import annotations
@@ -10,21 +10,16 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
+from compute_agent.block.keys import CREDENTIALS, Endpoint, credentials, key_files
 from compute_agent.errors import HostError, MonitorError
 from compute_agent.host.qmp import Execute
-from compute_agent.virt.qemu.migration.dh_parameters import DH_PARAMETERS
 
-CREDENTIALS = "migration-key"
-"""The object that QEMU knows it by."""
-_FILE, _USER, _GROUP = "keys.psk", "qemu", "dh-params.pem"
-"""QEMU's names for them."""
 _SET = 1
 """Of descriptors; there is no other."""
 
 
-def use_key(execute: Execute, run: Path, key: str, endpoint: Literal["client", "server"]) -> None:
+def use_key(execute: Execute, run: Path, key: str, endpoint: Endpoint) -> None:
     """Carry memory with this key from now on, and disks where they are told to use `CREDENTIALS`.
 
     :param run: the guest's run directory; its owner is the guest's process.
@@ -39,8 +34,7 @@ def use_key(execute: Execute, run: Path, key: str, endpoint: Literal["client", "
         number = execute("add-fd", {"fdset-id": _SET}, fd=directory)["fd"]
     finally:
         os.close(directory)
-    place = {"dir": f"/proc/self/fd/{number}", "endpoint": endpoint}
-    execute("object-add", {"qom-type": "tls-creds-psk", "id": CREDENTIALS, **place})
+    execute("object-add", credentials(f"/proc/self/fd/{number}", endpoint))
     execute("migrate-set-parameters", {"tls-creds": CREDENTIALS})
 
 
@@ -57,12 +51,12 @@ def forget_key(execute: Execute, run: Path) -> None:
 def _open_directory(run: Path, key: str) -> int:
     owner, place = run.stat().st_uid, _place(run)
     place.mkdir(mode=0o700)
-    for name, content in ((_FILE, f"{_USER}:{key}\n"), (_GROUP, DH_PARAMETERS)):
+    for name, content in key_files(key).items():
         file = os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         with os.fdopen(file, "w") as stream:
             stream.write(content)
-    for path in (place / _FILE, place / _GROUP, place):
-        os.chown(path, owner, -1)
+            os.fchown(stream.fileno(), owner, -1)
+    os.chown(place, owner, -1)
     return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from compute_agent.block.keys import CREDENTIALS
 from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.virt.process.descriptors import handed_over
 from compute_agent.virt.process.incoming import ProcessIncoming
-from compute_agent.virt.qemu.migration.encryption import CREDENTIALS, forget_key, use_key
+from compute_agent.virt.qemu.migration.encryption import forget_key, use_key
 
 _LISTENER = "migration-disks"
 _NOT_RUNNING = "not running"

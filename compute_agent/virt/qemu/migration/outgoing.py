@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from compute_agent.host.qmp import Execute
 from compute_agent.virt.process.outgoing import ProcessOutgoing
@@ -16,8 +17,14 @@ class QemuOutgoing(ProcessOutgoing):
 
     def __init__(self, execute: Execute, top: Callable[[str], str], seconds: float, run: Path) -> None:
         """`top` finds a disk's top node; QEMU has `seconds` to end what it is told to; `run` is its run directory."""
-        super().__init__(execute, Mirrors(execute, top, seconds), seconds)
+        self._own_mirrors = Mirrors(execute, top, seconds)
+        super().__init__(execute, self._own_mirrors, seconds)
         self._run = run
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        """An event of the monitor, which tells of the disks, too."""
+        self._own_mirrors.heard(event)
+        super().heard(event)
 
     def _use_key(self, memory: int, key: str) -> None:
         use_key(self._execute, self._run, key, "client")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import msgspec
@@ -62,14 +62,15 @@ def incoming(there: Machine) -> VmmIncoming:
     return VmmIncoming(Monitor(there).execute)
 
 
-def begin(outgoing: VmmOutgoing, incoming: VmmIncoming, key: str | None = None) -> None:
+def begin(outgoing: VmmOutgoing, incoming: VmmIncoming, key: str | None = None, *, disks: Sequence[str] = ()) -> None:
     """As two agents do."""
     incoming.prepare()
     incoming.use_key(key)
     out, into = socket.socketpair()
     with out, into:
         incoming.let_memory_in(into.fileno())
-        outgoing.begin(out.fileno(), {}, PROMPT, key)
+        targets = {disk: NbdSource(export=disk, fd=out.fileno()) for disk in disks}
+        outgoing.begin(out.fileno(), targets, PROMPT, key)
 
 
 def carry(outgoing: VmmOutgoing) -> None:
@@ -117,14 +118,48 @@ def test_a_kernel_that_cannot_encrypt_is_a_refusal_and_nothing_is_sent(
     assert not here.moves.carrier.is_active
 
 
-def test_a_disk_that_would_have_to_be_copied_stays(outgoing: VmmOutgoing, incoming: VmmIncoming) -> None:
-    with (
-        closing(socket.socketpair()[0]) as out,
-        pytest.raises(MigrationRefused, match="disk0: a disk of vmm that is a local file"),
-    ):
-        outgoing.begin(out.fileno(), {"disk0": NbdSource(export="disk0", fd=out.fileno())}, PROMPT, None)
+class OneMirror:
+    """A block server's copies, which are complete when the machine is not looked at while it runs."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.begun: list[str] = []
+        self.is_abandoned = False
+        self.tell: Callable[[Callable[[], None]], None] = lambda changed: None
+
+    def begin(self, disks: Mapping[str, NbdSource], bandwidth: int, key: str | None) -> None:
+        self.begun += disks
+
+    def jobs(self) -> list[dict[str, object]]:
+        return [{"id": "mirror-disk0", "status": "ready", "current-progress": 1, "total-progress": 1}] * len(self.begun)
+
+    def finish(self) -> None:
+        assert self._machine.life.state is RunState.PAUSED, "what it wrote next would be in one copy only"
+        self.begun.clear()
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
+
+
+def test_its_disks_are_let_go_of_while_it_stands_still(
+    here: Machine, outgoing: VmmOutgoing, incoming: VmmIncoming
+) -> None:
+    mirror = OneMirror(here)
+    outgoing.have_disks_copied_by(mirror)
+    here.life.resume()
+    begin(outgoing, incoming, disks=["disk0"])
+    assert mirror.begun == ["disk0"]
+    carry(outgoing)
+    assert mirror.begun == []
     outgoing.cancel()
-    with pytest.raises(MigrationRefused, match="disk0"):
+    assert mirror.is_abandoned
+
+
+def test_a_disk_that_nobody_has_open_does_not_go(outgoing: VmmOutgoing, incoming: VmmIncoming) -> None:
+    with pytest.raises(MonitorError, match="disk0 is open nowhere"):
+        begin(outgoing, incoming, disks=["disk0"])
+    outgoing.cancel()
+    with pytest.raises(MonitorError, match="disk0 is not open in the guest's process"):
         incoming.let_disks_in(-1, ["disk0"])
 
 
