@@ -61,7 +61,28 @@ def _queued(node: Node) -> Iterator[str]:
             yield f"{path.parent.name} image: {path.read_text()}"
 
 
+def _of_machine(node: Node, instance: Instance) -> Iterator[str]:
+    """Of our own; its block server has all else."""
+    (disks,) = ask(node.directory / "run/guests" / instance.uuid / "monitor.sock", "query-block")
+    sizes = {one["device"]: one["size"] for one in disks if one["device"] != _CONFIG_DRIVE}
+    wanted = {device.device_name: device.size_gb for device in instance.block_devices}
+    yield from (f"disk {name} in a machine" for name in sizes.keys() - wanted.keys())
+    yield from (f"no disk {name} in a machine" for name in wanted.keys() - sizes.keys())
+    yield from (
+        f"disk {name} of {sizes[name]} bytes in a machine"
+        for name, size_gb in wanted.items()
+        if name in sizes and sizes[name] != (size_gb or 0) << 30
+    )
+
+
+def _is_our_machine(instance: Instance) -> bool:
+    return instance.flavor.extra_specs.get("hw:hypervisor") == "vmm"
+
+
 def _of_guest(node: Node, instance: Instance) -> Iterator[str]:
+    if _is_our_machine(instance):
+        yield from _of_machine(node, instance)
+        return
     monitor = node.directory / "run/guests" / instance.uuid / "monitor.sock"
     objects = ("qom-list", {"path": "/objects"})
     nodes, jobs, fdsets, children = ask(
@@ -141,6 +162,8 @@ def _is_owned(ceph: Ceph, image: str) -> bool:
 
 def _disks(instance: Instance, *, served: bool = False) -> set[str]:
     devices = instance.block_devices
+    if served and _is_our_machine(instance):
+        return {str(one.device_name) for one in devices} | ({_CONFIG_DRIVE} if instance.config_drive else set())
     return {str(one.device_name) for one in devices if not served or _is_served(one)}
 
 

@@ -194,7 +194,15 @@ class Node:
         """Run directories by pid."""
         name, mark = b"COMPUTE_AGENT_GUEST=", bytes(self.directory / "run") + b"/"
         found = {pid: word.removeprefix(name) for pid in _processes() for word in _environment(pid) if name in word}
-        return {pid: directory for pid, directory in found.items() if directory.startswith(mark)}
+        return {pid: directory for pid, directory in found.items() if directory.startswith(mark)} | self._forked()
+
+    def _forked(self) -> dict[int, bytes]:
+        """The same of machines of our own, which have executed nothing: they are known by their users."""
+        owners = {
+            path.stat().st_uid: bytes(path) for path in (self.directory / "run/guests").glob("*") if path.is_dir()
+        }
+        owners.pop(os.geteuid(), None)
+        return {pid: owners[uid] for pid in _processes() if (uid := _user(pid)) in owners}
 
     def _end(self, number: signal.Signals | None) -> int:
         process, self._process = self._process, None
@@ -230,6 +238,14 @@ class Node:
 
 def _processes() -> Iterator[int]:
     return (int(directory.name) for directory in Path("/proc").glob("[0-9]*"))
+
+
+def _user(pid: int) -> int | None:
+    """Whose it is; None: it has ended."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except FileNotFoundError:
+        return None
 
 
 def _environment(pid: int) -> list[bytes]:

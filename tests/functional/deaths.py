@@ -13,6 +13,7 @@ from compute_agent.agent.journal import Journal
 from compute_agent.errors import ComputeAgentError
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import find_device
+from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.rpc.client import ComputeClient
 from sandbox import disk_audit, port_audit
@@ -49,7 +50,7 @@ class Scene:
         self.guests = Guests(node)
         self.volume = volume
         self.root = root
-        self.guest = self.guests.boot(an_order(arguments="counter", config_drive=False, block_devices=[root]))
+        self.guest = self.guests.boot(self.an_order(arguments="counter", config_drive=False))
         self.other = self.guest
         """Another instance, of which there is one at a time."""
         self.wanted = self.guest
@@ -60,6 +61,10 @@ class Scene:
         self.mark("vda", ROOT_MARK)
         self.have_volume(True)
         self.mark("vdb", VOLUME_MARK)
+
+    def an_order(self, *devices: BlockDevice, arguments: str = "", config_drive: bool) -> Instance:
+        """Of one more guest, with a disk to start from and others."""
+        return an_order(arguments=arguments, config_drive=config_drive, block_devices=[self.root, *devices])
 
     @property
     def client(self) -> ComputeClient:
@@ -121,7 +126,7 @@ class Scene:
 
     def boot_other(self, *devices: BlockDevice) -> None:
         """One whose system need not be there yet."""
-        order = an_order(config_drive=False, block_devices=[self.root, *devices])
+        order = self.an_order(*devices, config_drive=False)
         self.guests.finish(self.client.build_and_run_instance(order))
         self.other = order
 

@@ -8,7 +8,6 @@ from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted
 from compute_agent.rpc.client import ComputeClient
 from tests.functional.deaths import Case, Order, Scene
-from tests.functional.guests import an_order
 
 _TIMEOUT = 2.0
 """Seconds that a guest has to shut down in; it may have no system yet that could."""
@@ -43,7 +42,7 @@ def have_other(scene: Scene, state: VmState = VmState.ACTIVE) -> None:
 def order_another(scene: Scene) -> None:
     """None is there; what is to be booted is known."""
     scene.end_other()
-    scene.wanted = an_order(config_drive=True, block_devices=[scene.root])
+    scene.wanted = scene.an_order(config_drive=True)
 
 
 def is_there(scene: Scene) -> bool:

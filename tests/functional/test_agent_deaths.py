@@ -6,10 +6,7 @@ them, others on another day; ``DEATHS_EVERY=1`` takes them all.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -21,25 +18,21 @@ from sandbox.ceph import Ceph
 from sandbox.fate import Fate
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.functional.death_record import Death, record
-from tests.functional.deaths import END, Case, Scene, survive
+from tests.functional.death_run import IS_CHOSEN, survive_all
+from tests.functional.deaths import Scene
 from tests.functional.disk_deaths import CASES, KINDS
 from tests.functional.guests import Guests
 from tests.functional.incident_deaths import INCIDENTS
 from tests.functional.layer_deaths import LAYERS
 from tests.functional.life_deaths import LIFE
 
-STRIDE = int(os.environ.get("DEATHS_EVERY", "60"))
-TODAY = int(time.time() // 86400) % STRIDE
-EARLY = TODAY % 5 + 1
-"""For operations with few moments; with a stride of one, the first."""
 PLUGGING = ("attach", "detach", "grow", "limit", "terminate")
 PORTS = ("attach port", "detach port")
 COPYING = ("snapshot", "backup", "incremental backup", "restore", "delete backup", "delete snapshot")
 BY_ITSELF = {"qcow2": "the guest ends", "rbd": "the block server ends"}
 COPIED = ("qcow2", "rbd")
 """Kinds of root disks; in the order of `KINDS`, so that each has one scene."""
-LIVING = COPIED if "DEATHS_EVERY" in os.environ else COPIED[:1]
+LIVING = COPIED if IS_CHOSEN else COPIED[:1]
 
 
 FOUND = {
@@ -128,26 +121,6 @@ def test_whenever_the_agent_dies_what_happened_by_itself_is_looked_into(scene: S
 @pytest.mark.parametrize("case", COPYING)
 def test_whenever_the_agent_dies_the_next_one_copies(scene: Scene, storage: str, case: str) -> None:
     survive_all(scene, storage, case, CASES[case])
-
-
-def survive_all(scene: Scene, storage: str, name: str, case: Case) -> None:
-    for moment in count(TODAY + 1 if name in CASES else EARLY, STRIDE):
-        began = time.monotonic()
-        died_in = survive(scene, case, moment)
-        print(f"{name} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}")
-        record(
-            Death(
-                case=name,
-                storage=storage,
-                moment=moment,
-                died_in=died_in,
-                again=scene.deaths - 1,
-                moments=scene.moments,
-                steps=scene.steps,
-            )
-        )
-        if died_in.endswith(END):
-            return
 
 
 @pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")

@@ -1,0 +1,41 @@
+"""The agent dies in moments of one case, one after the other; by default some of them, others on another day."""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import count
+
+from compute_agent.instance.machine import HypervisorName
+from tests.functional.death_record import Death, record
+from tests.functional.deaths import END, Case, Scene, survive
+from tests.functional.disk_deaths import CASES
+
+IS_CHOSEN = "DEATHS_EVERY" in os.environ
+"""How many moments are taken; ``DEATHS_EVERY=1`` takes them all."""
+STRIDE = int(os.environ.get("DEATHS_EVERY", "60"))
+TODAY = int(time.time() // 86400) % STRIDE
+EARLY = TODAY % 5 + 1
+"""For operations with few moments; with a stride of one, the first."""
+
+
+def survive_all(scene: Scene, storage: str, name: str, case: Case, hypervisor: HypervisorName = "qemu") -> None:
+    """`storage`: what the disks are, in a word."""
+    for moment in count(TODAY + 1 if name in CASES else EARLY, STRIDE):
+        began = time.monotonic()
+        died_in = survive(scene, case, moment)
+        print(f"{name} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}")
+        record(
+            Death(
+                case=name,
+                hypervisor=hypervisor,
+                storage=storage,
+                moment=moment,
+                died_in=died_in,
+                again=scene.deaths - 1,
+                moments=scene.moments,
+                steps=scene.steps,
+            )
+        )
+        if died_in.endswith(END):
+            return

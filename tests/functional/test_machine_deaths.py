@@ -1,0 +1,65 @@
+"""The same as `test_agent_deaths`, of guests that are machines of our own: on this machine's KVM, with a firmware only.
+
+What an agent does for them it does here: processes, monitors, block servers and disks are real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import agent_without_vhost_net, audit
+from sandbox.broker import Broker
+from sandbox.fate import Fate
+from sandbox.node import Node
+from sandbox.switch import Switch
+from tests.functional.death_run import IS_CHOSEN, TODAY, survive_all
+from tests.functional.disk_deaths import CASES, a_blank_disk
+from tests.functional.guests import Guests
+from tests.functional.incident_deaths import INCIDENTS
+from tests.functional.layer_deaths import LAYERS
+from tests.functional.life_deaths import LIFE
+from tests.functional.machine_scene import MACHINES, MachineScene, firmware, marked_disk
+
+COPYING = ("terminate", "snapshot", "backup", "incremental backup")
+DEATHS = {**LIFE, **LAYERS, **INCIDENTS, **{name: CASES[name] for name in COPYING}, **MACHINES}
+
+TODAYS = list(DEATHS) if IS_CHOSEN else list(DEATHS)[TODAY % 3 :: 3]
+"""Others on another day; what is theirs and not the hypervisor's, `test_agent_deaths` has each day."""
+
+
+@pytest.fixture(scope="module")
+def fate(directory: Path) -> Fate:
+    return Fate(directory / "fate")
+
+
+@pytest.fixture(scope="module")
+def node(directory: Path, broker: Broker, switch: Switch, fate: Fate) -> Iterator[Node]:
+    node = Node(directory / "machines", broker.transport_url, switch.connection, "machines")
+    node.program = [fate.program[0], agent_without_vhost_net.__file__, *fate.program[2:]]
+    node.virt = f"hypervisor = vmm\nbios = {firmware(directory / 'bios.bin')}"
+    with node:
+        yield node
+        Guests(node).terminate_all()
+        assert audit.leftovers(node, switch) == []
+
+
+@pytest.fixture(scope="module")
+def scene(node: Node, switch: Switch, fate: Fate) -> MachineScene:
+    return MachineScene(node, switch, fate, marked_disk(node.image_source / "marked.raw"), a_blank_disk(node))
+
+
+@pytest.fixture(autouse=True)
+def an_agent(node: Node, fate: Fate) -> Iterator[None]:
+    """There is one after a test that has failed, too."""
+    yield
+    fate.spare()
+    if node.pid is None:
+        node.start()
+
+
+@pytest.mark.parametrize("case", TODAYS)
+def test_whenever_the_agent_dies_the_next_one_finishes(scene: MachineScene, case: str) -> None:
+    survive_all(scene, "qcow2", case, DEATHS[case], "vmm")
