@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -97,10 +98,14 @@ class _Listener(QMPClient):
         self._allowed, self._counted_at = float(_AT_ONCE), 0.0
 
     def _cb_inbound(self, msg: Message) -> Message:
-        """The library makes a text of each message here, for a log that nobody reads."""
-        return msg
+        """The library makes a text of each message for its log, also where nobody reads that."""
+        return super()._cb_inbound(msg) if self._is_logged() else msg
 
-    _cb_outbound = _cb_inbound
+    def _cb_outbound(self, msg: Message) -> Message:
+        return super()._cb_outbound(msg) if self._is_logged() else msg
+
+    def _is_logged(self) -> bool:
+        return self.logger.isEnabledFor(logging.DEBUG)
 
     async def _readline(self) -> bytes:
         line: bytes = await super()._readline()
