@@ -126,6 +126,7 @@ def test_whenever_the_agent_dies_the_next_one_copies(scene: Scene, storage: str,
 @pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")
 def test_who_looks_for_what_is_left_finds_it(scene: Scene, request: pytest.FixtureRequest) -> None:
     """A disk that its guest has, to somebody who believes that it has none."""
+    scene.end_other()
     scene.have_volume(True)
     (root, _) = scene.guests.view(scene.guest.uuid).instance.block_devices
     believed = msgspec.structs.replace(scene.guest, block_devices=[root])
