@@ -32,7 +32,7 @@ TODAYS = list(DEATHS) if IS_CHOSEN else list(DEATHS)[TODAY % 3 :: 3]
 
 @pytest.fixture(scope="module")
 def fate(directory: Path) -> Fate:
-    return Fate(directory / "fate")
+    return Fate(directory / "machines-fate")
 
 
 @pytest.fixture(scope="module")
