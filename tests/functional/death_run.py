@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from itertools import count
 
+import pytest
+
 from compute_agent.instance.machine import HypervisorName
+from sandbox.fate import Fate
+from sandbox.node import Node
 from tests.functional.death_record import Death, record
 from tests.functional.deaths import END, Case, Scene, survive
 from tests.functional.disk_deaths import CASES
@@ -17,6 +22,15 @@ STRIDE = int(os.environ.get("DEATHS_EVERY", "60"))
 TODAY = int(time.time() // 86400) % STRIDE
 EARLY = TODAY % 5 + 1
 """For operations with few moments; with a stride of one, the first."""
+
+
+@pytest.fixture(autouse=True)
+def an_agent(node: Node, fate: Fate) -> Iterator[None]:
+    """There is one after a test that has failed, too."""
+    yield
+    fate.spare()
+    if node.pid is None:
+        node.start()
 
 
 def survive_all(scene: Scene, storage: str, name: str, case: Case, hypervisor: HypervisorName = "qemu") -> None:

@@ -18,13 +18,15 @@ from sandbox.ceph import Ceph
 from sandbox.fate import Fate
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.functional.death_run import IS_CHOSEN, survive_all
+from tests.functional.death_run import IS_CHOSEN, an_agent, survive_all
 from tests.functional.deaths import Scene
 from tests.functional.disk_deaths import CASES, KINDS
 from tests.functional.guests import Guests
 from tests.functional.incident_deaths import INCIDENTS
 from tests.functional.layer_deaths import LAYERS
 from tests.functional.life_deaths import LIFE
+
+__all__ = ["an_agent"]
 
 PLUGGING = ("attach", "detach", "grow", "limit", "terminate")
 PORTS = ("attach port", "detach port")
@@ -76,15 +78,6 @@ def scene(node: Node, switch: Switch, fate: Fate, request: pytest.FixtureRequest
 def storage(request: pytest.FixtureRequest) -> str:
     """What the scene's disks are, in a word."""
     return str(request.node.callspec.params["scene"])
-
-
-@pytest.fixture(autouse=True)
-def an_agent(node: Node, fate: Fate) -> Iterator[None]:
-    """There is one after a test that has failed, too."""
-    yield
-    fate.spare()
-    if node.pid is None:
-        node.start()
 
 
 @pytest.mark.parametrize("scene", KINDS, indirect=True, scope="module")

@@ -15,13 +15,15 @@ from sandbox.broker import Broker
 from sandbox.fate import Fate
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.functional.death_run import IS_CHOSEN, TODAY, survive_all
+from tests.functional.death_run import IS_CHOSEN, TODAY, an_agent, survive_all
 from tests.functional.disk_deaths import CASES, a_blank_disk
 from tests.functional.guests import Guests
 from tests.functional.incident_deaths import INCIDENTS
 from tests.functional.layer_deaths import LAYERS
 from tests.functional.life_deaths import LIFE
 from tests.functional.machine_scene import MACHINES, MachineScene, firmware, marked_disk
+
+__all__ = ["an_agent"]
 
 COPYING = ("terminate", "snapshot", "backup", "incremental backup")
 DEATHS = {**LIFE, **LAYERS, **INCIDENTS, **{name: CASES[name] for name in COPYING}, **MACHINES}
@@ -49,15 +51,6 @@ def node(directory: Path, broker: Broker, switch: Switch, fate: Fate) -> Iterato
 @pytest.fixture(scope="module")
 def scene(node: Node, switch: Switch, fate: Fate) -> MachineScene:
     return MachineScene(node, switch, fate, marked_disk(node.image_source / "marked.raw"), a_blank_disk(node))
-
-
-@pytest.fixture(autouse=True)
-def an_agent(node: Node, fate: Fate) -> Iterator[None]:
-    """There is one after a test that has failed, too."""
-    yield
-    fate.spare()
-    if node.pid is None:
-        node.start()
 
 
 @pytest.mark.parametrize("case", TODAYS)
