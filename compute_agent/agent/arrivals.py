@@ -38,6 +38,9 @@ prepare(Mover)
 COMPLETE_WITHIN, _LOOK_AGAIN = 5.0, 0.01
 """Seconds."""
 
+_OPERATIONS = 100
+"""Latest ones of an instance, among which is the one that began what another one has just ended."""
+
 PRE, POST = "pre_live_migration", "post_live_migration_at_destination"
 READABLE = "it is encrypted, and could be read on its way"
 START, ROLL_BACK = "start_at_destination", "rollback_live_migration_at_destination"
@@ -55,7 +58,7 @@ def check_mover(node: Node, mover: Mover) -> None:
     if node.find_guest(mover.instance.uuid) is not None:
         raise MigrationRefused("instance", "a guest that it had here before has not been cleared away yet")
     _require_places(mover)
-    node.hypervisor.check_incoming(mover.machine, mover.facts)
+    node.hypervisor.check_incoming(mover.machine, mover.facts, post_copy=mover.post_copy)
     if list(node.storage.moves.mirrored(mover.instance)) != mover.mirrored:
         raise MigrationRefused("disks", "here, others of them would exist on one host only")
     if mover.encrypted and not node.settings.migration.encrypt:
@@ -87,15 +90,33 @@ def add_mover(node: Node, request: Request) -> None:
     mover = mover_of(request)
     if mover.instance.uuid in node.journal.instance_uuids():
         raise InstanceExists(mover.instance.uuid)
-    incoming = Incoming(
+    incoming = _incoming_of(request)
+    record = InstanceRecord(instance=mover.instance, machine=mover.machine, epoch=mover.epoch, incoming=incoming)
+    node.journal.add_instance(record, VmState.INCOMING)
+
+
+def _incoming_of(request: Request) -> Incoming:
+    mover = mover_of(request)
+    return Incoming(
         migration=str(request.arguments["migration"]),
         source=mover.source,
         address=mover.address,
         mirrored=mover.mirrored,
         is_stopped=mover.is_stopped,
     )
-    record = InstanceRecord(instance=mover.instance, machine=mover.machine, epoch=mover.epoch, incoming=incoming)
-    node.journal.add_instance(record, VmState.INCOMING)
+
+
+def rest_of(node: Node, instance_uuid: str, migration: str) -> Incoming:
+    """How a guest came that has become this host's, and waits for the rest of its memory.
+
+    :raises MigrationRefused: it did not come by this migration, or waits for nothing.
+    """
+    unfinished = [row.request for row in node.journal.unfinished(instance_uuid)]
+    if any(one.operation == POST and one.arguments["migration"] == migration for one in unfinished):
+        for row in node.journal.operations(instance_uuid, _OPERATIONS):
+            if row.request.operation == PRE and row.request.arguments["migration"] == migration:
+                return _incoming_of(row.request)
+    raise MigrationRefused("migration", "the instance is this host's, and nothing of it is missing")
 
 
 def require_arrived(node: Node, request: Request) -> None:

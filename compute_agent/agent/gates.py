@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+import select
 import socket
 from collections.abc import Callable, Sequence
 from threading import Thread
 
-from compute_agent.agent.arrivals import awaits_files, require_incoming
+from compute_agent.agent.arrivals import awaits_files, require_incoming, rest_of
 from compute_agent.agent.node import Node
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.errors import ComputeAgentError
@@ -27,6 +28,7 @@ PATIENCE = 60.0
 """Seconds that a gate stays open for memory."""
 _KEY_SIZE = 32
 """Bytes."""
+_TAKEN = b"."
 
 
 def migration_address(settings: AgentSettings) -> str:
@@ -44,10 +46,11 @@ def open_gate(node: Node, instance_uuid: str, migration: str) -> Gate:
     :raises GuestGone: nothing waits for it any more.
     :raises HostError: no port is free.
     """
-    incoming, key = require_incoming(node, instance_uuid, migration), None
-    if node.settings.migration.encrypt:
-        key = secrets.token_hex(_KEY_SIZE)
-    instance, files = node.journal.instance(instance_uuid).record.instance, node.storage.moves.files
+    key = secrets.token_hex(_KEY_SIZE) if node.settings.migration.encrypt else None
+    record, files = node.journal.instance(instance_uuid).record, node.storage.moves.files
+    if record.incoming is None:
+        return _open_for_rest(node, node.guest(instance_uuid), rest_of(node, instance_uuid, migration), key)
+    incoming, instance = require_incoming(node, instance_uuid, migration), record.instance
     if incoming.is_stopped:
         return _open_for_files(node, instance, files.all_of(instance, incoming.mirrored), incoming, key)
     if awaits_files(node, instance, incoming):
@@ -89,6 +92,32 @@ def _let_disks_in(node: Node, guest: Guest, disks: Sequence[str], key: str | Non
     with _listen(node, address) as listener:
         guest.incoming.let_disks_in(listener.fileno(), disks)
         return int(listener.getsockname()[1])
+
+
+def _open_for_rest(node: Node, guest: Guest, incoming: Incoming, key: str | None) -> Gate:
+    """The process gets the connection, then the other host is told so, and only when its process sends is it read.
+
+    QEMU 7.2 survives neither end being closed while the two agree how to go on: so no agent has to be there meanwhile.
+    """
+    address = migration_address(node.settings)
+
+    def let_rest_in(connection: socket.socket) -> None:
+        guest.incoming.take_connection(connection.fileno())
+        connection.sendall(_TAKEN)
+        if _is_sent_over(connection):
+            guest.incoming.fetch_rest()
+        else:
+            guest.incoming.drop_connection()
+
+    guest.incoming.use_key(key)
+    port = _wait_at(_listen(node, address), incoming, guest.instance_uuid, let_rest_in)
+    return Gate(address=address, memory_port=port, key=key)
+
+
+def _is_sent_over(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(PATIENCE * 1000) and connection.recv(1, socket.MSG_PEEK))
 
 
 def _wait_at(listener: socket.socket, incoming: Incoming, instance_uuid: str, take: Take) -> int:

@@ -25,8 +25,8 @@ class MigrationSettings:
     """The same, in the end."""
     timeout: float = 3600.0
     """For the memory; in the second half of it the guest is slowed down."""
-    on_timeout: Literal["abort", "force"] = "abort"
-    """``force``: the guest is paused until all of it is there."""
+    on_timeout: Literal["abort", "force", "post-copy"] = "abort"
+    """``force``: the guest is paused until all is there; ``post-copy``: it goes on there, and the rest follows."""
     prepare_timeout: float = 1800.0
     """For the destination to make disks; it may have to fetch images."""
 

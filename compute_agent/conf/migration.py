@@ -52,6 +52,12 @@ OPTIONS = [
         choices=[
             ("abort", "the guest stays where it is"),
             ("force", "the guest is paused until all of it is there"),
+            (
+                "post-copy",
+                "the guest goes on there, and the rest of its memory follows as it is needed: it is not slowed down by "
+                "what it writes, and lost if either host dies before all of it is there. So it is with force-complete. "
+                "The destination needs vm.unprivileged_userfaultfd = 1; guests of vmm are refused",
+            ),
         ],
         help="What happens when that time is over.",
     ),

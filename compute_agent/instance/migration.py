@@ -51,6 +51,8 @@ class Mover(Model, frozen=True):
     """Its disks that are to be copied, by name."""
     facts: HostFacts | None = None
     """None: it is stopped, and nothing but its disks moves."""
+    post_copy: bool = False
+    """It may go on before all of its memory has come, which then comes as it is needed."""
 
     @property
     def is_stopped(self) -> bool:

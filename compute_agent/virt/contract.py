@@ -217,10 +217,11 @@ class Hypervisor(Protocol):
         :raises MigrationRefused: it can move nowhere; says why.
         """
 
-    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
+    def check_incoming(self, machine: Machine, facts: HostFacts | None, *, post_copy: bool = False) -> None:
         """A guest with such a machine can come here from a host of which these are the facts; changes nothing.
 
-        None: it does not run, and is only to be started here.
+        None: it does not run, and is only to be started here. `post_copy`: some of its memory may come when it runs
+        here already.
 
         :raises MigrationRefused: names what is missing here.
         """

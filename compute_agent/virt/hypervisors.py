@@ -70,8 +70,8 @@ class Hypervisors:
     def facts(self, machine: Machine) -> HostFacts:
         return self._all[machine.hypervisor].facts(machine)
 
-    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
-        self._all[machine.hypervisor].check_incoming(machine, facts)
+    def check_incoming(self, machine: Machine, facts: HostFacts | None, *, post_copy: bool = False) -> None:
+        self._all[machine.hypervisor].check_incoming(machine, facts, post_copy=post_copy)
 
     def adopt(self, instance_uuid: str) -> Guest | None:
         return self._whose(instance_uuid).adopt(instance_uuid)

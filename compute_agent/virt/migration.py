@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 from compute_agent.block.mirrors import DiskMirrors
 from compute_agent.instance.devices import NbdSource
 
-Stage = Literal["disks", "memory", "complete"]
+Stage = Literal["disks", "memory", "rest", "cut_off", "complete"]
+Rest = Literal["here", "comes", "cut_off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,11 @@ class MigrationProgress:
     """How far it is. Sizes in bytes, times in seconds."""
 
     stage: Stage
-    """``complete``: all of the guest is there, and it stands still here."""
+    """From ``rest`` on the guest stands still here, and may go on there.
+
+    ``rest``: some of its memory is here only, and sent as it is needed there (post-copy). ``cut_off``: the connection
+    for that is lost. ``complete``: all of the guest is there.
+    """
     percent: int
     remaining: int = 0
     dirty_rate: int = 0
@@ -48,10 +53,13 @@ class OutgoingMigration(Protocol):
     def have_disks_copied_by(self, mirrors: DiskMirrors) -> None:
         """Where a block server has them open; to be said anew by each agent."""
 
-    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
+    def begin(
+        self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None, *, post_copy: bool = False
+    ) -> None:
         """Begin to copy the disks, by name, and then memory, over connections that stay the caller's to close.
 
-        All of it is encrypted with `key`, 32 bytes in hexadecimal, where there is one.
+        All of it is encrypted with `key`, 32 bytes in hexadecimal, where there is one. `post_copy`: the guest may be
+        told to go on there before all of its memory is there.
 
         :raises MonitorError: it cannot begin; `cancel` puts back what there is of it.
         """
@@ -67,8 +75,23 @@ class OutgoingMigration(Protocol):
     def set_pace(self, pace: Pace) -> None:
         """From now on; nothing happens where none is under way."""
 
+    def start_post_copy(self) -> None:
+        """Halt the guest as soon as may be, and send its memory as it is needed there; its disks are there before.
+
+        :raises MonitorError: nothing has prepared that, or its memory is not on its way yet.
+        """
+
+    def reconnect(self, connection: int, key: str | None) -> None:
+        """Go on with the rest over another connection, in place of one that is lost. The other end is read from.
+
+        :raises MonitorError: none is lost.
+        """
+
     def cancel(self) -> None:
-        """Nothing is carried any more, and the guest may be resumed. Nothing happens where nothing was."""
+        """Nothing is carried any more, and the guest may be resumed. Nothing happens where nothing was.
+
+        Not for a guest that has gone on there.
+        """
 
 
 class IncomingMigration(Protocol):
@@ -93,7 +116,22 @@ class IncomingMigration(Protocol):
         """
 
     def is_complete(self) -> bool:
-        """All of the guest is here, and may go on."""
+        """The guest is here, and may go on; some of its memory may come when it is needed (post-copy)."""
+
+    def rest(self) -> Rest:
+        """Where the rest of its memory is, once the guest may go on; cut_off: nothing brings it."""
+
+    def take_connection(self, connection: int) -> None:
+        """Have the process keep this one for the rest, in place of any earlier one; nothing is read from it yet."""
+
+    def fetch_rest(self) -> None:
+        """Go on with the rest over the connection that was taken, where somebody sends.
+
+        :raises MonitorError: there is none, or none is needed.
+        """
+
+    def drop_connection(self) -> None:
+        """Let go of the connection that was taken, if it is not used. May be repeated."""
 
     def shut_disks(self) -> None:
         """Nobody else writes to the disks any more. May be repeated."""

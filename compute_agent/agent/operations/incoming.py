@@ -15,6 +15,7 @@ import msgspec
 from compute_agent.agent.arrivals import POST, PRE, ROLL_BACK, START
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import create_disks, delete_disks, forget_guest
+from compute_agent.agent.operations.post_copy import AWAIT_REST, patiently
 from compute_agent.agent.operations.steps import (
     KILL_GUEST,
     PLUG_PORTS,
@@ -91,13 +92,15 @@ def let_go(work: Work) -> None:
 
 def let_run(work: Work) -> None:
     """It goes on where it was halted."""
-    resume_guest(work)
-    work.node.journal.set_launched(work.uuid)
+    patiently(work, lambda: resume_guest(work))
+    with work.node.journal.transaction():
+        work.node.journal.set_launched(work.uuid)
+        work.node.journal.set_state(work.uuid, VmState.ACTIVE, None)
 
 
 def announce(work: Work) -> None:
     """The network knows where it is."""
-    work.guest.incoming.announce()
+    patiently(work, work.guest.incoming.announce)
 
 
 def note_owner(work: Work) -> None:
@@ -165,6 +168,7 @@ POST_LIVE_MIGRATION = Operation(
         Step("let_run", let_run),
         Step("announce", announce),
         Step("note_owner", note_owner),
+        AWAIT_REST,
     ),
     outcome=VmState.ACTIVE,
 )

@@ -163,7 +163,13 @@ def mover_of(work: Work) -> Mover:
         address=migration_address(work.node.settings),
         facts=_facts(work),
         mirrored=list(work.node.storage.moves.mirrored(work.instance)),
+        post_copy=permits_post_copy(work),
     )
+
+
+def permits_post_copy(work: Work) -> bool:
+    """It may go on there before all of its memory has come, if it runs and cannot get there otherwise."""
+    return work.request.operation == _LIVE and work.node.settings.migration.on_timeout == "post-copy"
 
 
 def _facts(work: Work) -> HostFacts | None:

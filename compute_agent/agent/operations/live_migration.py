@@ -27,9 +27,11 @@ from compute_agent.agent.operations.leaving import (
     have_prepared,
     migration_id,
     peer,
+    permits_post_copy,
     require_wanted,
     send_files,
 )
+from compute_agent.agent.operations.post_copy import SEND_REST
 from compute_agent.agent.operations.steps import KILL_GUEST, UNPLUG_PORTS
 from compute_agent.agent.work import Work
 from compute_agent.errors import InvalidState, MigrationFailed, MigrationRefused
@@ -64,7 +66,7 @@ def begin_copy(work: Work) -> None:
     with ExitStack() as opened:
         memory = opened.enter_context(_dial(work, gate, gate.memory_port))
         targets = {name: _target(name, opened.enter_context(_dial(work, gate, gate.disks_port))) for name in disks}
-        outgoing.begin(memory.fileno(), targets, pace, gate.key)
+        outgoing.begin(memory.fileno(), targets, pace, gate.key, post_copy=permits_post_copy(work))
 
 
 def _require_hidden(work: Work, gate: Gate, disks: Sequence[str]) -> None:
@@ -84,25 +86,35 @@ def _target(name: str, connection: socket.socket) -> NbdSource:
 
 
 def copy(work: Work) -> None:
-    """All of it is there, and the guest stands still here."""
+    """All of it is there, but for memory that it may go on without; and the guest stands still here."""
     convergence, outgoing = Convergence(work.node.settings.migration), work.outgoing
-    while (progress := outgoing.advance(_LOOK)).stage != "complete":
+    while (progress := outgoing.advance(_LOOK)).stage in ("disks", "memory"):
         work.report(progress.percent, _details(progress))
         require_wanted(work)
         if progress.stage == "memory":
             _urge(work, outgoing, convergence)
         if work.node.wishes.get(migration_id(work)) == "force":
-            work.guest.pause()
+            _force(work, outgoing, progress)
 
 
 def _urge(work: Work, outgoing: OutgoingMigration, convergence: Convergence) -> None:
     """Have the guest let itself be carried."""
     if not convergence.is_over():
         outgoing.set_pace(convergence.pace())
+    elif permits_post_copy(work):
+        outgoing.start_post_copy()
     elif work.node.settings.migration.on_timeout == "force":
         work.guest.pause()
     else:
         raise MigrationFailed("given up: the guest writes to its memory faster than that is carried")
+
+
+def _force(work: Work, outgoing: OutgoingMigration, progress: MigrationProgress) -> None:
+    """It gets there soon, whatever it writes."""
+    if not permits_post_copy(work):
+        work.guest.pause()
+    elif progress.stage == "memory":
+        outgoing.start_post_copy()
 
 
 def _details(progress: MigrationProgress) -> StepDetails:
@@ -136,6 +148,7 @@ LIVE_MIGRATION = Operation(
         Step("begin_copy", begin_copy, take_back),
         Step("copy", copy),
         HAND_OVER,
+        SEND_REST,
         KILL_GUEST,
         UNPLUG_PORTS,
         Step("leave_disks", leave_disks),

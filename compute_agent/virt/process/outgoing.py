@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,9 +17,10 @@ from compute_agent.errors import DeadlineExceeded, MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.devices import NbdSource
 from compute_agent.virt.migration import MigrationProgress, Pace
+from compute_agent.virt.process.post_copy import MEMORY as _FD
+from compute_agent.virt.process.post_copy import OutgoingRest, progress_of_rest
 from compute_agent.virt.process.way_left import WayLeft
 
-_FD = "migration-memory"
 _AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switchover")
 _ENDED_BADLY = ("failed", "cancelled")
 _OURS = ("events", "pause-before-switchover", "auto-converge")
@@ -30,12 +31,15 @@ _UNLIMITED = 1 << 50
 """Bytes a second; QEMU's default would be 128 MiB."""
 
 
-class ProcessOutgoing(ABC):
+class ProcessOutgoing(OutgoingRest, ABC):
     """The `compute_agent.virt.migration.OutgoingMigration` of one guest."""
+
+    _of_post_copy: tuple[str, ...] = ()
+    """Capabilities."""
 
     def __init__(self, execute: Execute, mirrors: DiskMirrors, seconds: float) -> None:
         """The process has `seconds` to end what it is told to."""
-        self._execute = execute
+        super().__init__(execute)
         self._seconds = seconds
         self._memory_begun = False
         self._way_left = WayLeft()
@@ -47,10 +51,12 @@ class ProcessOutgoing(ABC):
         self._mirrors = mirrors
         mirrors.tell(self._changed.set)
 
-    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
+    def begin(
+        self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None, *, post_copy: bool = False
+    ) -> None:
         """See the contract."""
         self._memory_begun, self._way_left = False, WayLeft()
-        self._set_capabilities(on=True)
+        self._set_capabilities(on=True, post_copy=post_copy)
         self._set_parameters(pace)
         if key is not None:
             self._use_key(memory, key)
@@ -78,7 +84,7 @@ class ProcessOutgoing(ABC):
         self._mirrors.abandon()
         with suppress(MonitorError):  # memory has been sent, or there never was any to send
             self._execute("closefd", {"fdname": _FD})
-        self._set_capabilities(on=False)
+        self._set_capabilities(on=False, post_copy=False)
         self._forget_key()
 
     def heard(self, event: Mapping[str, Any]) -> None:
@@ -86,23 +92,14 @@ class ProcessOutgoing(ABC):
         if event["event"] in ("MIGRATION", "STOP"):
             self._changed.set()
 
-    @abstractmethod
-    def _use_key(self, memory: int, key: str) -> None:
-        """Encrypt what goes over the connection of that number from now on.
-
-        :raises HostError, MigrationRefused: that cannot be.
-        """
-
-    @abstractmethod
-    def _forget_key(self) -> None:
-        """Nobody has a use for it any more. May be repeated."""
-
     def _advance(self) -> MigrationProgress:
-        run_state = self._execute("query-status")["status"]
-        if run_state == "postmigrate":
-            return MigrationProgress(stage="complete", percent=100)
-        memory, jobs = self._execute("query-migrate"), self._mirrors.jobs()
+        run_state, memory = self._execute("query-status")["status"], self._execute("query-migrate")
         status = memory.get("status")
+        if run_state == "postmigrate" and status not in _ENDED_BADLY:
+            return MigrationProgress(stage="complete", percent=100)
+        if (rest := progress_of_rest(memory)) is not None:
+            return rest
+        jobs = self._mirrors.jobs()
         if status == "pre-switchover":
             self._mirrors.finish()
             self._go_on()
@@ -134,8 +131,9 @@ class ProcessOutgoing(ABC):
         self._execute("migrate", {"uri": f"fd:{_FD}"})
         self._memory_begun = True
 
-    def _set_capabilities(self, *, on: bool) -> None:
+    def _set_capabilities(self, *, on: bool, post_copy: bool) -> None:
         capabilities = [{"capability": name, "state": on} for name in _OURS]
+        capabilities += [{"capability": name, "state": post_copy} for name in self._of_post_copy]
         self._execute("migrate-set-capabilities", {"capabilities": capabilities})
 
     def _set_parameters(self, pace: Pace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from compute_agent.virt.qemu.cpu import CpuSupport, find_cpu_support
 from compute_agent.virt.qemu.design import add_disk, add_nic, design_machine
 from compute_agent.virt.qemu.guest import QemuGuest
 from compute_agent.virt.qemu.launch import QemuLaunch
-from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible, require_post_copy
 from compute_agent.virt.settings import HOST_CPU, VirtSettings
 
 
@@ -78,8 +79,10 @@ class QemuHypervisor(ProcessHypervisor[QemuGuest]):
         seen = frozenset() if machine.cpu == HOST_CPU else self._find_cpu_support().features_of(machine.cpu)
         return facts_of(machine, self._find_capabilities(), seen)
 
-    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
+    def check_incoming(self, machine: Machine, facts: HostFacts | None, *, post_copy: bool = False) -> None:
         require_compatible(machine, facts, self._find_capabilities())
+        if post_copy:
+            require_post_copy(privileged=not self._settings.confine_guests and os.geteuid() == 0)
         if facts is not None and facts.cpu_features:
             require_features(facts.cpu_features, self.describe_cpu().features)
 

@@ -79,7 +79,9 @@ class VmmHypervisor(ProcessHypervisor[VmmGuest]):
     def facts(self, machine: Machine) -> HostFacts:
         return facts_here(self._supported().tsc_khz)
 
-    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
+    def check_incoming(self, machine: Machine, facts: HostFacts | None, *, post_copy: bool = False) -> None:
+        if post_copy:
+            raise MigrationRefused("post-copy", "a guest of vmm goes on when all of its memory is there, not before")
         found = self._supported()
         require_machine(machine)
         if facts is not None:

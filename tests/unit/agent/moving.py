@@ -5,15 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from compute_agent.block.mirrors import DiskMirrors, NoMirrors
-from compute_agent.errors import MigrationRefused, MonitorError, StorageError
+from compute_agent.errors import GuestGone, MigrationRefused, MonitorError, StorageError
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
 from compute_agent.storage.moving.contract import Progress
-from compute_agent.virt.migration import MigrationProgress, Pace
+from compute_agent.virt.migration import MigrationProgress, Pace, Rest, Stage
 
 if TYPE_CHECKING:
     from tests.unit.agent.world import World
@@ -40,6 +40,19 @@ class Moving:
     other: World | None = None
     is_refused: bool = False
     """No guest can come here."""
+    on_timeout: Literal["abort", "force", "post-copy"] = "abort"
+    timeout: float = 3600.0
+    """Seconds that a guest's memory may take; below nothing: they are over at once."""
+    permits_post_copy: bool = False
+    is_post_copied: bool = False
+    rest: int = 0
+    """Pieces of memory that are here only, while the guest may run there."""
+    lacks: bool = False
+    """The guest here has not all of its memory."""
+    is_cut_off: bool = False
+    """The rest does not come over any more."""
+    has_connection: bool = False
+    """Another one, for the rest."""
     is_copying: bool = False
     is_nearly_there: bool = False
     is_sent: bool = False
@@ -58,10 +71,19 @@ class Moving:
     def end(self) -> None:
         """The process is gone."""
         self.is_copying = self.is_sent = self.has_arrived = self.memory_came = False
+        self.lacks = self.has_connection = False
+        if self.rest and self.other is not None:
+            self.other.moving.is_cut_off = True
+        self.rest = 0
 
     def close_disks(self) -> None:
         """Who had them open is gone."""
         self.disks_are_open = self.is_mirrored = False
+
+    def cut(self) -> None:
+        """The connection to the other world."""
+        assert self.other is not None
+        self.is_cut_off = self.other.moving.is_cut_off = True
 
 
 class FakeMoves:
@@ -219,23 +241,76 @@ class FakeOutgoing:
     def have_disks_copied_by(self, mirrors: DiskMirrors) -> None:
         self._mirrors = mirrors
 
-    def begin(self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None) -> None:
+    def begin(
+        self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None, *, post_copy: bool = False
+    ) -> None:
         def effect() -> None:
             self._mirrors.begin(disks, pace.bandwidth, key)
             self._world.moving.is_copying = True
+            self._world.moving.is_cut_off = False
 
+        self._world.moving.permits_post_copy = post_copy
         self._world.touch("begin copy", effect)
 
     def advance(self, seconds: float) -> MigrationProgress:
         moving = self._world.moving
+        if self._uuid not in self._world.guests:
+            raise GuestGone("its process has ended")
+        if moving.rest:
+            return self._advance_rest()
         if not (moving.is_copying or moving.is_sent):
             raise MonitorError("nothing is copied")
-        if moving.is_copying and not moving.is_nearly_there:
+        if moving.is_copying and moving.is_post_copied:
+            self._world.touch("switch", self._switch)
+            return MigrationProgress(stage="rest", percent=0)
+        if moving.is_copying and (moving.permits_post_copy or not moving.is_nearly_there):
             self._world.touch("copy most of it", self._copy_most)
             return MigrationProgress(stage="memory", percent=90)
         if moving.is_copying:
             self._world.touch("send", self._send)
         return MigrationProgress(stage="complete", percent=100)
+
+    def _advance_rest(self) -> MigrationProgress:
+        moving, other = self._world.moving, self._world.moving.other
+        assert other is not None
+        if self._uuid not in other.guests:
+            moving.is_cut_off = True
+        if not moving.is_cut_off:
+            self._world.touch("send rest", self._send_rest)
+        stage: Stage = "cut_off" if moving.is_cut_off else "rest" if moving.rest else "complete"
+        return MigrationProgress(stage=stage, percent=0)
+
+    def _send_rest(self) -> None:
+        moving, other = self._world.moving, self._world.moving.other
+        assert other is not None
+        if not moving.is_cut_off and self._uuid in other.guests:
+            moving.rest -= 1
+            moving.is_sent = not moving.rest
+            other.moving.lacks = bool(moving.rest)
+
+    def _switch(self) -> None:
+        moving, other = self._world.moving, self._world.moving.other
+        assert other is not None
+        self._send()
+        moving.is_sent, moving.rest, other.moving.lacks = False, 2, True
+        other.moving.is_cut_off = False
+
+    def start_post_copy(self) -> None:
+        if not self._world.moving.permits_post_copy:
+            raise MonitorError("that was not prepared")
+        self._world.moving.is_post_copied = True
+
+    def reconnect(self, connection: int, key: str | None) -> None:
+        assert key == "ab" * 32
+        self._world.touch("reconnect", self._reconnect)
+
+    def _reconnect(self) -> None:
+        moving, other = self._world.moving, self._world.moving.other
+        assert other is not None
+        if not (moving.is_cut_off and moving.rest):
+            raise MonitorError("nothing is lost")
+        if other.moving.has_connection:
+            moving.is_cut_off = other.moving.is_cut_off = other.moving.has_connection = False
 
     def _copy_most(self) -> None:
         self._world.moving.is_nearly_there = True
@@ -258,7 +333,10 @@ class FakeOutgoing:
 
     def _cancel(self) -> None:
         self._mirrors.abandon()
-        self._world.moving.is_copying = self._world.moving.is_nearly_there = False
+        moving = self._world.moving
+        assert moving.other is None or PowerState.RUNNING not in moving.other.guests.values()
+        moving.is_copying = moving.is_nearly_there = moving.is_post_copied = moving.permits_post_copy = False
+        moving.rest = 0
 
 
 class FakeIncoming:
@@ -282,6 +360,21 @@ class FakeIncoming:
 
     def is_complete(self) -> bool:
         return self._world.moving.has_arrived
+
+    def rest(self) -> Rest:
+        if not self._world.guests:
+            raise GuestGone("its process has ended")
+        if not self._world.moving.lacks:
+            return "here"
+        return "cut_off" if self._world.moving.is_cut_off else "comes"
+
+    def take_connection(self, connection: int) -> None:
+        self._world.moving.has_connection = True
+
+    def fetch_rest(self) -> None:
+        raise MonitorError("nobody has begun to send it")
+
+    def drop_connection(self) -> None: ...
 
     def shut_disks(self) -> None:
         def effect() -> None:

@@ -308,9 +308,10 @@ class FakeHypervisor:
     def facts(self, machine: Machine) -> HostFacts:
         return FACTS
 
-    def check_incoming(self, machine: Machine, facts: HostFacts | None) -> None:
+    def check_incoming(self, machine: Machine, facts: HostFacts | None, *, post_copy: bool = False) -> None:
         if self._world.moving.is_refused:
             raise MigrationRefused("cpu features", "missing here: avx512f")
+        assert post_copy is (self._world.moving.on_timeout == "post-copy")
         if machine.hypervisor != self._world.hypervisor or facts not in (FACTS, None):
             raise MigrationRefused("facts", "others are true here")
 
@@ -504,7 +505,12 @@ class Agent:
             host=host,
             state_dir=world.directory,
             shutdown_timeout=60.0 if world.obedient else 0.01,
-            migration=MigrationSettings(address="127.0.0.1", prepare_timeout=60.0),
+            migration=MigrationSettings(
+                address="127.0.0.1",
+                prepare_timeout=60.0,
+                timeout=world.moving.timeout,
+                on_timeout=world.moving.on_timeout,
+            ),
         )
         self.journal = Journal(world.directory / "journal.sqlite")
         self.node = Node(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from compute_agent.errors import MigrationRefused
+from compute_agent.host import page_faults
 from compute_agent.host.cpu import Processor
 from compute_agent.instance.machine import Machine
 from compute_agent.instance.migration import HostFacts
@@ -40,3 +41,10 @@ def require_compatible(
     if facts is not None:
         require_version(facts, found.version)
         require_cpu(facts, processor)
+
+
+def require_post_copy(*, privileged: bool) -> None:
+    """:raises MigrationRefused: a guest's QEMU, `privileged` or not, cannot fetch memory here when it is touched."""
+    problem = page_faults.find_problem(privileged=privileged)
+    if problem is not None:
+        raise MigrationRefused("post-copy", problem)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compute_agent.block.keys import CREDENTIALS
 from compute_agent.errors import MonitorError
+from compute_agent.host import page_faults
 from compute_agent.host.qmp import Execute
 from compute_agent.virt.process.descriptors import handed_over
 from compute_agent.virt.process.incoming import ProcessIncoming
@@ -29,8 +30,11 @@ class QemuIncoming(ProcessIncoming):
 
     def prepare(self) -> None:
         """See the contract. Left alone, QEMU would take over disks and addresses when the last byte has come."""
-        capability = {"capability": "late-block-activate", "state": True}
-        self._execute("migrate-set-capabilities", {"capabilities": [capability]})
+        capabilities = ["late-block-activate"]
+        if page_faults.find_problem(privileged=self._run.stat().st_uid == 0) is None:
+            capabilities.append("postcopy-ram")  # does nothing where the other side does not begin with it
+        states = [{"capability": name, "state": True} for name in capabilities]
+        self._execute("migrate-set-capabilities", {"capabilities": states})
         self._execute("migrate-set-parameters", {"announce-rounds": 0})
 
     def use_key(self, key: str | None) -> None:
