@@ -77,6 +77,7 @@ def _open(node: Node, guest: Guest, incoming: Incoming, key: str | None) -> Gate
         disks_port = _let_disks_in(node, guest, incoming.mirrored, key)
 
     def let_memory_in(connection: socket.socket) -> None:
+        keep_alive(connection, patient=True)  # the guest may run here, and wait for what comes
         guest.incoming.let_memory_in(connection.fileno())
 
     memory_port = _wait_at(_listen(node, address), incoming, guest.instance_uuid, let_memory_in)
@@ -102,6 +103,7 @@ def _open_for_rest(node: Node, guest: Guest, incoming: Incoming, key: str | None
     address = migration_address(node.settings)
 
     def let_rest_in(connection: socket.socket) -> None:
+        keep_alive(connection, patient=True)
         guest.incoming.take_connection(connection.fileno())
         connection.sendall(_TAKEN)
         if _is_sent_over(connection):

@@ -9,6 +9,8 @@ from compute_agent.errors import DeadlineExceeded, HostError
 
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 6}
 """A link that is cut is noticed after 45 s."""
+_PATIENT = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 40}
+"""After ten minutes."""
 
 
 def resolve(host: str) -> str:
@@ -52,11 +54,11 @@ def dial(address: str, port: int, own_address: str, seconds: float) -> socket.so
     return keep_alive(connection)
 
 
-def keep_alive(connection: socket.socket) -> socket.socket:
+def keep_alive(connection: socket.socket, *, patient: bool = False) -> socket.socket:
     """The connection, which notices when the other host is gone, and sends small messages at once."""
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for option, value in _KEEPALIVE.items():
+    for option, value in (_PATIENT if patient else _KEEPALIVE).items():
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
     return connection

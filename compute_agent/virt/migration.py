@@ -82,9 +82,10 @@ class OutgoingMigration(Protocol):
         """
 
     def reconnect(self, connection: int, key: str | None) -> None:
-        """Go on with the rest over another connection, in place of one that is lost. The other end is read from.
+        """Go on with the rest over another connection, in place of one that is lost.
 
         :raises MonitorError: none is lost.
+        :raises DeadlineExceeded: nobody at the other end has agreed on a key yet; until then the monitor is silent.
         """
 
     def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""A guest that goes on before all of its memory has come: whatever dies or is lost, one host owns it, and one copy runs."""
+"""A guest that goes on before all of its memory has come: whatever dies or is lost, one host owns it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Hasty(Pair):
             world.moving.on_timeout, world.moving.timeout = "post-copy", timeout
 
     def assert_lost(self, why: str) -> None:
-        """It is the new host's, which says that it has crashed, and why; nothing of it runs or is left at the old one."""
+        """It is the new host's, which says that it has crashed, and why; nothing is left at the old one."""
         assert self.outcome() is OperationState.DONE
         assert (self.runners(), self.source.left_of(UUID)) == ([], [])
         assert self.dest.left_of(UUID) == ["disk"]

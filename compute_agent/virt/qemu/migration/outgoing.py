@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compute_agent.host.qmp import Execute
+from compute_agent.virt.migration import Pace
 from compute_agent.virt.process.outgoing import ProcessOutgoing
 from compute_agent.virt.process.post_copy import CUT_OFF
 from compute_agent.virt.qemu.migration.encryption import forget_key, use_key
@@ -35,6 +36,10 @@ class QemuOutgoing(ProcessOutgoing):
         """An event of the monitor, which tells of the disks, too."""
         self._own_mirrors.heard(event)
         super().heard(event)
+
+    def _set_parameters(self, pace: Pace) -> None:
+        super()._set_parameters(pace)
+        self._execute("migrate-set-parameters", {"max-postcopy-bandwidth": pace.bandwidth})
 
     def _use_key(self, memory: int, key: str) -> None:
         use_key(self._execute, self._run, key, "client")
