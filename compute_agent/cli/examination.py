@@ -21,6 +21,7 @@ def examine_node(config_file: Path) -> list[Finding]:
         network=examined.configuration.network,
         storage=examined.configuration.storage,
         broker=examined.broker,
+        post_copy=examined.configuration.agent.migration.on_timeout == "post-copy",
     )
     return about_the_file(config_file, examined) + examine(checks_of(node))
 

@@ -29,6 +29,8 @@ class NodeSettings:
     storage: StorageSettings
     broker: BrokerSettings | None
     """None: the configuration does not say which."""
+    post_copy: bool = False
+    """Guests that leave go on elsewhere before all of their memory is there; so do, it is supposed, those that come."""
 
 
 def checks_of(node: NodeSettings) -> Iterator[Check]:
@@ -45,6 +47,7 @@ def checks_of(node: NodeSettings) -> Iterator[Check]:
     yield Check("tun", network.check_tap)
     yield Check("vhost-net", partial(network.check_vhost, node.network))
     yield Check("kernel-tls", network.check_tls)
+    yield Check("post-copy", partial(memory.check_post_copy, not node.virt.confine_guests, node.post_copy))
     yield Check("openvswitch", partial(switch.check_switch, node.network.ovsdb_connection))
     yield from _broker_checks(node.broker)
     for directory in directories_of(node):

@@ -7,6 +7,7 @@ import resource
 from pathlib import Path
 
 from compute_agent.doctor.finding import Finding, ok, warning
+from compute_agent.host import page_faults
 
 _SIZES = {"hugepages-2048kB": "2 MiB", "hugepages-1048576kB": "1 GiB"}
 _DESCRIPTORS_A_GUEST = 10
@@ -33,6 +34,17 @@ def judge_open_files(limit: int) -> Finding:
         found = f"at most {limit} a process of this shell: enough for some {limit // _DESCRIPTORS_A_GUEST} guests"
         return warning("open-files", found, "ulimit -n 1048576; for the service: LimitNOFILE=1048576 in its unit")
     return ok("open-files", f"at most {limit if limit != resource.RLIM_INFINITY else 'any number of'} a process")
+
+
+def check_post_copy(privileged: bool, asked_for: bool, root: Path = Path("/")) -> list[Finding]:
+    """Can a guest run here while its memory still comes? `privileged`: its process is root's."""
+    problem = page_faults.find_problem(privileged=privileged, root=root)
+    if problem is None:
+        return [ok("post-copy", "guests can go on here before all of their memory has come")]
+    if not asked_for:
+        return [ok("post-copy", f"not asked for, and not possible here: {problem}")]
+    found = f"{problem}: hosts where [migration] on_timeout is post-copy cannot send guests here"
+    return [warning("post-copy", found, f"sysctl -w {page_faults.SYSCTL}=1; for good: a file in /etc/sysctl.d")]
 
 
 def _transparent_hugepages(root: Path) -> Finding:

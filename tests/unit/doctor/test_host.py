@@ -11,7 +11,7 @@ from compute_agent.doctor.clock import ClockState, check_clock, judge_clock
 from compute_agent.doctor.finding import Finding, Status
 from compute_agent.doctor.isolation import judge_isolation
 from compute_agent.doctor.kernel import check_cgroups, check_iommu, judge_kernel
-from compute_agent.doctor.memory import check_hugepages, judge_open_files
+from compute_agent.doctor.memory import check_hugepages, check_post_copy, judge_open_files
 
 CONFINED = """\
 Name:\tcat
@@ -97,6 +97,27 @@ def test_iommu_in_use(tmp_path: Path) -> None:
         (tmp_path / "sys/kernel/iommu_groups" / group).mkdir(parents=True)
     (finding,) = check_iommu(tmp_path)
     assert (finding.status, finding.found) == (Status.OK, "3 groups")
+
+
+def test_post_copy_where_it_is_asked_for(tmp_path: Path) -> None:
+    (no_kernel,) = check_post_copy(privileged=True, asked_for=True, root=tmp_path)
+    assert (no_kernel.status, no_kernel.found.partition(":")[0]) == (
+        Status.WARNING,
+        "this kernel has no userfaultfd",
+    )
+    write(tmp_path, {"proc/sys/vm/unprivileged_userfaultfd": "0\n"})
+    (refused,) = check_post_copy(privileged=False, asked_for=True, root=tmp_path)
+    assert (refused.status, refused.remedy.partition(";")[0]) == (
+        Status.WARNING,
+        "sysctl -w vm.unprivileged_userfaultfd=1",
+    )
+    (not_asked_for,) = check_post_copy(privileged=False, asked_for=False, root=tmp_path)
+    assert not_asked_for.status is Status.OK
+    (of_root,) = check_post_copy(privileged=True, asked_for=True, root=tmp_path)
+    write(tmp_path, {"proc/sys/vm/unprivileged_userfaultfd": "1\n"})
+    (allowed,) = check_post_copy(privileged=False, asked_for=True, root=tmp_path)
+    assert allowed == of_root == check_post_copy(privileged=False, asked_for=False, root=tmp_path)[0]
+    assert allowed.found == "guests can go on here before all of their memory has come"
 
 
 def test_hugepages(tmp_path: Path) -> None:
