@@ -22,6 +22,9 @@ encrypt = false
 max_bandwidth = 4
 timeout = 10
 on_timeout = post-copy
+
+[virt]
+command_timeout = 60
 """
 _WRITE = "head -c 16000000 /dev/urandom > /tmp/a; { while :; do cat /tmp/a > /tmp/b; done; } > /dev/null 2>&1 & true"
 
@@ -61,13 +64,13 @@ def _begin(traveller: Traveller) -> str:
 
 def _is_at_rest(source: Guests, migration: str) -> bool:
     operation = source.client.get_operation(migration)
-    assert operation.state in (OperationState.ACCEPTED, OperationState.RUNNING), operation
+    assert operation.state in (OperationState.ACCEPTED, OperationState.RUNNING), operation.fault
     return operation.details is not None and operation.details.stage == "rest"
 
 
 def _assert_arrived(traveller: Traveller, source: Guests, destination: Guests, migration: str, counted: int) -> None:
     operation = source.client.wait(migration, SECONDS)
-    assert operation.state is OperationState.DONE, operation
+    assert operation.state is OperationState.DONE, operation.fault
     until(lambda: destination.view(traveller.uuid).task is None, SECONDS)
     assert destination.view(traveller.uuid).vm_state is VmState.ACTIVE
     until(lambda: destination.counter(traveller.uuid) > counted, SECONDS)
@@ -85,11 +88,12 @@ def test_it_goes_on_there_and_the_rest_follows_whatever_becomes_of_the_connectio
 
     counted = destination.counter(traveller.uuid)
     migration = _begin(traveller)
-    destination.node.run(
+    cut = destination.node.run(
         "sh",
         "-c",
         f"modprobe tcp_diag; ss -K src {destination.node.address} dst {source.node.address} dport ge 49152",
     )
+    assert "ESTAB" in cut, "its connection was lost before"
     _assert_arrived(traveller, destination, source, migration, counted)
 
 
