@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from compute_agent.errors import MigrationRefused, MonitorError
+from compute_agent.host import page_faults
 from compute_agent.host.cpu import Processor
 from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.machine import Machine
@@ -28,7 +29,7 @@ from compute_agent.virt.process.compatibility import require_features
 from compute_agent.virt.qemu.accelerator import Accelerator
 from compute_agent.virt.qemu.capabilities import Capabilities
 from compute_agent.virt.qemu.driver import QemuHypervisor
-from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible
+from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible, require_post_copy
 from compute_agent.virt.settings import VirtSettings
 from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
 from tests.unit.virt.waiting import start_up, until
@@ -273,3 +274,10 @@ def test_one_whose_cpu_was_chosen_needs_what_it_has_seen_and_no_more() -> None:
 def test_a_guest_of_emulated_cpus_does_not_move() -> None:
     with pytest.raises(MigrationRefused, match="accelerator: tcg loses"):
         facts_of(Machine(hypervisor="qemu", type="t", accelerator="tcg", cpu="max", slots={}), FOUND)
+
+
+def test_a_host_whose_kernel_does_not_ask_for_pages_refuses_post_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_faults, "find_problem", lambda *, privileged: None if privileged else "it is off")
+    require_post_copy(privileged=True)
+    with pytest.raises(MigrationRefused, match="post-copy: it is off"):
+        require_post_copy(privileged=False)
