@@ -6,47 +6,42 @@ from dataclasses import replace
 from pathlib import Path
 
 from compute_agent.virt.contract import StartRequest
-from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.settings import VirtSettings
 from tests.functional.containers import make_encrypted
 from tests.unit.storage.making import qemu_img
-from tests.unit.virt.conftest import MakeHypervisor, directory, end_all, exits, hypervisor, make_hypervisor, settings
-from tests.unit.virt.test_migration import begin, carry, qcow2_disk, request_
+from tests.unit.virt.conftest import MakeHypervisor, directory, exits, hypervisor, make_hypervisor, settings
+from tests.unit.virt.test_migration import Sides, begin, carry, qcow2_disk, request_, waiting
 from tests.unit.virt.waiting import start_up, until
 
 __all__ = ["directory", "exits", "hypervisor", "make_hypervisor", "request_", "settings"]
 
 
-def test_an_encrypted_disk_is_copied_above_its_encryption(
-    make_hypervisor: MakeHypervisor, settings: VirtSettings, request_: StartRequest, directory: Path, tmp_path: Path
-) -> None:
-    """Each host has its own container; the guest's content goes through the encrypted connection."""
-    key, size = tmp_path / "key", str((directory / "disk.raw").stat().st_size)
+def encrypted(request: StartRequest, directory: Path) -> Sides:
+    """Its disk is: each host has a container of its own."""
+    key, size = directory / "key", str((directory / "disk.raw").stat().st_size)
     key.write_text("secret")
-    files = {side: make_encrypted(directory / f"{side}.qcow2", "qcow2", key, size=size) for side in ("here", "there")}
-    secret = f"secret,id=s,file={key}"
-    opened = {side: f"driver=qcow2,encrypt.key-secret=s,file.filename={path}" for side, path in files.items()}
+    files = [make_encrypted(directory / f"{side}.qcow2", "qcow2", key, size=size) for side in ("here", "there")]
+    secret = ("--object", f"secret,id=s,file={key}", "--image-opts")
+    opened = [f"driver=qcow2,encrypt.key-secret=s,file.filename={path}" for path in files]
     content = f"driver=raw,file.filename={directory / 'disk.raw'}"
-    qemu_img("convert", "-n", "--object", secret, "--image-opts", "--target-image-opts", content, opened["here"])
-    requests = {
-        side: replace(
-            request_,
-            disks=[replace(qcow2_disk(request_.disks[0], path), passphrase=b"secret")],
-            is_incoming=side == "there",
-        )
-        for side, path in files.items()
-    }
-    other = replace(settings, state_dir=directory / "state2", run_dir=directory / "run2")
-    others = QemuHypervisor(other, lambda exited: None)
-    here, there = start_up(make_hypervisor(), requests["here"]), others.start(requests["there"])
-    try:
+    qemu_img("convert", "-n", *secret, "--target-image-opts", content, opened[0])
+    disks = [replace(qcow2_disk(request.disks[0], path), passphrase=b"secret") for path in files]
+    here, there = (replace(request, disks=[disk]) for disk in disks)
+    return Sides(here, there, (*secret, *opened))
+
+
+def test_an_encrypted_disk_is_copied_above_its_encryption(
+    make_hypervisor: MakeHypervisor, settings: VirtSettings, request_: StartRequest, directory: Path
+) -> None:
+    """The guest's content goes through the encrypted connection."""
+    sides = encrypted(request_, directory)
+    here = start_up(make_hypervisor(), sides.here)
+    with waiting(settings, sides.there) as there:
         begin(here, there)
         carry(here)
         until(there.incoming.is_complete)
         there.incoming.shut_disks()
         here.kill()
         there.kill()
-    finally:
-        end_all(others)
-    assert "identical" in qemu_img("compare", "--object", secret, "--image-opts", *opened.values())
-    assert files["here"].read_bytes() != files["there"].read_bytes()
+    sides.assert_same()
+    assert (directory / "here.qcow2").read_bytes() != (directory / "there.qcow2").read_bytes()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import Guest, StartRequest
 from compute_agent.virt.migration import Pace
+from compute_agent.virt.settings import VirtSettings
+from tests.functional.test_encrypted_moves import encrypted
 from tests.unit.virt.conftest import (
     UUID,
     MakeHypervisor,
@@ -24,7 +27,7 @@ from tests.unit.virt.conftest import (
     make_hypervisor,
     settings,
 )
-from tests.unit.virt.test_migration import request_, there
+from tests.unit.virt.test_migration import Sides, request_, there, waiting, with_layers
 from tests.unit.virt.waiting import DEADLINE, start_up, until
 
 __all__ = ["directory", "exits", "hypervisor", "make_hypervisor", "request_", "settings", "there"]
@@ -72,6 +75,12 @@ def here(make_hypervisor: MakeHypervisor, request_: StartRequest) -> Guest:
 
 @pytest.fixture
 def link(here: Guest, there: Guest) -> Iterator[Link]:
+    with halfway(here, there) as link:
+        yield link
+
+
+@contextmanager
+def halfway(here: Guest, there: Guest) -> Iterator[Link]:
     """The guest stands still in one process, and may go on in the other."""
     link = Link()
     with socket.create_server(("127.0.0.1", 0)) as disks:
@@ -86,8 +95,10 @@ def link(here: Guest, there: Guest) -> Iterator[Link]:
     here.outgoing.start_post_copy()
     until(lambda: here.outgoing.advance(1.0).stage == "rest")
     until(there.incoming.is_complete)
-    yield link
-    link.cut()
+    try:
+        yield link
+    finally:
+        link.cut()
 
 
 def go_on(there: Guest) -> None:
@@ -124,6 +135,25 @@ def test_it_runs_while_the_rest_comes(here: Guest, there: Guest, link: Link) -> 
     with pytest.raises(MonitorError):
         here.resume()
     arrive(here, there)
+
+
+@pytest.mark.parametrize("kind", [with_layers, encrypted])
+def test_disks_of_other_kinds_are_there_when_it_goes_on(
+    make_hypervisor: MakeHypervisor,
+    settings: VirtSettings,
+    request_: StartRequest,
+    directory: Path,
+    kind: Callable[[StartRequest, Path], Sides],
+) -> None:
+    sides = kind(request_, directory)
+    here = start_up(make_hypervisor(), sides.here)
+    with waiting(settings, sides.there) as there:
+        with halfway(here, there):
+            go_on(there)
+            assert there.incoming.rest() == "comes"
+            here.kill()
+            there.kill()
+        sides.assert_same()
 
 
 def test_the_connection_is_lost_twice_and_the_rest_comes_over_others(

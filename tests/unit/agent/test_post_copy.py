@@ -12,7 +12,7 @@ import pytest
 
 from compute_agent.agent import execution
 from compute_agent.agent.admission import admit
-from compute_agent.agent.operations import live_migration, post_copy
+from compute_agent.agent.operations import leaving, live_migration, post_copy
 from compute_agent.agent.request import Request
 from compute_agent.errors import MigrationRefused
 from compute_agent.instance.state import PowerState, VmState
@@ -30,7 +30,9 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Waits
 
     monkeypatch.setattr(execution, "SHORTEST_PAUSE", 0.0)
-    monkeypatch.setattr(live_migration, "dial", lambda *where: socket.socket())
+    for module in (live_migration, leaving):
+        monkeypatch.setattr(module, "dial", lambda *where: socket.socket())
+    monkeypatch.setattr(leaving, "sealed", lambda connection, *credentials: connection)
     monkeypatch.setattr(post_copy, "dial", lambda *where: _connection())
     monkeypatch.setattr(post_copy, "SETTLED", 0.0)
     monkeypatch.setattr(post_copy, "time", SimpleNamespace(sleep=wait, monotonic=time.monotonic))
@@ -56,7 +58,7 @@ class Hasty(Pair):
         """It is the new host's, which says that it has crashed, and why; nothing is left at the old one."""
         assert self.outcome() is OperationState.DONE
         assert (self.runners(), self.source.left_of(UUID)) == ([], [])
-        assert self.dest.left_of(UUID) == ["disk"]
+        assert self.dest.left_of(UUID) == (["disk", "layer"] if self.layers else ["disk"])
         agent = Agent(self.dest)
         row = agent.journal.instance(UUID)
         assert (row.vm_state, row.record.incoming, row.record.epoch) == (VmState.STOPPED, None, 1)
@@ -66,13 +68,27 @@ class Hasty(Pair):
         agent.journal.close()
 
 
+class HastyWithLayers(Hasty):
+    """What it writes is in a file above one that it only reads."""
+
+    before = ("boot", "volume_snapshot_create")
+
+
+class HastyEncrypted(Hasty):
+    encrypted = True
+
+
+KINDS = pytest.mark.parametrize("kind", [Hasty, HastyWithLayers])
+
+
 def _die(world: World) -> None:
     world.moving.end()
     world.guests.pop(UUID, None)
 
 
-def test_it_goes_on_there_and_the_rest_follows(tmp_path: Path) -> None:
-    pair, ran = Hasty(tmp_path), []
+@pytest.mark.parametrize("kind", [Hasty, HastyWithLayers, HastyEncrypted])
+def test_it_goes_on_there_and_the_rest_follows(tmp_path: Path, kind: type[Hasty]) -> None:
+    pair, ran = kind(tmp_path), []
     pair.source.on_moment = {"before send rest": lambda: ran.append(pair.runners() == [pair.dest])}
     pair.move()
     pair.assert_one()
@@ -96,9 +112,10 @@ def test_while_the_rest_follows_it_is_active_and_its_processes_are_left_alone(tm
     assert states == [VmState.ACTIVE, VmState.ACTIVE]
 
 
-def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path) -> None:
+@KINDS
+def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path, kind: type[Hasty]) -> None:
     outcomes = set()
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, Hasty):
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
         pair.source.kill_at = moment
         pair.move()
         pair.assert_one()
@@ -106,8 +123,9 @@ def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path) -> None
     assert outcomes == {OperationState.DONE, OperationState.FAILED}
 
 
-def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest, Hasty):
+@KINDS
+def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, kind: type[Hasty]) -> None:
+    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest, kind):
         pair.dest.kill_at = moment
         pair.move()
         pair.assert_one()
@@ -122,11 +140,12 @@ def test_both_agents_are_killed_at_any_moment(tmp_path: Path) -> None:
         pair.assert_one()
 
 
-def test_any_answer_is_lost(tmp_path: Path) -> None:
-    whole = Hasty(tmp_path / "whole")
+@KINDS
+def test_any_answer_is_lost(tmp_path: Path, kind: type[Hasty]) -> None:
+    whole = kind(tmp_path / "whole")
     whole.move()
     for number in range(1, whole.asked + 1):
-        pair = Hasty(tmp_path / str(number))
+        pair = kind(tmp_path / str(number))
         pair.lost = number
         pair.move()
         pair.assert_one()
@@ -181,17 +200,23 @@ def test_the_link_breaks_and_an_agent_is_killed_at_any_moment(tmp_path: Path) ->
             pair.assert_one()
 
 
+@KINDS
 @pytest.mark.parametrize("moment", [f"after {ASKS}", "after send rest"])
-def test_the_process_at_the_source_dies_and_the_guest_has_crashed_where_it_is(tmp_path: Path, moment: str) -> None:
-    pair = Hasty(tmp_path)
+def test_the_process_at_the_source_dies_and_the_guest_has_crashed_where_it_is(
+    tmp_path: Path, kind: type[Hasty], moment: str
+) -> None:
+    pair = kind(tmp_path)
     pair.source.on_moment = {moment: lambda: pair.source.moving.rest and _die(pair.source)}
     pair.move()
     pair.assert_lost("what was left of its memory on node1 is lost")
 
 
+@KINDS
 @pytest.mark.parametrize("moment", ["before send rest", "after send rest"])
-def test_the_process_at_the_destination_dies_and_the_guest_has_crashed_there(tmp_path: Path, moment: str) -> None:
-    pair = Hasty(tmp_path)
+def test_the_process_at_the_destination_dies_and_the_guest_has_crashed_there(
+    tmp_path: Path, kind: type[Hasty], moment: str
+) -> None:
+    pair = kind(tmp_path)
     pair.source.on_moment = {moment: lambda: pair.source.moving.rest and _die(pair.dest)}
     pair.move()
     pair.assert_lost("its process ended before it was known to have all of its memory")

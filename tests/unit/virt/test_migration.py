@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -57,12 +57,50 @@ def _run(*command: str) -> str:
 @pytest.fixture
 def there(settings: VirtSettings, request_: StartRequest, directory: Path) -> Iterator[Guest]:
     """A process that waits for the guest, with an empty disk."""
-    other = replace(settings, state_dir=directory / "state2", run_dir=directory / "run2")
-    hypervisor, path = QemuHypervisor(other, lambda exited: None), directory / "there.qcow2"
-    size = (directory / "disk.raw").stat().st_size
+    path, size = directory / "there.qcow2", (directory / "disk.raw").stat().st_size
     _run("qemu-img", "create", "-f", "qcow2", str(path), str(size))
-    yield hypervisor.start(replace(request_, disks=[qcow2_disk(request_.disks[0], path)], is_incoming=True))
-    end_all(hypervisor)
+    with waiting(settings, replace(request_, disks=[qcow2_disk(request_.disks[0], path)])) as guest:
+        yield guest
+
+
+@contextmanager
+def waiting(settings: VirtSettings, request: StartRequest) -> Iterator[Guest]:
+    """A process of another agent's waits for the guest that is asked for."""
+    other = replace(
+        settings, state_dir=settings.state_dir.with_name("state2"), run_dir=settings.run_dir.with_name("run2")
+    )
+    hypervisor = QemuHypervisor(other, lambda exited: None)
+    try:
+        yield hypervisor.start(replace(request, is_incoming=True))
+    finally:
+        end_all(hypervisor)
+
+
+@dataclass
+class Sides:
+    """The same guest on two hosts; of its disk there is nothing to be seen yet on the other."""
+
+    here: StartRequest
+    there: StartRequest
+    disks: tuple[str, ...]
+    """What qemu-img has to be told to compare them."""
+
+    def assert_same(self) -> None:
+        """When nobody has them open."""
+        assert "identical" in _run("qemu-img", "compare", *self.disks)
+
+
+def with_layers(request: StartRequest, directory: Path) -> Sides:
+    """Its disk has layers; what the newest stands on is there, too, for nobody writes to it."""
+    lower, size = directory / "disk.qcow2", str((directory / "disk.raw").stat().st_size)
+    newest = [directory / f"newest-{side}.qcow2" for side in ("here", "there")]
+    for path in newest:
+        _run("qemu-img", "create", "-f", "qcow2", "-F", "qcow2", "-b", str(lower), str(path), size)
+    _run("qemu-io", "-f", "qcow2", "-c", "write -P 9 128k 64k", str(newest[0]))
+    first, (disk,) = FileSource(path=lower, format="qcow2"), request.disks
+    sources = [FileSource(path=path, format="qcow2", backing=first, layer=UUID) for path in newest]
+    here, there = (replace(request, disks=[replace(disk, source=source)]) for source in sources)
+    return Sides(here, there, tuple(map(str, newest)))
 
 
 def begin(here: Guest, there: Guest, key: str | None = KEY) -> None:
@@ -102,42 +140,19 @@ def test_a_guest_goes_on_in_another_process_with_its_disk(
 
 
 def test_of_a_disk_with_layers_the_newest_is_copied_onto_what_is_there(
-    make_hypervisor: MakeHypervisor,
-    settings: VirtSettings,
-    request_: StartRequest,
-    hypervisor: QemuHypervisor,
-    directory: Path,
+    make_hypervisor: MakeHypervisor, settings: VirtSettings, request_: StartRequest, directory: Path
 ) -> None:
-    """Nobody writes to what lies below: it is the same on both hosts before."""
-    lower, size = directory / "disk.qcow2", str((directory / "disk.raw").stat().st_size)
-    newest = {side: directory / f"newest-{side}.qcow2" for side in ("here", "there")}
-    for path in newest.values():
-        _run("qemu-img", "create", "-f", "qcow2", "-F", "qcow2", "-b", str(lower), str(path), size)
-    _run("qemu-io", "-f", "qcow2", "-c", "write -P 9 128k 64k", str(newest["here"]))
-    first = FileSource(path=lower, format="qcow2")
-    requests = {
-        side: replace(
-            request_,
-            disks=[replace(request_.disks[0], source=FileSource(path=path, format="qcow2", backing=first, layer=UUID))],
-            is_incoming=side == "there",
-        )
-        for side, path in newest.items()
-    }
-    here = start_up(make_hypervisor(), requests["here"])
-    other = replace(settings, state_dir=directory / "state2", run_dir=directory / "run2")
-    others = QemuHypervisor(other, lambda exited: None)
-    there = others.start(requests["there"])
-    try:
+    sides = with_layers(request_, directory)
+    here = start_up(make_hypervisor(), sides.here)
+    with waiting(settings, sides.there) as there:
         begin(here, there)
         carry(here)
         until(there.incoming.is_complete)
         there.incoming.shut_disks()
         here.kill()
         there.kill()
-    finally:
-        end_all(others)
-    assert "identical" in _run("qemu-img", "compare", *map(str, newest.values()))
-    said = json.loads(_run("qemu-img", "map", "--output=json", str(newest["there"])))
+    sides.assert_same()
+    said = json.loads(_run("qemu-img", "map", "--output=json", sides.disks[1]))
     assert [part["start"] for part in said if part["depth"] == 0], "it is in the newest there, too"
     assert not any(part["depth"] == 0 and part["length"] > 1024**2 for part in said), "all of the disk was copied"
 
