@@ -24,11 +24,10 @@ AT_ONCE = 8.0
 """Seconds; what the agent would lose if it waited for the sick guest is more: 10."""
 AT_A_TIME, ROUNDS, TURNS = 4, 4, 2
 COMMAND_TIMEOUT = 3
-"""Seconds."""
+"""Seconds: who waits for a sick guest waits as long, and nobody else does. Ratios of less are printed, not judged: a
+machine that does other things makes them."""
 WELL_WITHIN = 240.0
 """Seconds: what a monitor has said too much is read slowly, also when it has hung up."""
-MUCH_LONGER = 1.5
-"""Of the same: on a machine that does other things, too."""
 MUCH = 400
 """MiB; what the sick send is five times a gigabyte."""
 
@@ -74,8 +73,7 @@ def test_a_tenth_of_all_guests_raves_and_the_others_are_served(node: Node, guest
     for name, had in turns.items():
         print(f"{name}: half took {statistics.median(had.times):.3f} s, 99 of 100 {worst(had.times):.3f} s", end=", ")
         print(f"the agent's CPU time {had.cpu_seconds / len(had.times):.3f} s each")
-    before, after = (worst(had.times) for had in turns.values())
-    assert after < before * MUCH_LONGER
+    assert worst(turns["some are ill"].times) < COMMAND_TIMEOUT
     for accepted in [guests.client.terminate_instance(one) for one in ill]:
         guests.finish(accepted, AT_ONCE)
     assert {guests.view(one).power_state for one in well} == {PowerState.RUNNING}
