@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Literal
 
 from compute_agent.agent.journal import Journal
@@ -40,6 +41,8 @@ class Node:
     """Those with a process, by instance uuid. The process is the truth; this only saves looking for it."""
     wishes: dict[str, Wish] = field(default_factory=dict)
     """What a controller wants of a migration that is under way, by its id. It does not outlive the agent."""
+    second_start: Lock = field(default_factory=Lock)
+    """Of whoever starts a guest once more, because many did so at once and none was quick enough."""
 
     def find_guest(self, instance_uuid: str) -> Guest | None:
         """The instance's guest, if it has a process."""

@@ -60,7 +60,8 @@ def launch(work: Work, saved_state: Path | None = None, *, is_incoming: bool = F
         if time.monotonic() - began < HANDSHAKE:
             raise
         LOG.warning("The guest is started once more, for block servers do not wait as long as this took: %s", error)
-        _launch(work, saved_state, is_incoming=is_incoming)
+        with work.node.second_start:
+            _launch(work, saved_state, is_incoming=is_incoming)
 
 
 def _launch(work: Work, saved_state: Path | None, *, is_incoming: bool) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -299,3 +301,28 @@ def test_a_start_that_took_longer_than_block_servers_wait_is_tried_once_more(
     monkeypatch.setattr(steps, "HANDSHAKE", patience)
     live(agent, "boot")
     assert agent.journal.instance(UUID).vm_state is state
+
+
+def test_starts_that_were_too_slow_together_are_repeated_one_by_one(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(agent, "boot")
+    record = agent.journal.instance(UUID).record
+    works = [SimpleNamespace(node=agent.node, instance=INSTANCE, record=record) for _ in range(4)]
+    together, alone, begun, done = threading.Barrier(4, timeout=10), threading.Lock(), [], []
+
+    def start(work: SimpleNamespace, *_: object, **__: object) -> None:
+        if id(work) not in begun:
+            begun.append(id(work))
+            together.wait()
+            raise GuestStartFailed("end of file")
+        assert alone.acquire(blocking=False)
+        time.sleep(0.01)  # that others could begin
+        alone.release()
+        done.append(work)
+
+    monkeypatch.setattr(steps, "_launch", start)
+    monkeypatch.setattr(steps, "HANDSHAKE", 0.0)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(steps.launch, works))
+    assert len(done) == 4
