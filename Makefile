@@ -38,7 +38,8 @@ test: lint unit functional host  ## everything that must hold
 unit: packages $(VENV)/ready  ## logic and golden files: no root, no services
 	$(PYTEST) --numprocesses 4 tests/unit
 
-functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU
+functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch and QEMU; its rooms with the programs that they run
+	$(PYTEST) --numprocesses 4 tests/processes
 	$(PYTEST) $(SANDBOXES) tests/functional
 
 host: packages $(VENV)/ready  ## what needs the real kernel parts, in virtual compute hosts

@@ -18,7 +18,7 @@ from compute_agent.virt.contract import Guest, StartRequest
 from compute_agent.virt.migration import Pace
 from compute_agent.virt.settings import VirtSettings
 from tests.functional.test_encrypted_moves import encrypted
-from tests.unit.virt.conftest import (
+from tests.processes.virt.conftest import (
     UUID,
     MakeHypervisor,
     directory,

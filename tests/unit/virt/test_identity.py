@@ -13,7 +13,7 @@ import pytest
 from compute_agent.virt.process.identity import claim_user, environment_of, find_guests
 from compute_agent.virt.process.paths import GuestPaths
 from compute_agent.virt.settings import VirtSettings
-from tests.unit.virt.conftest import UUID
+from tests.processes.virt.conftest import UUID
 from tests.unit.virt.waiting import until
 
 

@@ -19,7 +19,7 @@ from compute_agent.instance.devices import FileSource, NbdSource
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
-from tests.unit.virt.conftest import UUID, MakeHypervisor, tiny_request
+from tests.processes.virt.conftest import UUID, MakeHypervisor, tiny_request
 from tests.unit.virt.waiting import start_up, until
 
 

@@ -18,7 +18,7 @@ from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import GuestExit, StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.qemu.guest import QemuGuest
-from tests.unit.virt.conftest import UUID
+from tests.processes.virt.conftest import UUID
 from tests.unit.virt.waiting import DEADLINE, say, until_said
 
 

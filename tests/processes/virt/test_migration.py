@@ -31,7 +31,7 @@ from compute_agent.virt.qemu.capabilities import Capabilities
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.qemu.migration.compatibility import facts_of, require_compatible, require_post_copy
 from compute_agent.virt.settings import VirtSettings
-from tests.unit.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
+from tests.processes.virt.conftest import UUID, MakeHypervisor, end_all, tiny_request
 from tests.unit.virt.waiting import start_up, until
 
 KEY = "ab" * 32

@@ -21,8 +21,7 @@ from compute_agent.instance.block_device import (
 from compute_agent.instance.model import Instance
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
-
-from .making import UUID, ignore, make_instance, number, open_disks, qemu_img
+from tests.unit.storage.making import UUID, ignore, make_instance, number, open_disks, qemu_img
 
 ONE, TWO = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in "12")
 OWN = BlockDevice(source_type="blank", size_gb=1, device_name="disk0")

@@ -16,7 +16,7 @@ from compute_agent.errors import DeadlineExceeded
 from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import GuestExit, StartRequest
 from compute_agent.virt.qemu.driver import QemuHypervisor
-from tests.unit.virt.conftest import UUID, MakeHypervisor, tiny_request
+from tests.processes.virt.conftest import UUID, MakeHypervisor, tiny_request
 from tests.unit.virt.waiting import DEADLINE, say, until, until_said
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from compute_agent.virt.qemu.driver import QemuHypervisor
 from compute_agent.virt.settings import VirtSettings
-from tests.unit.virt.conftest import UUID, tiny_request
+from tests.processes.virt.conftest import UUID, tiny_request
 from tests.unit.virt.waiting import until_said
 directory = Path(sys.argv[1])
 settings = VirtSettings(
