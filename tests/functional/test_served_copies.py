@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import threading
@@ -197,10 +198,10 @@ PORT = 10999
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """What is in the file is what an NBD server has as ``x-disk0``."""
-    path = tmp_path / "elsewhere"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+def elsewhere(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """What is in the file is what an NBD server has as ``x-disk0``, of 64 MiB or as large as the test wants it."""
+    path, size = tmp_path / "elsewhere", getattr(request, "param", "64M")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, size], check=True)
     server = subprocess.Popen(["qemu-nbd", "-t", "-e", "8", "-p", str(PORT), "-x", "x-disk0", "-f", "qcow2", path])
     until(lambda: is_heard(PORT))
     yield path
@@ -402,9 +403,12 @@ def test_a_disk_that_goes_is_not_copied_any_more(two: tuple[Instance, list[Drive
     disks.copies.tidy(lambda _: False)
 
 
+@pytest.mark.parametrize("elsewhere", ["1G"], indirect=True)
 def test_where_there_is_no_room_the_copy_fails_and_not_the_guest(
     kinds: dict[str, BlockDevice], disks: NodeDisks, plug: Plug, settings: StorageSettings, silent: Silent
 ) -> None:
+    """What it writes to is beyond the 64 MiB that a copy may have read while its target says nothing."""
+    os.truncate(settings.volume_dirs[0] / "volume.raw", 1024 * MIB)
     instance, (queue,) = running(disks, plug, kinds["raw"])
     order = an_order(instance, target=silent.target)
     directory = settings.disk_dir / instance.uuid
@@ -412,13 +416,13 @@ def test_where_there_is_no_room_the_copy_fails_and_not_the_guest(
     try:
         begin(disks, order)
         for number in range(8):
-            write(queue, (2 + number) * MIB, b"\2")
+            write(queue, (1000 + number) * MIB, b"\2")
         silent.goes_on.set()
         copies = opened(disks, instance).copies
         with pytest.raises(MonitorError, match=f"disk0 could not be copied: what .* could not be kept in {directory}"):
             await_end(copies, order)
         copies.end()
-        assert content(queue, 9 * MIB)[:1] == b"\2"
+        assert content(queue, 1007 * MIB)[:1] == b"\2"
     finally:
         subprocess.run(["umount", "-l", directory], check=True)
     disks.copies.discard(order)
