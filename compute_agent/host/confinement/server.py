@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from compute_agent.host.confinement.kernel import (
     CLONE_NEWCGROUP,
@@ -57,13 +58,14 @@ class ForkServer:
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
 
     def serve(self) -> None:
-        """Until the agent hangs up."""
-        self._control.send(READY)
-        while (received := receive_order(self._control)) is not None:
-            order, descriptors = received
-            self._control.send(str(self._start(order, descriptors)).encode())
-            for fd in descriptors:
-                os.close(fd)
+        """Until the agent hangs up, or is killed: with an answer that it has not read, that resets the connection."""
+        with suppress(ConnectionError):
+            self._control.send(READY)
+            while (received := receive_order(self._control)) is not None:
+                order, descriptors = received
+                self._control.send(str(self._start(order, descriptors)).encode())
+                for fd in descriptors:
+                    os.close(fd)
 
     def _start(self, order: Order, descriptors: Sequence[int]) -> int:
         unshare(CLONE_NEWPID)

@@ -6,8 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from compute_agent.host.confinement.order import Order, receive_order, send_order
+from compute_agent.host.confinement.server import READY, ForkServer
 from compute_agent.host.confinement.system_calls import REFUSED, REFUSED_TO_SERVERS, refusing
 
 _PROGRAM = """
@@ -50,6 +53,15 @@ except RuntimeError:
 assert tried == [errno.EPERM] * 5, tried
 print(ours.recv(9).decode())
 """
+
+
+def test_a_fork_server_ends_with_an_agent_that_is_killed_before_it_reads_an_answer(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, (tmp_path / "lock").open("w") as lock, ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(ForkServer(theirs, lock.fileno(), lambda order: None).serve)
+        with ours:
+            assert ours.recv(100, socket.MSG_PEEK) == READY
+        serving.result(timeout=10)
 
 
 def test_only_what_is_listed_is_allowed_in_threads_that_run_already() -> None:
