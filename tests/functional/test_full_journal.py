@@ -33,6 +33,8 @@ CAUGHT = 3
 """Times that an operation has to wait before there is room again."""
 A_WHILE = 120.0
 _WAITS = "This waits"
+_LOST = "is unreachable"
+"""What the log says of each connection to the broker that was lost: on a machine that is busy, heartbeats come late."""
 _BLOCK = 4096
 
 
@@ -89,7 +91,8 @@ def test_what_is_under_way_waits_for_room_and_what_comes_is_refused(node: Node, 
         until(lambda: accepted <= set(ended(heard)), A_WHILE)
     require_one_order(node.client, instances, load.answers)
     assert len(node.qemu_pids()) == sum(view.vm_state in RUNNING for view in node.client.list_instances())
-    assert len(ended(heard)) == len(set(ended(heard))), "each end was told once"
+    told_again = len(ended(heard)) - len(set(ended(heard)))
+    assert told_again <= node.log.read_text().count(_LOST), "once, but where the broker could not say that it has it"
     print(f"{TIMES} times without room: {len(load.answers)} answers, {len(accepted)} done, {waits(node)} waits")
 
 
