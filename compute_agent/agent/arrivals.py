@@ -63,7 +63,7 @@ def check_mover(node: Node, mover: Mover) -> None:
         raise MigrationRefused("disks", "here, others of them would exist on one host only")
     if mover.encrypted and not node.settings.migration.encrypt:
         raise MigrationRefused(mover.encrypted[0], f"{READABLE}, with [migration] encrypt off here")
-    node.storage.moves.require_shared(mover.instance, in_use=not mover.is_stopped)
+    node.storage.moves.require_shared(mover)
 
 
 def _require_places(mover: Mover) -> None:

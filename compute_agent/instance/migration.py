@@ -53,6 +53,9 @@ class Mover(Model, frozen=True):
     """None: it is stopped, and nothing but its disks moves."""
     post_copy: bool = False
     """It may go on before all of its memory has come, which then comes as it is needed."""
+    proof: Uuid | None = None
+    """Volumes in files have a file beside them whose name ends so: who finds that there has the same volume. None:
+    nobody can know it."""
 
     @property
     def is_stopped(self) -> bool:

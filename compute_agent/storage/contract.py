@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from compute_agent.block.open_disks import OpenDisks
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.devices import BootFiles, Disk
+from compute_agent.instance.migration import Mover
 from compute_agent.instance.model import Instance
 from compute_agent.instance.view import CachedImage
 
@@ -34,13 +35,20 @@ class DiskMoves(Protocol):
         """The way of those that a block server has open for their guest; None: no server has all of them."""
 
     def mirrored(self, instance: Instance) -> Sequence[str]:
-        """The names of those that exist on this host only, and are to be copied where the guest moves to another.
+        """The names of those that exist on this host only, and are to be copied where the guest moves to another."""
 
-        :raises MigrationRefused: one of the disks cannot move with its guest.
+    def leave_proof(self, instance: Instance, proof: str, *, runs: bool) -> None:
+        """From now on another host, where a guest that `runs` is to come to, can see whether it finds the same disks.
+
+        :raises MigrationRefused: it would not find all that the guest has written to one.
+        :raises StorageError: one cannot be reached, or nothing can be written beside it.
         """
 
-    def require_shared(self, instance: Instance, *, in_use: bool) -> None:
-        """See that all others are within reach of this host, where their guest is to come to; it may have them in use.
+    def take_proof_back(self, instance: Instance, proof: str) -> None:
+        """No other host will look for it any more. Raises likewise."""
+
+    def require_shared(self, mover: Mover) -> None:
+        """See that all others are within reach of this host, where their guest is to come to.
 
         :raises MigrationRefused: one is not.
         :raises StorageError, DeadlineExceeded: its cluster does not answer.

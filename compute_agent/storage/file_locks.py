@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 
 from compute_agent.errors import DiskInUse
+from compute_agent.storage.files import PART_SUFFIX
 
 _READER = 100
 _WRITER = 100 + 1
@@ -19,6 +20,8 @@ _WRITER = 100 + 1
 
 _KEEPS_WRITERS_OUT = 200 + 1
 """The byte that whoever cannot bear another writer holds: a guest that writes to an overlay on the file is such."""
+
+_INSTANCE = ", instance "
 
 _FLOCK = struct.Struct("@hhqqi4x")
 """struct flock: type, whence, start, length, pid."""
@@ -30,11 +33,37 @@ def require_no_other_writer(path: Path, owner: str) -> None:
     :raises DiskInUse: somebody else does.
     :raises OSError: the file cannot be opened.
     """
-    if has_writer(path) or _is_held(path, _KEEPS_WRITERS_OUT):
+    if is_in_use(path):
         if (noted := noted_writer(path)) != owner:
             raise DiskInUse(f"{path} is in use by {noted}")
     else:
-        _note(path).write_text(f"{owner}\n")
+        _write_note(path, owner)
+
+
+def pass_on(path: Path, owner: str) -> None:
+    """The file is `owner`'s, where it was the same instance's on another host, or nobody's.
+
+    :raises DiskInUse: somebody else writes to it.
+    :raises OSError: the file cannot be opened, or the note not written.
+    """
+    if is_noted_for(path, _instance_of(owner)):  # its process may hold the lock, on this host or still on the other
+        _write_note(path, owner)
+    else:
+        require_no_other_writer(path, owner)
+
+
+def owner_of(host: str, instance_uuid: str) -> str:
+    """An instance on a host, as notes name it."""
+    return f"{host}{_INSTANCE}{instance_uuid}"
+
+
+def is_noted_for(path: Path, instance_uuid: str) -> bool:
+    """The note says that it is that instance's, on whatever host."""
+    return _instance_of(noted_writer(path)) == instance_uuid
+
+
+def _instance_of(owner: str) -> str:
+    return owner.rpartition(_INSTANCE)[2]
 
 
 def noted_writer(path: Path) -> str:
@@ -48,6 +77,14 @@ def forget_writer(path: Path, owner: str) -> None:
     note = _note(path)
     if note.exists() and note.read_text().strip() == owner:
         note.unlink()
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether somebody writes to the file, or to what stands on it.
+
+    :raises OSError: it cannot be opened.
+    """
+    return has_writer(path) or _is_held(path, _KEEPS_WRITERS_OUT)
 
 
 def has_writer(path: Path) -> bool:
@@ -74,6 +111,14 @@ def _is_held(path: Path, byte: int) -> bool:
     finally:
         os.close(fd)
     return bool(kind != fcntl.F_UNLCK)
+
+
+def _write_note(path: Path, owner: str) -> None:
+    """All of it, or none."""
+    note = _note(path)
+    part = note.with_name(f"{note.name}{PART_SUFFIX}")
+    part.write_text(f"{owner}\n")
+    part.replace(note)
 
 
 def _note(path: Path) -> Path:

@@ -4,50 +4,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compute_agent.errors import DiskInUse, InvalidMessage, StorageError
+from compute_agent.errors import DiskInUse, InvalidMessage, MigrationRefused, StorageError
 from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume
 from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
-from compute_agent.storage.file_locks import forget_writer, noted_writer, require_no_other_writer
+from compute_agent.storage.file_locks import forget_writer, noted_writer, owner_of, pass_on, require_no_other_writer
 from compute_agent.storage.files import require_present, storage_errors
 from compute_agent.storage.inspection import container_size, require_growth, require_self_contained, virtual_size
 from compute_agent.storage.layers.chain import layers_beside, with_layers
 from compute_agent.storage.qcow2.qemu_img import QemuImg
+from compute_agent.storage.sameness import leave_proof, require_own_file, require_same_file, take_proof_back
 from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.server.exports import FileExport
 from compute_agent.storage.settings import StorageSettings
-from compute_agent.storage.source import Place
+from compute_agent.storage.source import Coming, Place, is_elsewhere, is_read_only
 
 
 class FileVolumes:
-    """The `compute_agent.storage.source.DiskKind` of such volumes. What a guest has open is linked in its directory."""
+    """The `compute_agent.storage.source.SharedKind` of such volumes.
+
+    What a guest has open, and is this host's, is linked in its directory.
+    """
 
     def __init__(self, settings: StorageSettings, qemu_img: QemuImg) -> None:
-        self._directories = settings.volume_dirs
-        self._secret_dir = settings.rbd.ceph.secret_dir
+        self._settings = settings
         self._qemu_img = qemu_img
-        self._host = settings.host
 
     def check(self, field: str, device: BlockDevice) -> None:
         """The file must be where volumes may be; the same answer for one that is missing and one that is elsewhere."""
         path = Path(_volume(device).path)
         if not self._allowed(path):
-            places = ", ".join(map(str, self._directories)) or "nowhere"
+            places = ", ".join(map(str, self._settings.volume_dirs)) or "nowhere"
             raise InvalidMessage(f"{field}.connection_info.data.path", str(path), f"volumes may be in {places} only")
 
     def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
         """It is there already."""
 
     def connect(self, place: Place, device: BlockDevice) -> FileSource:
-        """The file with its layers, if nobody else writes to it."""
-        found, path = self.file(place, device), self._resolve(Path(_volume(device).path))
+        """The file with its layers, if nobody else writes to it; another host's until `take_over`."""
+        found, path = self.file(place, device), self._path(device)
         with storage_errors(path.parent):
-            if _volume(device).access_mode == "rw":
-                self._link(place).unlink(missing_ok=True)
-                self._link(place).symlink_to(path)
+            if not (is_read_only(device) or is_elsewhere(place)):
+                self._remember(place, path)
                 self._require_no_other_layers(path, device, self._owner(place))
                 require_no_other_writer(path, self._owner(place))
         return found
+
+    def _remember(self, place: Place, path: Path) -> None:
+        self._link(place).unlink(missing_ok=True)
+        self._link(place).symlink_to(path)
 
     def export(self, place: Place, device: BlockDevice) -> FileExport:
         """The same, for a block server."""
@@ -61,21 +66,54 @@ class FileVolumes:
 
     def file(self, place: Place, device: BlockDevice) -> FileSource:
         """The file, if it names no other file, with its layers."""
-        volume = _volume(device)
-        path = self._resolve(Path(volume.path))
+        volume, path = _volume(device), self._path(device)
         with storage_errors(path.parent):
             require_self_contained(path, volume.format)
         return with_layers(FileSource(path=path, format=volume.format), device.layers)
 
     def disconnect(self, place: Place) -> None:
-        """Others may have it."""
+        """Others may have it. What is another host's has that host's name beside it by now, or will have."""
         link = self._link(place)
         if link.is_symlink():
             with storage_errors(link):
                 path = link.readlink()
-                if not (path.parent.exists() and layers_beside(path)):
+                if not (is_elsewhere(place) or (path.parent.exists() and layers_beside(path))):
                     forget_writer(path, self._owner(place))
                 link.unlink()
+
+    def leave_proof(self, place: Place, device: BlockDevice, proof: str, *, runs: bool) -> None:
+        """Beside the file. QEMU flushes what it has written when a guest leaves, unless it is told never to flush."""
+        if runs and self._settings.cache_of(device) == "unsafe" and not is_read_only(device):
+            raise MigrationRefused(place.name, "with the cache mode unsafe, this host could keep writes to itself")
+        path = self._path(device)
+        with storage_errors(path.parent):
+            leave_proof(path, proof)
+
+    def take_proof_back(self, place: Place, device: BlockDevice, proof: str) -> None:
+        """Likewise."""
+        path = self._path(device)
+        with storage_errors(path.parent):
+            take_proof_back(path, proof)
+
+    def require_same(self, place: Place, device: BlockDevice, coming: Coming) -> None:
+        """See that it is the same file, not one of the same name, and the instance's own if somebody writes to it."""
+        path = Path(_volume(device).path)
+        if not self._allowed(path):
+            raise MigrationRefused(place.name, f"{path} is not where volumes may be here")
+        path = path.resolve()
+        with storage_errors(path.parent):
+            require_same_file(place, path, coming)
+            if not is_read_only(device):
+                require_own_file(place, path, coming)
+
+    def take_over(self, place: Place, device: BlockDevice) -> None:
+        """The note beside it names this host."""
+        path = self._path(device)
+        if is_read_only(device):
+            return
+        with storage_errors(path.parent):
+            self._remember(place, path)
+            pass_on(path, self._owner(place))
 
     def size(self, place: Place, device: BlockDevice) -> int:
         """As the file, or its header, has it."""
@@ -91,7 +129,8 @@ class FileVolumes:
         source, found = self.file(place, device), self._guests_size(place, device)
         require_growth(found, size)
         if found < size and not running:
-            self._qemu_img.resize(source.path, size, source.format, passphrase_of(device, self._secret_dir))
+            passphrase = passphrase_of(device, self._settings.rbd.ceph.secret_dir)
+            self._qemu_img.resize(source.path, size, source.format, passphrase)
 
     def _guests_size(self, place: Place, device: BlockDevice) -> int:
         source = self.file(place, device)
@@ -105,12 +144,13 @@ class FileVolumes:
     def _allowed(self, path: Path) -> bool:
         try:
             resolved = path.resolve()
-            return any(resolved.is_relative_to(directory.resolve()) for directory in self._directories)
+            return any(resolved.is_relative_to(directory.resolve()) for directory in self._settings.volume_dirs)
         except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
             return False
 
-    def _resolve(self, path: Path) -> Path:
-        """Again, because a link may have been changed since it was checked."""
+    def _path(self, device: BlockDevice) -> Path:
+        """Resolved again, because a link may have been changed since it was checked."""
+        path = Path(_volume(device).path)
         if not self._allowed(path):
             raise StorageError(f"{path} is not where volumes may be any more")
         return require_present(path.resolve())
@@ -119,7 +159,7 @@ class FileVolumes:
         return place.directory / f"{place.name}.volume"
 
     def _owner(self, place: Place) -> str:
-        return f"{self._host}, instance {place.instance_uuid}"
+        return owner_of(self._settings.host, place.instance_uuid)
 
 
 def _volume(device: BlockDevice) -> FileVolume:

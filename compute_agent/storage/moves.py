@@ -1,4 +1,4 @@
-"""Disks of guests that move between hosts: copied where they are files, passed on where they are in Ceph."""
+"""Disks of guests that move between hosts: copied where one host has them, passed on where both can reach them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import msgspec
 
 from compute_agent.errors import MigrationRefused
 from compute_agent.instance.block_device import BlockDevice
+from compute_agent.instance.migration import Mover
 from compute_agent.instance.model import Instance
 from compute_agent.storage.files import storage_errors
 from compute_agent.storage.moving.files import MovingFiles
-from compute_agent.storage.qcow2.disks import Qcow2Disks
 from compute_agent.storage.rbd.disks import RbdDisks
+from compute_agent.storage.rbd.evacuation import EvacuatedImage
 from compute_agent.storage.server.served_moves import ServedMoves
 from compute_agent.storage.server.servers import BlockServers
-from compute_agent.storage.source import DiskKind, Place, elsewhere_mark, is_read_only
+from compute_agent.storage.source import Coming, Place, SharedKind, elsewhere_mark, is_read_only
 
 PlaceOf = Callable[[str, str], Place]
 """Given an instance's uuid and a disk's name."""
+
+
+SharedKindOf = Callable[[BlockDevice], SharedKind | None]
+"""None: of disks that exist on one host only."""
 
 
 class NodeMoves:
@@ -27,7 +32,7 @@ class NodeMoves:
     def __init__(
         self,
         rbd: RbdDisks,
-        kind_of: Callable[[BlockDevice], DiskKind],
+        shared_kind_of: SharedKindOf,
         place_of: PlaceOf,
         files: MovingFiles,
         servers: BlockServers,
@@ -35,7 +40,7 @@ class NodeMoves:
         self.files = files
         self._servers = servers
         self._rbd = rbd
-        self._kind_of = kind_of
+        self._shared_kind_of = shared_kind_of
         self._place_of = place_of
 
     def served(self, instance_uuid: str) -> ServedMoves | None:
@@ -44,17 +49,28 @@ class NodeMoves:
 
     def mirrored(self, instance: Instance) -> Sequence[str]:
         """See the contract."""
-        copied = [device for device in instance.block_devices if self._kind_of(device) is not self._rbd]
-        for device in copied:
-            if not isinstance(self._kind_of(device), Qcow2Disks):
-                reason = "a volume that is a local file cannot move with its guest"
-                raise MigrationRefused(str(device.device_name), reason)
-        return [str(device.device_name) for device in copied]
+        return [str(one.device_name) for one in instance.block_devices if self._shared_kind_of(one) is None]
 
-    def require_shared(self, instance: Instance, *, in_use: bool) -> None:
+    def leave_proof(self, instance: Instance, proof: str, *, runs: bool) -> None:
         """See the contract."""
-        for place, device in self._shared(instance):
-            self._rbd.require_same(place, device, in_use=in_use)
+        for kind, place, device in self._shared(instance):
+            kind.leave_proof(place, device, proof, runs=runs)
+
+    def take_proof_back(self, instance: Instance, proof: str) -> None:
+        """See the contract."""
+        for kind, place, device in self._shared(instance):
+            kind.take_proof_back(place, device, proof)
+
+    def require_shared(self, mover: Mover) -> None:
+        """See the contract."""
+        coming = Coming(
+            source=mover.source,
+            in_use=not mover.is_stopped,
+            is_served=mover.machine.takes_vhost_user,
+            proof=mover.proof,
+        )
+        for kind, place, device in self._shared(mover.instance):
+            kind.require_same(place, device, coming)
 
     def disown(self, instance_uuid: str) -> None:
         """See the contract."""
@@ -68,20 +84,20 @@ class NodeMoves:
         directory = self._place_of(instance.uuid, "").directory
         with storage_errors(directory):
             elsewhere_mark(directory).unlink(missing_ok=True)
-        for place, device in self._shared(instance):
-            self._rbd.take_over(place, device)
+        for kind, place, device in self._shared(instance):
+            kind.take_over(place, device)
 
     def note_owner(self, instance: Instance, epoch: int) -> None:
         """See the contract."""
-        for place, device in self._written_to(instance):
-            self._rbd.evacuated(place, device).note_owner(epoch)
+        for image in self._images(instance):
+            image.note_owner(epoch)
 
     def check_evacuation(self, instance: Instance, source: str, epoch: int) -> None:
         """See the contract."""
         for device in instance.block_devices:
-            if self._kind_of(device) is not self._rbd:
+            if self._shared_kind_of(device) is not self._rbd:
                 raise MigrationRefused(str(device.device_name), f"it exists on {source} only")
-        images = [self._rbd.evacuated(place, device) for place, device in self._written_to(instance)]
+        images = list(self._images(instance))
         if not images:
             raise MigrationRefused("disks", f"it has none in Ceph, whose lock would keep {source} from running it")
         for image in images:
@@ -97,22 +113,28 @@ class NodeMoves:
 
     def is_lost(self, instance: Instance, epoch: int) -> bool:
         """See the contract."""
-        return any(self._rbd.evacuated(*disk).is_lost(epoch) for disk in self._written_to(instance))
+        return any(image.is_lost(epoch) for image in self._images(instance))
 
     def without_foreign_images(self, instance: Instance) -> Instance:
         """As far as images have to be here to make its disks: what is another host's is made already."""
         if not elsewhere_mark(self._place_of(instance.uuid, "").directory).exists():
             return instance
         devices = [
-            msgspec.structs.replace(device, image=None) if self._kind_of(device) is self._rbd else device
+            msgspec.structs.replace(device, image=None) if self._shared_kind_of(device) else device
             for device in instance.block_devices
         ]
         return msgspec.structs.replace(instance, block_devices=devices)
 
-    def _shared(self, instance: Instance) -> Iterator[tuple[Place, BlockDevice]]:
+    def _shared(self, instance: Instance) -> Iterator[tuple[SharedKind, Place, BlockDevice]]:
         for device in instance.block_devices:
-            if self._kind_of(device) is self._rbd:
-                yield self._place_of(instance.uuid, str(device.device_name)), device
+            if (kind := self._shared_kind_of(device)) is not None:
+                yield kind, self._place_of(instance.uuid, str(device.device_name)), device
+
+    def _images(self, instance: Instance) -> Iterator[EvacuatedImage]:
+        return (self._rbd.evacuated(place, device) for place, device in self._written_to(instance))
 
     def _written_to(self, instance: Instance) -> Iterator[tuple[Place, BlockDevice]]:
-        return ((place, device) for place, device in self._shared(instance) if not is_read_only(device))
+        """Images in Ceph."""
+        for kind, place, device in self._shared(instance):
+            if kind is self._rbd and not is_read_only(device):
+                yield place, device

@@ -37,7 +37,7 @@ from compute_agent.storage.secrets import passphrase_of
 from compute_agent.storage.server.served_disks import ServedDisks
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
-from compute_agent.storage.source import DiskKind, Place
+from compute_agent.storage.source import DiskKind, Place, SharedKind
 from compute_agent.storage.sources import fetched_sources
 
 _DELETING = ".deleting-"
@@ -68,7 +68,7 @@ class NodeDisks:
                 self._empty(leftover.name.removeprefix(_DELETING), leftover)
         disks = CopiedDisks(settings.disk_dir, self._kind_of)
         files = MovingFiles(disks, self._qemu_img, settings.reserved_space, settings.rbd.ceph.secret_dir)
-        self.moves = NodeMoves(self._rbd, self._kind_of, self._place_of, files, servers)
+        self.moves = NodeMoves(self._rbd, self._shared_kind_of, self._place_of, files, servers)
         self.layers = FileLayers(settings, self._kind_of)
         self.copies = NodeCopies(settings, disks, self._rbd)
 
@@ -243,6 +243,10 @@ class NodeDisks:
         in_ceph = device.image is not None and device.image.url.startswith("rbd:")
         backend = device.backend or ("rbd" if in_ceph else self._settings.default_backend)
         return self._rbd if backend == "rbd" else self._qcow2
+
+    def _shared_kind_of(self, device: BlockDevice) -> SharedKind | None:
+        kind = self._kind_of(device)
+        return next((one for one in (self._file_volumes, self._rbd) if one is kind), None)
 
     @property
     def _kinds(self) -> list[DiskKind]:

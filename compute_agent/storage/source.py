@@ -38,6 +38,20 @@ def is_read_only(device: BlockDevice) -> bool:
     return device.connection_info is not None and device.connection_info.data.access_mode == "ro"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """How a guest is to come to this host."""
+
+    source: str
+    """The host that it comes from."""
+    in_use: bool
+    """That host may have its disks open."""
+    is_served: bool
+    """So may a block server here, before the guest is this host's."""
+    proof: str | None
+    """What that host has left beside its volumes in files; None: nothing."""
+
+
 class DiskKind(Protocol):
     """Disks of one kind. Every verb may be repeated after a crash."""
 
@@ -88,3 +102,31 @@ class DiskKind(Protocol):
 
     def delete(self, place: Place) -> None:
         """Remove a disk that was made for the instance, and whatever is remembered of one that was not."""
+
+
+class SharedKind(DiskKind, Protocol):
+    """Disks that other hosts can reach. What `is_elsewhere` is opened where that is asked for, and left alone."""
+
+    def leave_proof(self, place: Place, device: BlockDevice, proof: str, *, runs: bool) -> None:
+        """Another host, where the guest that `runs` is to come to, can see that what it finds is this very disk.
+
+        :raises MigrationRefused: it would not find all that the guest has written to it.
+        :raises StorageError: it cannot be reached.
+        """
+
+    def take_proof_back(self, place: Place, device: BlockDevice, proof: str) -> None:
+        """No other host will be asked. Raises likewise."""
+
+    def require_same(self, place: Place, device: BlockDevice, coming: Coming) -> None:
+        """See that this host finds the very disk that the instance has on another.
+
+        :raises MigrationRefused: it does not, or could not open it in time.
+        :raises StorageError, DeadlineExceeded: its cluster does not answer.
+        """
+
+    def take_over(self, place: Place, device: BlockDevice) -> None:
+        """It is the instance's on this host, and no other's any more.
+
+        :raises DiskInUse: another instance has taken it.
+        :raises StorageError, DeadlineExceeded: it cannot be reached.
+        """

@@ -91,14 +91,18 @@ def halfway(here: Guest, there: Guest) -> Iterator[Link]:
             target = NbdSource(export="disk0", fd=disk.fileno())
             here.outgoing.begin(link.here.fileno(), {"disk0": target}, SLOW, KEY, post_copy=True)
     link.handed_over()
-    until(lambda: here.outgoing.advance(1.0).stage == "memory")
-    here.outgoing.start_post_copy()
-    until(lambda: here.outgoing.advance(1.0).stage == "rest")
-    until(there.incoming.is_complete)
+    until_halfway(here, there)
     try:
         yield link
     finally:
         link.cut()
+
+
+def until_halfway(here: Guest, there: Guest) -> None:
+    until(lambda: here.outgoing.advance(1.0).stage == "memory")
+    here.outgoing.start_post_copy()
+    until(lambda: here.outgoing.advance(1.0).stage == "rest")
+    until(there.incoming.is_complete)
 
 
 def go_on(there: Guest) -> None:

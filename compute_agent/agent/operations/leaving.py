@@ -43,6 +43,7 @@ def check_destination(work: Work) -> None:
     """It would take the guest; nothing has changed there."""
     if destination(work) == work.node.settings.host:
         raise InvalidMessage("dest", destination(work), "the instance is there")
+    work.node.storage.moves.leave_proof(work.instance, migration_id(work), runs=work.request.operation == _LIVE)
     peer(work).check_can_live_migrate_destination(mover_of(work))
 
 
@@ -50,6 +51,12 @@ def prepare_destination(work: Work) -> None:
     """It has all that waits for the guest, or for the files that the guest only reads."""
     mover = mover_of(work)
     have_prepared(work, "pre", partial(peer(work).pre_live_migration, work.uuid, migration_id(work), mover))
+    take_proof_back(work)
+
+
+def take_proof_back(work: Work) -> None:
+    """It has seen that it reaches the same disks, or will not be asked again."""
+    work.node.storage.moves.take_proof_back(work.instance, migration_id(work))
 
 
 def have_prepared(work: Work, name: str, ask: Callable[..., object]) -> None:
@@ -151,10 +158,11 @@ def hand_over(work: Work) -> None:
     except (DeadlineExceeded, HostError):  # told now, and not before: the guest stands still
         work.report(0, StepDetails(stage="hand_over", waiting_for=destination(work)))
         raise
+    work.node.storage.moves.disown(work.uuid)
 
 
 def mover_of(work: Work) -> Mover:
-    """:raises MigrationRefused: the guest, or one of its disks, cannot move."""
+    """:raises MigrationRefused: the guest cannot move."""
     return Mover(
         instance=work.instance,
         machine=work.machine,
@@ -163,6 +171,7 @@ def mover_of(work: Work) -> Mover:
         address=migration_address(work.node.settings),
         facts=_facts(work),
         mirrored=list(work.node.storage.moves.mirrored(work.instance)),
+        proof=migration_id(work),
         post_copy=permits_post_copy(work),
     )
 
@@ -197,6 +206,6 @@ def derived(work: Work, what: str) -> str:
     return str(uuid.uuid5(uuid.UUID(migration_id(work)), what))
 
 
-CHECK_DESTINATION = Step("check_destination", check_destination)
+CHECK_DESTINATION = Step("check_destination", check_destination, take_proof_back)
 PREPARE_DESTINATION = Step("prepare_destination", prepare_destination, roll_destination_back)
 HAND_OVER = Step("hand_over", hand_over)

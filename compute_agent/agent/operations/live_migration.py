@@ -5,9 +5,11 @@ What it has in common with guests that are stopped: `compute_agent.agent.operati
 
 from __future__ import annotations
 
+import logging
 import socket
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from compute_agent.agent.arrivals import READABLE
@@ -29,21 +31,34 @@ from compute_agent.agent.operations.leaving import (
     peer,
     permits_post_copy,
     require_wanted,
+    roll_destination_back,
     send_files,
 )
 from compute_agent.agent.operations.post_copy import SEND_REST
 from compute_agent.agent.operations.steps import KILL_GUEST, UNPLUG_PORTS
 from compute_agent.agent.work import Work
-from compute_agent.errors import InvalidState, MigrationFailed, MigrationRefused
+from compute_agent.errors import (
+    DeadlineExceeded,
+    HostError,
+    InvalidState,
+    MigrationFailed,
+    MigrationRefused,
+    MonitorError,
+)
 from compute_agent.host.listening import dial
 from compute_agent.instance.devices import NbdSource
 from compute_agent.instance.migration import Gate, encrypted_disks
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import StepDetails
+from compute_agent.virt.contract import Guest
 from compute_agent.virt.migration import MigrationProgress, OutgoingMigration
+
+LOG = logging.getLogger(__name__)
 
 _LOOK = 1.0
 """Seconds between two looks at a migration where nothing happens."""
+_ENDED_WITHIN, _LOOK_AGAIN = 60.0, 0.2
+"""Seconds, of a process at the destination that the guest here waits for."""
 
 
 def copy_layers(work: Work) -> None:
@@ -135,7 +150,22 @@ def take_back(work: Work) -> None:
     if guest is not None:
         work.outgoing.cancel()
         if guest.status() is PowerState.PAUSED:
-            guest.resume()
+            _let_go_on(work, guest)
+
+
+def _let_go_on(work: Work, guest: Guest) -> None:
+    """In post-copy the process there may have locked a file that both hosts have: it has to end first."""
+    due = time.monotonic() + _ENDED_WITHIN
+    while True:
+        try:
+            return guest.resume()
+        except MonitorError as error:
+            if time.monotonic() > due:
+                raise
+            LOG.warning("The guest cannot go on before the process at %s has ended: %s", destination(work), error)
+        with suppress(DeadlineExceeded, HostError):
+            roll_destination_back(work)
+        time.sleep(_LOOK_AGAIN)
 
 
 LIVE_MIGRATION = Operation(

@@ -31,11 +31,11 @@ from compute_agent.storage.rbd.spare_images import SpareImages
 from compute_agent.storage.server.exports import RbdExport
 from compute_agent.storage.server.servers import BlockServers
 from compute_agent.storage.settings import StorageSettings
-from compute_agent.storage.source import Place, is_elsewhere, is_read_only
+from compute_agent.storage.source import Coming, Place, is_elsewhere, is_read_only
 
 
 class RbdDisks:
-    """The `compute_agent.storage.source.DiskKind` of them."""
+    """The `compute_agent.storage.source.SharedKind` of them."""
 
     def __init__(self, settings: StorageSettings, images: ImageCache, qemu_img: QemuImg, servers: BlockServers) -> None:
         self._own_pool = settings.rbd.own_pool
@@ -124,17 +124,20 @@ class RbdDisks:
             # A block server that died uncleanly would keep the next one waiting.
             cluster.break_writer(note.pool, note.image)
 
-    def require_same(self, place: Place, device: BlockDevice, *, in_use: bool) -> None:
-        """See that this host finds the very image that the instance has on another, where it may be `in_use`.
+    def leave_proof(self, place: Place, device: BlockDevice, proof: str, *, runs: bool) -> None:
+        """A cluster has one image of a name."""
 
-        :raises MigrationRefused: it does not.
-        """
+    def take_proof_back(self, place: Place, device: BlockDevice, proof: str) -> None:
+        """There is none."""
+
+    def require_same(self, place: Place, device: BlockDevice, coming: Coming) -> None:
+        """See that this host finds the very image that the instance has on another: the cluster knows whose it is."""
         note = self._describe(place.name, place.instance_uuid, device)
         cluster = self._clusters.get(note.user)
         if not cluster.exists(note.pool, note.image):
             raise MigrationRefused(place.name, f"{note.pool}/{note.image} is not in the cluster that is known here")
         owner = cluster.owner(note.pool, note.image)
-        if owner is None and not in_use:
+        if owner is None and not coming.in_use:
             return
         if not is_read_only(device) and (owner is None or owner.instance_uuid != place.instance_uuid):
             raise MigrationRefused(place.name, f"{note.pool}/{note.image} here is {owner or 'nobody'}'s")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compute_agent.block.mirrors import DiskMirrors, NoMirrors
 from compute_agent.errors import GuestGone, MigrationRefused, MonitorError, StorageError
 from compute_agent.instance.devices import NbdSource
+from compute_agent.instance.migration import Mover
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState
 from compute_agent.storage.moving.contract import Progress
@@ -24,6 +25,10 @@ class SharedDisk:
     """One that both hosts can reach."""
 
     owner: World | None = None
+    noted: World | None = None
+    """Where a guest has it connected, as a note beside a file says; whoever lets go of what is his removes the note."""
+    locked_by: World | None = None
+    """Where a guest has gone, but not all of its memory: by its process, though nobody has let it run yet."""
     is_removed: bool = False
     evacuated_at: int | None = None
     """The epoch that is on it."""
@@ -36,6 +41,8 @@ class Moving:
     shared: SharedDisk | None = None
     is_elsewhere: bool = False
     """What is shared is the other host's."""
+    proofs: set[str] = field(default_factory=set)
+    """That this world has left beside what is shared."""
 
     other: World | None = None
     is_refused: bool = False
@@ -80,6 +87,11 @@ class Moving:
         """Who had them open is gone."""
         self.disks_are_open = self.is_mirrored = False
 
+    def is_kept_out(self, instance_uuid: str) -> bool:
+        """A process of the other world has locked what is shared."""
+        is_locked = self.shared is not None and self.shared.locked_by is self.other
+        return is_locked and self.other is not None and instance_uuid in self.other.guests
+
     def cut(self) -> None:
         """The connection to the other world."""
         assert self.other is not None
@@ -100,7 +112,16 @@ class FakeMoves:
     def mirrored(self, instance: Instance) -> Sequence[str]:
         return [str(device.device_name) for device in instance.block_devices]
 
-    def require_shared(self, instance: Instance, *, in_use: bool) -> None: ...
+    def leave_proof(self, instance: Instance, proof: str, *, runs: bool) -> None:
+        self._world.touch("leave proof", lambda: self._world.moving.proofs.add(proof))
+
+    def take_proof_back(self, instance: Instance, proof: str) -> None:
+        self._world.touch("take proof back", lambda: self._world.moving.proofs.discard(proof))
+
+    def require_shared(self, mover: Mover) -> None:
+        other = self._world.moving.other
+        if other is not None and mover.proof not in other.moving.proofs:
+            raise MigrationRefused("disk1", "it is not on a file system that both share")
 
     def disown(self, instance_uuid: str) -> None:
         def effect() -> None:
@@ -136,7 +157,7 @@ class FakeMoves:
         moving = self._world.moving
         moving.is_elsewhere = False
         if moving.shared is not None:
-            moving.shared.owner = self._world
+            moving.shared.owner = moving.shared.noted = self._world
 
 
 class FakeFileMoves:
@@ -294,6 +315,8 @@ class FakeOutgoing:
         self._send()
         moving.is_sent, moving.rest, other.moving.lacks = False, 2, True
         other.moving.is_cut_off = False
+        if moving.shared is not None:
+            moving.shared.locked_by = other
 
     def start_post_copy(self) -> None:
         if not self._world.moving.permits_post_copy:

@@ -35,6 +35,7 @@ MOVE = Request(request_id=fresh_id(), operation="live_migration", instance_uuid=
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "SHORTEST_PAUSE", 0.0)
+    monkeypatch.setattr(live_migration, "_LOOK_AGAIN", 0.0)
     for module in (live_migration, leaving):
         monkeypatch.setattr(module, "dial", lambda *where: socket.socket())
     monkeypatch.setattr(leaving, "sealed", lambda connection, *credentials: connection)
@@ -149,6 +150,7 @@ class Pair:
         assert (owner.left_of(UUID), other.left_of(UUID)) == (has, [])
         assert owner.layering.files == self.layers
         assert (self.shared.owner, self.shared.is_removed) == (owner, False)
+        assert self.shared.noted is (owner if self.running else None)
         for world, vm_state in ((owner, VmState.ACTIVE if self.running else VmState.STOPPED), (other, None)):
             agent = Agent(world)
             row = agent.journal.find_instance(UUID)
@@ -474,7 +476,7 @@ def test_a_destination_that_cannot_take_it_says_why_and_nothing_happens(tmp_path
         "MigrationRefused",
         "cpu features: missing here: avx512f",
     )
-    assert [one for one in pair.source.touches if "ask" not in one] == []
+    assert [one for one in pair.source.touches if "ask" not in one and "proof" not in one] == []
     assert pair.dest.touches == []
 
 
@@ -502,6 +504,18 @@ def test_an_encrypted_disk_that_could_be_read_on_its_way_stays(tmp_path: Path, *
     assert fault is not None
     assert (fault.type, fault.message.partition(",")[0]) == ("MigrationRefused", "disk0: it is encrypted")
     assert ("before ask get_incoming" in pair.source.touches) is too_late
+
+
+def test_a_destination_that_does_not_share_a_file_is_refused_and_nothing_happens(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.source.on_moment = {"before ask check": pair.source.moving.proofs.clear}
+    pair.move()
+    pair.assert_one()
+    agent = pair.agent_at_source()
+    fault = agent.journal.operation(MOVE.request_id).fault
+    agent.journal.close()
+    assert fault is not None and "it is not on a file system that both share" in fault.message
+    assert pair.dest.touches == []
 
 
 def _die(world: World) -> None:

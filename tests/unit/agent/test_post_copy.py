@@ -14,7 +14,7 @@ from compute_agent.agent import execution
 from compute_agent.agent.admission import admit
 from compute_agent.agent.operations import leaving, live_migration, post_copy
 from compute_agent.agent.request import Request
-from compute_agent.errors import MigrationRefused
+from compute_agent.errors import DeadlineExceeded, MigrationRefused
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
 from compute_agent.virt.vmm.driver import VmmHypervisor
@@ -30,6 +30,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Waits
 
     monkeypatch.setattr(execution, "SHORTEST_PAUSE", 0.0)
+    monkeypatch.setattr(live_migration, "_LOOK_AGAIN", 0.0)
     for module in (live_migration, leaving):
         monkeypatch.setattr(module, "dial", lambda *where: socket.socket())
     monkeypatch.setattr(leaving, "sealed", lambda connection, *credentials: connection)
@@ -158,6 +159,21 @@ def test_the_process_at_the_destination_dies_before_the_guest_is_its_own(tmp_pat
     pair.move()
     pair.assert_one()
     assert pair.outcome() is OperationState.FAILED
+
+
+def test_the_process_there_has_locked_a_file_that_both_have_and_ends_before_the_guest_goes_on_here(
+    tmp_path: Path,
+) -> None:
+    def be_silent() -> None:
+        raise DeadlineExceeded("the monitor does not answer")
+
+    pair = Hasty(tmp_path)
+    pair.source.on_moment = {"after switch": be_silent}
+    pair.move()
+    pair.assert_one()
+    assert pair.outcome() is OperationState.FAILED
+    touches = pair.source.touches
+    assert touches.index("after ask rollback_live_migration_at_destination") < touches.index("before resume")
 
 
 def test_the_agent_at_the_source_is_killed_while_it_takes_the_guest_back(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from compute_agent.agent.peers import Peer, Peers
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings, MigrationSettings
 from compute_agent.agent.work import Work
-from compute_agent.errors import ComputeAgentError, DeadlineExceeded, MigrationRefused
+from compute_agent.errors import ComputeAgentError, DeadlineExceeded, MigrationRefused, MonitorError
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, FileSource, Nic
 from compute_agent.instance.machine import ROOT_PORTS, Machine
@@ -163,6 +163,7 @@ class World:
             "mirror": self.moving.is_mirrored,
             "elsewhere": self.moving.is_elsewhere,
             "files": bool(self.moving.files_came),
+            "proof": bool(self.moving.proofs),
         }
         return [name for name, there in found.items() if there]
 
@@ -198,6 +199,8 @@ class FakeGuest:
         self._world.touch("pause", lambda: self._become(PowerState.PAUSED))
 
     def resume(self) -> None:
+        if self._world.moving.is_kept_out(self.instance_uuid):
+            raise MonitorError('Failed to get "write" lock')
         self._world.touch("resume", lambda: self._become(PowerState.RUNNING))
 
     def press_power_button(self) -> None:
@@ -423,6 +426,9 @@ class FakeStorage:
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         assert instance.uuid in self._world.disks
         assert vhost_user is (self._world.hypervisor == "vmm")
+        moving = self._world.moving
+        if moving.shared is not None and not moving.is_elsewhere:
+            moving.shared.noted = self._world
         return []
 
     def is_cut_off(self, instance: Instance, *, vhost_user: bool) -> bool:
@@ -430,7 +436,10 @@ class FakeStorage:
 
     def disconnect(self, instance_uuid: str) -> None:
         self._world.connected.discard(instance_uuid)
-        self._world.moving.close_disks()
+        moving = self._world.moving
+        moving.close_disks()
+        if moving.shared is not None and not moving.is_elsewhere:
+            moving.shared.noted = None
 
     def create_disk(self, instance: Instance, device: BlockDevice, progress: Callable[[int], None]) -> None:
         self._world.touch("make disk", lambda: self._world.volumes.add(str(device.volume_id)))

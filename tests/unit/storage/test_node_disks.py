@@ -21,8 +21,6 @@ from compute_agent.errors import (
 )
 from compute_agent.instance.block_device import (
     BlockDevice,
-    FileConnection,
-    FileVolume,
     RbdConnection,
     RbdVolume,
 )
@@ -293,7 +291,6 @@ def test_wrong_source_leaves_nothing(disks: NodeDisks, settings: StorageSettings
 
 
 OWN = BlockDevice(source_type="blank", size_gb=1, device_name="disk0")
-A_FILE = FileConnection(data=FileVolume(path="/volumes/one.qcow2", format="qcow2"))
 
 
 def test_disks_of_an_instances_own_move_with_it(disks: NodeDisks) -> None:
@@ -313,9 +310,3 @@ def test_what_only_a_dead_host_has_is_not_taken(disks: NodeDisks) -> None:
 def test_a_disk_in_ceph_stays_where_it_is_when_its_guest_moves(disks: NodeDisks) -> None:
     other = msgspec.structs.replace(OWN, device_name="disk1", backend="rbd")
     assert disks.moves.mirrored(make_instance(OWN, other)) == ["disk0"]
-
-
-def test_a_volume_that_is_a_file_cannot_move(disks: NodeDisks) -> None:
-    other = BlockDevice(source_type="volume", device_name="disk1", volume_id=UUID, connection_info=A_FILE)
-    with pytest.raises(MigrationRefused, match=r"^disk1: .*local file"):
-        disks.moves.mirrored(make_instance(OWN, other))
