@@ -236,6 +236,26 @@ def test_one_that_is_not_wanted_there_goes_on_here(make_scene: MakeScene, direct
     scene.assert_written(1, directory)
 
 
+def test_an_encrypted_disk_that_came_later_does_not_keep_it_from_going_on_here(
+    make_scene: MakeScene, directory: Path
+) -> None:
+    scene = make_scene(raw)
+    more = with_own_disk(scene.here, directory / "here.qcow2")
+    later = encrypted_qcow2(more.request.disks[1], directory).disk
+    scene.guest.attach_disk(later, more.request.machine)
+    request = replace(more.request, disks=[*scene.here.request.disks, later])
+    there = replace(scene.there, request=request).wait_for_it()
+    there.incoming.use_key(KEY)
+    begin(scene.guest, there)
+    carry(scene.guest, there)
+    there.kill()
+    scene.guest.outgoing.cancel()
+    scene.guest.resume()
+    scene.here.write()
+    scene.guest.kill()
+    scene.assert_written(1, directory)
+
+
 @pytest.mark.parametrize("goes_on", ["here", "there"])
 def test_before_all_of_its_memory_is_there_the_other_process_has_the_file(
     make_scene: MakeScene, directory: Path, goes_on: str

@@ -14,7 +14,7 @@ from compute_agent.block.graph import child_of
 from compute_agent.errors import MonitorError
 from compute_agent.host.qmp import Execute
 from compute_agent.instance.block_device import DiskQos
-from compute_agent.instance.devices import Disk, NbdSource
+from compute_agent.instance.devices import Disk, FileSource, NbdSource
 from compute_agent.instance.throttling import group_name, is_shared, limits
 from compute_agent.virt.qemu.block_nodes import (
     connection_name,
@@ -131,7 +131,11 @@ class BlockLayer:
 
     @contextlib.contextmanager
     def _secret(self, disk: Disk) -> Iterator[None]:
-        """The passphrase is there while the container is being opened: no message and no log has it."""
+        """The passphrase is there while the container is being opened: no message and no log has it.
+
+        Of a qcow2 it stays, as that of a disk that was there at the start: such a file is opened once more when its
+        guest goes on here, after it was about to go on at another host.
+        """
         if disk.passphrase is None:
             yield
             return
@@ -145,7 +149,8 @@ class BlockLayer:
         finally:
             os.close(fd)
             self._take_back(name)
-            self._delete_secret(name)
+            if not (isinstance(disk.source, FileSource) and disk.source.format == "qcow2"):
+                self._delete_secret(name)
 
     def _delete_secret(self, name: str) -> None:
         with contextlib.suppress(MonitorError):  # there is none
