@@ -96,14 +96,6 @@ def test_a_volume_with_a_snapshot_goes_with_it_and_can_lose_it_there(hosts: tupl
     there.finish(there.client.terminate_instance(order.uuid))
 
 
-def test_a_machine_of_our_own_goes_while_it_does_not_run(hosts: tuple[Guests, Guests]) -> None:
-    here, there = (Guests(one.node, "vmm") for one in hosts)
-    order = a_guest(here, a_file_volume(here.node))
-    here.finish(here.client.migrate_instance(order.uuid, there.node.host, stop=True))
-    assert_kept(there, order, first=7)
-    there.finish(there.client.terminate_instance(order.uuid))
-
-
 @pytest.fixture
 def stranger(hosts: tuple[Guests, Guests]) -> Iterator[Guests]:
     """The second host, with a directory of its own where the first one has its volumes, and the same names in it."""
