@@ -21,6 +21,7 @@ cpu_allocation_ratio = 4
 
 [storage]
 image_sources = {image_sources}
+volume_dirs = {volume_dirs}
 
 [ceph]
 {ceph}
@@ -40,6 +41,7 @@ def write_files(site: Site, number: int, ready_port: int) -> None:
         host=host_name(number),
         transport_url=site.transport_url,
         image_sources=sources,
+        volume_dirs="/shared" if site.shared else "",
         ceph=site.ceph,
         more=site.settings.agent_options,
     )

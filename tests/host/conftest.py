@@ -29,7 +29,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def lab(directory: Path) -> Iterator[Laboratory]:
-    with Laboratory(directory / "lab", hosts=2, offers=["ceph"], say=Narrator().say) as lab:
+    with Laboratory(directory / "lab", hosts=2, offers=["ceph", "directory"], say=Narrator().say) as lab:
         yield lab
 
 

@@ -19,13 +19,14 @@ from compute_agent.agent.operations.live_migration import LIVE_MIGRATION
 from compute_agent.cli.destinations import Destinations
 from compute_agent.cli.drain import Drain
 from compute_agent.cli.progress_of_many import ManyLines
-from compute_agent.instance.block_device import Backend, BlockDevice
+from compute_agent.instance.block_device import Backend, BlockDevice, FileConnection, FileVolume
 from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.model import Instance
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState, OperationView
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
+from sandbox.commands import run
 from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
 from tests.host.console import run_on_console
 
@@ -48,15 +49,14 @@ LONGEST_SILENCE = 30.0
 class Traveller:
     """A guest that counts, at home on the first host."""
 
-    def __init__(self, lab: Laboratory, backends: Sequence[Backend], hypervisor: HypervisorName) -> None:
-        """`backends`: of its disks. A file is copied when it moves; what is in Ceph stays there."""
+    def __init__(self, lab: Laboratory, disks: Sequence[BlockDevice], hypervisor: HypervisorName) -> None:
+        """Of `disks` a file of the host's is copied when it moves; what both hosts can reach stays there."""
         assert lab.ceph is not None
         self.lab = lab
         self.ceph = lab.ceph
         self.hosts = [Guests(host, hypervisor) for host in lab.hosts]
-        disks = [BlockDevice(source_type="blank", size_gb=1, backend=backend) for backend in backends]
-        self.order = self.hosts[0].boot(an_order(arguments="counter", block_devices=disks))
-        self.images = [f"{self.order.uuid}_disk{index}" for index, one in enumerate(backends) if one == "rbd"]
+        self.order = self.hosts[0].boot(an_order(arguments="counter", block_devices=list(disks)))
+        self.images = [f"{self.order.uuid}_disk{index}" for index, one in enumerate(disks) if one.backend == "rbd"]
         self.disks = " ".join(f"/dev/vd{'abc'[index]}" for index in range(len(disks)))
         self.run(FILL.format(self.disks))
         self.digest = self.content()
@@ -180,26 +180,44 @@ def left_on(host: VirtualHost, order: Instance) -> list[str]:
 
 @pytest.fixture(scope="module")
 def traveller(lab: Laboratory) -> Iterator[Traveller]:
-    yield from _traveller(lab, ["qcow2"] if ONLY_FILES else ["qcow2", "rbd"])
+    yield from _traveller(lab, own_disks("qcow2") if ONLY_FILES else own_disks("qcow2", "rbd"))
 
 
 @pytest.fixture
 def light_traveller(lab: Laboratory) -> Iterator[Traveller]:
     """All that it has is in Ceph, so that only its memory is copied."""
-    yield from _traveller(lab, ["rbd"])
+    yield from _traveller(lab, own_disks("rbd"))
 
 
 @pytest.fixture
 def own_traveller(lab: Laboratory) -> Iterator[Traveller]:
     """In a machine of our own, with a disk of either kind."""
-    yield from _traveller(lab, ["qcow2", "rbd"], "vmm")
+    yield from _traveller(lab, own_disks("qcow2", "rbd"), "vmm")
+
+
+@pytest.fixture
+def sharing_traveller(lab: Laboratory) -> Iterator[Traveller]:
+    """One disk is copied, and one is a volume in a file that both hosts have."""
+    yield from _traveller(lab, [*own_disks("qcow2"), _shared_volume(lab)])
+
+
+def own_disks(*backends: Backend) -> list[BlockDevice]:
+    return [BlockDevice(source_type="blank", size_gb=1, backend=backend) for backend in backends]
+
+
+def _shared_volume(lab: Laboratory) -> BlockDevice:
+    assert lab.shared is not None
+    volume_id = str(uuid.uuid4())
+    run("qemu-img", "create", "-q", "-f", "qcow2", lab.shared / volume_id, "64M")
+    volume = FileVolume(path=f"/shared/{volume_id}", format="qcow2")
+    return BlockDevice(source_type="volume", volume_id=volume_id, connection_info=FileConnection(data=volume))
 
 
 def _traveller(
-    lab: Laboratory, backends: Sequence[Backend], hypervisor: HypervisorName = "qemu"
+    lab: Laboratory, disks: Sequence[BlockDevice], hypervisor: HypervisorName = "qemu"
 ) -> Iterator[Traveller]:
     """What is left of it anywhere fails the test, or the module."""
-    traveller = Traveller(lab, backends, hypervisor)
+    traveller = Traveller(lab, disks, hypervisor)
     yield traveller
     for guests in traveller.hosts:
         if traveller.uuid in {one.instance.uuid for one in guests.client.list_instances()}:
@@ -219,6 +237,15 @@ def test_a_guest_whose_disk_is_in_ceph_moves_there_and_back(light_traveller: Tra
 
 def test_a_machine_of_our_own_moves_there_and_back(own_traveller: Traveller) -> None:
     _travel(own_traveller)
+
+
+def test_a_guest_moves_there_and_back_with_a_volume_that_both_hosts_have(sharing_traveller: Traveller) -> None:
+    traveller = sharing_traveller
+    _travel(traveller)
+    shared, here = traveller.lab.shared, traveller.here.node.name
+    assert shared is not None
+    assert {path.read_text() for path in shared.glob("*.owner")} == {f"{here}, instance {traveller.uuid}\n"}
+    assert list(shared.glob("*.moving.*")) == []
 
 
 def _travel(traveller: Traveller) -> None:

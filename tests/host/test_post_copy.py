@@ -13,7 +13,7 @@ from compute_agent.instance.view import OperationState
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from tests.functional.guests import Guests, address_of, until
-from tests.host.test_migration import SECONDS, Traveller, left_on
+from tests.host.test_migration import SECONDS, Traveller, left_on, own_disks
 
 _CONFIGURATION = "/etc/compute-agent/compute-agent.conf"
 _PERMITTED = """
@@ -36,7 +36,7 @@ def traveller(lab: Laboratory) -> Iterator[Traveller]:
         host.run("cp", _CONFIGURATION, f"{_CONFIGURATION}.former")
         host.run("sh", "-c", f"cat >> {_CONFIGURATION}", stdin=_PERMITTED)
         _restart(host, userfaults=1)
-    traveller = Traveller(lab, ["qcow2"], "qemu")
+    traveller = Traveller(lab, own_disks("qcow2"), "qemu")
     traveller.run(_WRITE)
     yield traveller
     for guests in traveller.hosts:

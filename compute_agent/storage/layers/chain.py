@@ -36,5 +36,6 @@ def with_layers(disk: FileSource, layers: Sequence[str]) -> FileSource:
 
 def layers_beside(disk: Path) -> set[str]:
     """The snapshots of which there are overlays, whoever they belong to."""
-    suffixes = {entry.name.removeprefix(f"{disk.name}.") for entry in disk.parent.iterdir()}
+    begins = f"{disk.name}."
+    suffixes = {name.removeprefix(begins) for entry in disk.parent.iterdir() if (name := entry.name).startswith(begins)}
     return {suffix for suffix in suffixes if re.fullmatch(UUID_PATTERN, suffix)}

@@ -132,6 +132,15 @@ def test_a_volume_with_layers_is_nobody_else_s(disks: NodeDisks, settings: Stora
         disks.connect(other, vhost_user=False)
 
 
+def test_another_volume_whose_name_is_a_uuid_is_no_layer(disks: NodeDisks, volumes: Path) -> None:
+    (volumes / ONE).touch()
+    instance = make_instance(a_volume(volumes))
+    disks.create(instance, ignore)
+    disks.connect(instance, vhost_user=False)
+    disks.disconnect(instance.uuid)
+    assert {path.name for path in volumes.iterdir()} == {"data.raw", ONE}
+
+
 def test_deleting_an_own_disk_takes_its_layers_along(disks: NodeDisks, settings: StorageSettings) -> None:
     instance = with_two_layers(disks, OWN)
     disks.delete_disk(instance.uuid, OWN)
