@@ -9,8 +9,8 @@ from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.settings import VirtSettings
 from tests.functional.containers import make_encrypted
 from tests.processes.virt.conftest import MakeHypervisor, directory, exits, hypervisor, make_hypervisor, settings
+from tests.processes.virt.test_migration import Sides, begin, carry, qcow2_disk, request_, waiting
 from tests.unit.storage.making import qemu_img
-from tests.unit.virt.test_migration import Sides, begin, carry, qcow2_disk, request_, waiting
 from tests.unit.virt.waiting import start_up, until
 
 __all__ = ["directory", "exits", "hypervisor", "make_hypervisor", "request_", "settings"]

@@ -27,7 +27,7 @@ from tests.processes.virt.conftest import (
     make_hypervisor,
     settings,
 )
-from tests.unit.virt.test_migration import Sides, request_, there, waiting, with_layers
+from tests.processes.virt.test_migration import Sides, request_, there, waiting, with_layers
 from tests.unit.virt.waiting import DEADLINE, start_up, until
 
 __all__ = ["directory", "exits", "hypervisor", "make_hypervisor", "request_", "settings", "there"]

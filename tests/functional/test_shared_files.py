@@ -22,8 +22,7 @@ from compute_agent.virt.settings import VirtSettings
 from tests.functional.containers import make_encrypted
 from tests.functional.moving_guest import content, make_disk
 from tests.functional.test_post_copy import FAST, KEY, SLOW, Link, until_halfway
-from tests.unit.storage.making import qemu_img
-from tests.unit.virt.conftest import (
+from tests.processes.virt.conftest import (
     UUID,
     MakeHypervisor,
     directory,
@@ -34,6 +33,7 @@ from tests.unit.virt.conftest import (
     settings,
     tiny_request,
 )
+from tests.unit.storage.making import qemu_img
 from tests.unit.virt.waiting import say, start_up, until
 
 __all__ = ["directory", "exits", "hypervisor", "make_hypervisor", "settings"]

@@ -23,7 +23,7 @@ from compute_agent.instance.model import Instance
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
-from .making import UUID, ignore, make_instance, make_qcow2, number, open_disks
+from .making import UUID, ignore, make_instance, number, open_disks
 
 PROOF = "aaaaaaaa-1111-4222-8333-444444444444"
 LAYER = "bbbbbbbb-1111-4222-8333-444444444444"
@@ -38,7 +38,7 @@ class Scene:
         self.shared, self.mount = directory / "shared", directory / "mount"
         self.shared.mkdir()
         self.mount.symlink_to(self.shared)
-        make_qcow2(self.shared / "volume")
+        (self.shared / "volume").write_bytes(bytes(1 << 20))
         self.here, self.there = (self._host(settings, directory, name) for name in ("node1", "node2"))
         self.instance = make_instance(self.volume())
 
@@ -47,7 +47,7 @@ class Scene:
         return open_disks(replace(settings, host=name, volume_dirs=(self.mount,), **places))
 
     def volume(self, access_mode: Literal["rw", "ro"] = "rw") -> BlockDevice:
-        data = FileVolume(path=str(self.mount / "volume"), format="qcow2", access_mode=access_mode)
+        data = FileVolume(path=str(self.mount / "volume"), format="raw", access_mode=access_mode)
         connection = FileConnection(data=data)
         return BlockDevice(source_type="volume", device_name="disk0", volume_id=UUID, connection_info=connection)
 
@@ -248,7 +248,7 @@ def test_another_instance_has_taken_it_meanwhile(scene: Scene) -> None:
 
 def test_layers_of_a_stopped_instance_go_with_it(scene: Scene) -> None:
     start(scene.here, scene.instance)
-    scene.here.layers.make(scene.instance, scene.instance.block_devices[0], LAYER)
+    (scene.shared / f"volume.{LAYER}").touch()
     scene.instance = make_instance(msgspec.structs.replace(scene.volume(), layers=(LAYER,)))
     scene.here.disconnect(UUID)
     assert scene.noted() == HERE, "layers are void when somebody writes to what they stand on"
