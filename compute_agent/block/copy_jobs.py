@@ -110,7 +110,7 @@ class CopyJobs(ABC):
         """Copy `node`, which reads as the disk, to `target`."""
         is_compressed = isinstance(copy.target, FileSource) and copy.target.compressed
         job: dict[str, object] = {"job-id": self._jobs.named(f"{name}-{copy.disk}"), "device": node, "target": target}
-        job |= {"sync": "full", "auto-dismiss": False, "compress": is_compressed}
+        job |= {"sync": "full", "auto-finalize": False, "auto-dismiss": False, "compress": is_compressed}
         if copy.since is not None:
             # The bitmap stays as it is until the copy is known to be good.
             job |= {"sync": "bitmap", "bitmap": copy.since, "bitmap-mode": "never"}
@@ -130,7 +130,9 @@ class CopyJobs(ABC):
         return [one for one in nodes(self._execute)[node].get("dirty-bitmaps", []) if "name" in one]
 
     def _look(self, name: str, seconds: float) -> int:
-        jobs = self._jobs.await_change(name, seconds)
+        self._jobs.await_change(name, seconds)
+        self._jobs.finalize(name)
+        jobs = self._jobs.find(name)
         if not jobs:
             raise MonitorError("the process that has the disks open does not copy them any more")
         for job in jobs:

@@ -45,6 +45,12 @@ class Jobs:
             return self.find(name)
         return jobs
 
+    def finalize(self, name: str) -> None:
+        """Those that wait for it take their last step: it is done when this returns."""
+        for job in self.find(name):
+            if job["status"] == "pending":
+                self._execute("job-finalize", {"id": job["id"]})
+
     def cancel(self, name: str = "") -> None:
         """Those that have not come to their end are told to."""
         for job in self.find(name):

@@ -83,10 +83,9 @@ class LayerJobs(ABC):
 
     def finish(self, name: str, disk: Disk, layer: str) -> None:
         """See the contract."""
-        if jobs := self._jobs.find(name):
+        if self._jobs.find(name):
             with self._reopening(disk):
-                if jobs[0]["status"] == "pending":
-                    self._execute("job-finalize", {"id": jobs[0]["id"]})
+                self._jobs.finalize(name)
                 self._jobs.await_conclusion(name, self._seconds)
             self._require(name)
             self._jobs.dismiss(name)
