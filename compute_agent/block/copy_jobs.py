@@ -27,6 +27,9 @@ _PROMPT = 3.0
 class CopyJobs(ABC):
     """Most of a `compute_agent.block.copies.DiskCopies`; how targets are opened depends on the process."""
 
+    _on_error = "report"
+    """What a job does that cannot read or write any more: it fails; or it stops, and ends when it is cancelled."""
+
     def __init__(self, execute: Execute, seconds: float, longest_halt: float) -> None:
         """`seconds` for a job to end; without anything copied for `longest_halt`, copies have failed."""
         self._execute = execute
@@ -111,6 +114,7 @@ class CopyJobs(ABC):
         is_compressed = isinstance(copy.target, FileSource) and copy.target.compressed
         job: dict[str, object] = {"job-id": self._jobs.named(f"{name}-{copy.disk}"), "device": node, "target": target}
         job |= {"sync": "full", "auto-finalize": False, "auto-dismiss": False, "compress": is_compressed}
+        job |= {"on-source-error": self._on_error, "on-target-error": self._on_error}
         if copy.since is not None:
             # The bitmap stays as it is until the copy is known to be good.
             job |= {"sync": "bitmap", "bitmap": copy.since, "bitmap-mode": "never"}
@@ -135,10 +139,9 @@ class CopyJobs(ABC):
         jobs = self._jobs.find(name)
         if not jobs:
             raise MonitorError("the process that has the disks open does not copy them any more")
-        for job in jobs:
-            if "error" in job:
-                disk = job["id"].rpartition("-")[2]
-                raise MonitorError(f"{disk} could not be copied: {self._reason(disk, job['error'])}")
+        for job, error in self._jobs.failures(name).items():
+            disk = job.rpartition("-")[2]
+            raise MonitorError(f"{disk} could not be copied: {self._reason(disk, error)}")
         if all(job["status"] == "concluded" for job in jobs):
             return 100
         done, all_of_it = (sum(job[f"{what}-progress"] for job in jobs) for what in ("current", "total"))

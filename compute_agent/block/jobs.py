@@ -8,6 +8,8 @@ Source: QEMU's qapi/job.json.
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +21,9 @@ from compute_agent.host.qmp import Execute
 
 _LOOK_AGAIN = 0.1
 """Seconds: an event may have been told to an agent that has been killed."""
+
+_STOPPED_BY = {"nospace": os.strerror(errno.ENOSPC), "failed": os.strerror(errno.EIO)}
+"""Why a job has stopped that is told to do so instead of failing, by its status of input and output."""
 
 
 class Jobs:
@@ -45,8 +50,14 @@ class Jobs:
             return self.find(name)
         return jobs
 
+    def failures(self, name: str) -> dict[str, str]:
+        """Why those of that name have failed, or have stopped instead, by what they are called in the process."""
+        reasons = {job["device"]: _STOPPED_BY.get(job["io-status"]) for job in self._execute("query-block-jobs")}
+        reasons |= {job["id"]: job["error"] for job in self.find(name) if "error" in job}
+        return {job: reason for job, reason in reasons.items() if reason and job.startswith(self.named(name))}
+
     def finalize(self, name: str) -> None:
-        """Those that wait for it take their last step: it is done when this returns."""
+        """Those that have done all but their last step take it: they have come to their end when this returns."""
         for job in self.find(name):
             if job["status"] == "pending":
                 self._execute("job-finalize", {"id": job["id"]})

@@ -1,4 +1,9 @@
-"""Copies of the disks of a guest whose QEMU has them open. Their targets' nodes are called after the disks."""
+"""Copies of the disks of a guest whose QEMU has them open. Their targets' nodes are called after the disks.
+
+A job that ends by itself while a guest's driver begins to use the disk makes QEMU 7.2 abort: the job's last step is
+taken in the midst of that (``blk_get_aio_context: Assertion `ctx == blk->ctx' failed``). Commands are not, from 7.2.9
+on. So all jobs end by commands: those that have copied all wait for one, and those that cannot go on stop.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +30,8 @@ _TARGET, _STORAGE = "-copy", "-storage"
 
 class QemuCopies(CopyJobs):
     """The `compute_agent.block.copies.DiskCopies` of one guest, over its monitor."""
+
+    _on_error = "stop"
 
     def __init__(self, execute: Execute, top: Callable[[str], str], moments: Moments, settings: VirtSettings) -> None:
         """`top` finds a disk's top node."""

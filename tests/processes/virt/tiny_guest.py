@@ -38,7 +38,12 @@ _PROGRAM = """
 
 def make_disk(path: Path) -> Path:
     """A raw disk of 1 MiB that boots into it."""
-    code = b"".join(bytes.fromhex(line.split()[0]) for line in _PROGRAM.strip().splitlines())
+    return make_bootable(path, _PROGRAM)
+
+
+def make_bootable(path: Path, program: str) -> Path:
+    """A raw disk of 1 MiB that boots into the program, whose lines begin with its bytes in hexadecimal."""
+    code = b"".join(bytes.fromhex(line.split()[0]) for line in program.strip().splitlines())
     path.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa")
     with path.open("r+b") as disk:
         disk.truncate(1024 * 1024)
