@@ -47,7 +47,7 @@ def _output(*command: str) -> str:
 def test_the_next_agent_finds_the_copies_of_the_last(
     make_hypervisor: MakeHypervisor, request_: StartRequest, directory: Path
 ) -> None:
-    guest = start_up(make_hypervisor(), request_)
+    guest = make_hypervisor().start(request_)
     assert guest.copies.begin("one", [a_copy(directory, "full")]) is False, "nobody in it to freeze anything"
     adopted = make_hypervisor().adopt(UUID)
     assert adopted is not None
@@ -64,7 +64,7 @@ def test_a_running_guests_copy_is_compressed(
 ) -> None:
     copy = a_copy(directory, "small")
     assert isinstance(copy.target, FileSource)
-    guest = start_up(hypervisor, request_)
+    guest = hypervisor.start(request_)
     guest.copies.begin("one", [replace(copy, target=replace(copy.target, compressed=True))])
     assert guest.copies.progress("one", 10) == 100
     guest.copies.end()
@@ -74,7 +74,7 @@ def test_a_running_guests_copy_is_compressed(
 
 
 def test_what_is_cancelled_leaves_nothing(hypervisor: QemuHypervisor, request_: StartRequest, directory: Path) -> None:
-    guest = start_up(hypervisor, request_)
+    guest = hypervisor.start(request_)
     guest.copies.begin("one", [a_copy(directory, "full")])
     guest.copies.end()
     guest.copies.end()
@@ -88,12 +88,12 @@ def test_what_is_cancelled_leaves_nothing(hypervisor: QemuHypervisor, request_: 
 def test_marks_outlive_the_guest_and_without_one_nothing_begins(
     hypervisor: QemuHypervisor, request_: StartRequest, directory: Path
 ) -> None:
-    guest = start_up(hypervisor, request_)
+    guest = hypervisor.start(request_)
     guest.copies.begin("one", [a_copy(directory, "full")])
     guest.copies.progress("one", 10)
     guest.copies.end()
     guest.kill()
-    guest = start_up(hypervisor, request_)
+    guest = hypervisor.start(request_)
     assert guest.copies.marks("disk0") == {"full"}
     with pytest.raises(MonitorError, match="older"):
         guest.copies.begin("two", [a_copy(directory, "second", since="older")])
@@ -128,7 +128,7 @@ def test_a_raw_disk_remembers_as_long_as_its_process(
     hypervisor: QemuHypervisor, directory: Path, server: subprocess.Popen[bytes]
 ) -> None:
     request = tiny_request(hypervisor, directory)
-    guest = start_up(hypervisor, request)
+    guest = hypervisor.start(request)
     guest.copies.begin("one", [a_copy_to(connected(directory))])
     assert guest.copies.progress("one", 10) == 100
     guest.copies.end()

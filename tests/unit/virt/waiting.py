@@ -27,7 +27,7 @@ def until_said(hypervisor: QemuHypervisor, uuid: str, text: bytes) -> None:
 def start_up(hypervisor: QemuHypervisor, request: StartRequest) -> QemuGuest:
     """A guest that is up: its driver has begun to use its disks.
 
-    While that begins QEMU 7.2 must not be made to copy them: a job that ends just then makes it abort
+    While that begins QEMU 7.2 must not be made to mirror them: a mirror that ends just then makes it abort
     (``blk_get_aio_context: Assertion `ctx == blk->ctx' failed``).
     """
     guest = hypervisor.start(request)
