@@ -9,9 +9,9 @@ from compute_agent.virt.contract import StartRequest
 from compute_agent.virt.settings import VirtSettings
 from tests.functional.containers import make_encrypted
 from tests.processes.virt.conftest import MakeHypervisor, directory, exits, hypervisor, make_hypervisor, settings
-from tests.processes.virt.test_migration import Sides, begin, carry, qcow2_disk, request_, waiting
+from tests.processes.virt.test_migration import Sides, move_and_end, qcow2_disk, request_, waiting
 from tests.unit.storage.making import qemu_img
-from tests.unit.virt.waiting import start_up, until
+from tests.unit.virt.waiting import start_up
 
 __all__ = ["directory", "exits", "hypervisor", "make_hypervisor", "request_", "settings"]
 
@@ -37,11 +37,6 @@ def test_an_encrypted_disk_is_copied_above_its_encryption(
     sides = encrypted(request_, directory)
     here = start_up(make_hypervisor(), sides.here)
     with waiting(settings, sides.there) as there:
-        begin(here, there)
-        carry(here)
-        until(there.incoming.is_complete)
-        there.incoming.shut_disks()
-        here.kill()
-        there.kill()
+        move_and_end(here, there)
     sides.assert_same()
     assert (directory / "here.qcow2").read_bytes() != (directory / "there.qcow2").read_bytes()

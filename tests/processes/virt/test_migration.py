@@ -120,6 +120,16 @@ def carry(here: Guest) -> None:
     until(lambda: here.outgoing.advance(1.0).stage == "complete")
 
 
+def move_and_end(here: Guest, there: Guest) -> None:
+    """All of it has come, and neither process is there any more."""
+    begin(here, there)
+    carry(here)
+    until(there.incoming.is_complete)
+    there.incoming.shut_disks()
+    here.kill()
+    there.kill()
+
+
 def test_a_guest_goes_on_in_another_process_with_its_disk(
     make_hypervisor: MakeHypervisor, request_: StartRequest, there: Guest, directory: Path
 ) -> None:
@@ -145,12 +155,7 @@ def test_of_a_disk_with_layers_the_newest_is_copied_onto_what_is_there(
     sides = with_layers(request_, directory)
     here = start_up(make_hypervisor(), sides.here)
     with waiting(settings, sides.there) as there:
-        begin(here, there)
-        carry(here)
-        until(there.incoming.is_complete)
-        there.incoming.shut_disks()
-        here.kill()
-        there.kill()
+        move_and_end(here, there)
     sides.assert_same()
     said = json.loads(_run("qemu-img", "map", "--output=json", sides.disks[1]))
     assert [part["start"] for part in said if part["depth"] == 0], "it is in the newest there, too"

@@ -294,7 +294,7 @@ class Source(Destination):
             agent.journal.close()
 
 
-def moments_at(tmp_path: Path, where: Callable[[Pair], World], kind: type[Pair] = Pair) -> Iterator[tuple[int, Pair]]:
+def moments_at(tmp_path: Path, where: Callable[[Pair], World], kind: type[Pair]) -> Iterator[tuple[int, Pair]]:
     """A pair for each moment of that host in a migration that goes well."""
     whole = kind(tmp_path / "whole")
     whole.move()
@@ -304,42 +304,61 @@ def moments_at(tmp_path: Path, where: Callable[[Pair], World], kind: type[Pair] 
         yield moment, kind(tmp_path / str(moment))
 
 
-@KINDS
-def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
+def deaths_at(where: Callable[[Pair], World], tmp_path: Path, kind: type[Pair]) -> set[OperationState]:
+    """How migrations end in which the agent there is killed, at each moment."""
     outcomes = set()
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
-        pair.source.kill_at = moment
+    for moment, pair in moments_at(tmp_path, where, kind):
+        where(pair).kill_at = moment
         pair.move()
         pair.assert_one()
         outcomes.add(pair.outcome())
-    assert outcomes == {OperationState.DONE, OperationState.FAILED}
+    return outcomes
 
 
-@KINDS
-def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest, kind):
-        pair.dest.kill_at = moment
-        pair.move()
-        pair.assert_one()
-        assert pair.outcome() is OperationState.DONE
-
-
-def test_both_agents_are_killed_at_any_moment(tmp_path: Path) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source):
+def let_both_die(tmp_path: Path, kind: type[Pair]) -> None:
+    """The agents, one at each moment, and the other at one of its own."""
+    for moment, pair in moments_at(tmp_path, source_of, kind):
         pair.source.kill_at = moment
         pair.dest.kill_at = moment // 2 + 1
         pair.move()
         pair.assert_one()
 
 
-def test_any_answer_is_lost(tmp_path: Path) -> None:
-    whole = Pair(tmp_path / "whole")
+def lose_answers(tmp_path: Path, kind: type[Pair]) -> None:
+    """Each of them, one a migration."""
+    whole = kind(tmp_path / "whole")
     whole.move()
     for number in range(1, whole.asked + 1):
-        pair = Pair(tmp_path / str(number))
+        pair = kind(tmp_path / str(number))
         pair.lost = number
         pair.move()
         pair.assert_one()
+
+
+def source_of(pair: Pair) -> World:
+    return pair.source
+
+
+def dest_of(pair: Pair) -> World:
+    return pair.dest
+
+
+@KINDS
+def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
+    assert deaths_at(source_of, tmp_path, kind) == {OperationState.DONE, OperationState.FAILED}
+
+
+@KINDS
+def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
+    assert deaths_at(dest_of, tmp_path, kind) == {OperationState.DONE}
+
+
+def test_both_agents_are_killed_at_any_moment(tmp_path: Path) -> None:
+    let_both_die(tmp_path, Pair)
+
+
+def test_any_answer_is_lost(tmp_path: Path) -> None:
+    lose_answers(tmp_path, Pair)
 
 
 @pytest.mark.parametrize("moment", ["ask post_live_migration_at_destination", "send", "begin copy"])

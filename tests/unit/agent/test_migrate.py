@@ -23,7 +23,7 @@ from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
 from tests.unit.agent.test_crash import COPY_ID, live
-from tests.unit.agent.test_live_migration import Pair, moments_at
+from tests.unit.agent.test_live_migration import Pair, deaths_at, dest_of, lose_answers, source_of
 from tests.unit.agent.world import INSTANCE, UUID, Agent, World, fresh_id
 
 
@@ -75,32 +75,15 @@ def kind(request: pytest.FixtureRequest) -> type[Pair]:
 
 
 def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
-    outcomes = set()
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
-        pair.source.kill_at = moment
-        pair.move()
-        pair.assert_one()
-        outcomes.add(pair.outcome())
-    assert OperationState.DONE in outcomes
+    assert OperationState.DONE in deaths_at(source_of, tmp_path, kind)
 
 
 def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, kind: type[Pair]) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest, kind):
-        pair.dest.kill_at = moment
-        pair.move()
-        pair.assert_one()
-        assert pair.outcome() is OperationState.DONE
+    assert deaths_at(dest_of, tmp_path, kind) == {OperationState.DONE}
 
 
 def test_any_answer_is_lost(tmp_path: Path, kind: type[Pair]) -> None:
-    whole = kind(tmp_path / "whole")
-    whole.move()
-    whole.assert_one()
-    for number in range(1, whole.asked + 1):
-        pair = kind(tmp_path / str(number))
-        pair.lost = number
-        pair.move()
-        pair.assert_one()
+    lose_answers(tmp_path, kind)
 
 
 @pytest.mark.parametrize("refused", ["send files", "ask pre_live_migration", "ask get_incoming", "ask check"])

@@ -18,7 +18,17 @@ from compute_agent.errors import DeadlineExceeded, MigrationRefused
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import OperationState
 from compute_agent.virt.vmm.driver import VmmHypervisor
-from tests.unit.agent.test_live_migration import MOVE, Destination, Pair, Waits, moments_at
+from tests.unit.agent.test_live_migration import (
+    MOVE,
+    Destination,
+    Pair,
+    Waits,
+    deaths_at,
+    dest_of,
+    let_both_die,
+    lose_answers,
+    source_of,
+)
 from tests.unit.agent.world import UUID, Agent, World, fresh_id
 
 ASKS = "ask post_live_migration_at_destination"
@@ -115,41 +125,21 @@ def test_while_the_rest_follows_it_is_active_and_its_processes_are_left_alone(tm
 
 @KINDS
 def test_the_agent_at_the_source_is_killed_at_any_moment(tmp_path: Path, kind: type[Hasty]) -> None:
-    outcomes = set()
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, kind):
-        pair.source.kill_at = moment
-        pair.move()
-        pair.assert_one()
-        outcomes.add(pair.outcome())
-    assert outcomes == {OperationState.DONE, OperationState.FAILED}
+    assert deaths_at(source_of, tmp_path, kind) == {OperationState.DONE, OperationState.FAILED}
 
 
 @KINDS
 def test_the_agent_at_the_destination_is_killed_at_any_moment(tmp_path: Path, kind: type[Hasty]) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.dest, kind):
-        pair.dest.kill_at = moment
-        pair.move()
-        pair.assert_one()
-        assert pair.outcome() is OperationState.DONE
+    assert deaths_at(dest_of, tmp_path, kind) == {OperationState.DONE}
 
 
 def test_both_agents_are_killed_at_any_moment(tmp_path: Path) -> None:
-    for moment, pair in moments_at(tmp_path, lambda pair: pair.source, Hasty):
-        pair.source.kill_at = moment
-        pair.dest.kill_at = moment // 2 + 1
-        pair.move()
-        pair.assert_one()
+    let_both_die(tmp_path, Hasty)
 
 
 @KINDS
 def test_any_answer_is_lost(tmp_path: Path, kind: type[Hasty]) -> None:
-    whole = kind(tmp_path / "whole")
-    whole.move()
-    for number in range(1, whole.asked + 1):
-        pair = kind(tmp_path / str(number))
-        pair.lost = number
-        pair.move()
-        pair.assert_one()
+    lose_answers(tmp_path, kind)
 
 
 @pytest.mark.parametrize("moment", ["begin copy", "switch", ASKS])
