@@ -124,7 +124,7 @@ class ImageCache:
         if not path.exists():  # another thread has found it corrupt
             return
         if has_checksum(path, source.checksum):
-            self._stamps.write(path)
+            self._stamps.write(path, path)
             return
         users = self._uses.users(path.stat().st_ino)
         LOG.error("Cached image %s is corrupt and fetched again; on it stand: %s", path, ", ".join(users) or "no disks")
@@ -144,8 +144,8 @@ class ImageCache:
                 part.unlink()
                 raise
             part.chmod(_READABLE)
+            self._stamps.write(path, part)  # first, or whoever finds the file would verify it
             publish(part, path)
-            self._stamps.write(path)
 
 
 def _describe(entry: Entry, users: int) -> CachedImage:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 
@@ -34,6 +35,7 @@ class ImageStamps:
         directory.mkdir(mode=0o700, exist_ok=True)
         self._directory = directory
         self._interval = verify_interval
+        self._writing = Lock()
 
     def looks_sound(self, file: Path) -> bool:
         """It looks as it did when it was verified, and that is not too long ago."""
@@ -46,11 +48,12 @@ class ImageStamps:
         # A negative age: the world's clock has been set back.
         return self._interval == 0 or 0 <= time.time() - stamp.verified_at < self._interval
 
-    def write(self, file: Path) -> None:
-        """Remember that the file has just been verified."""
+    def write(self, file: Path, content: Path) -> None:
+        """Remember that `content`, which is the file or is about to get its name, has just been verified."""
         part = self._path(file).with_name(f"{file.name}{PART_SUFFIX}")
-        part.write_bytes(msgspec.json.encode(_look(file, time.time())))
-        part.rename(self._path(file))
+        with self._writing:
+            part.write_bytes(msgspec.json.encode(_look(content, time.time())))
+            part.rename(self._path(file))
 
     def forget(self, file: Path) -> None:
         """The file has lost its name."""

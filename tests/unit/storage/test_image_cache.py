@@ -13,7 +13,10 @@ import msgspec
 import pytest
 
 from compute_agent.errors import InsufficientResources
+from compute_agent.host.durable import publish
 from compute_agent.instance.model import DirectBoot, Instance
+from compute_agent.storage import images
+from compute_agent.storage.image_cache.stamps import ImageStamps
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
@@ -201,6 +204,27 @@ def test_an_image_without_a_stamp_is_verified(disks: NodeDisks, settings: Storag
     boot_and_leave(disks, order(sources, 1))
     assert cached(settings)[0].stat().st_ino == inode
     assert msgspec.json.decode(stamp.read_bytes())["inode"] == inode
+
+
+def test_who_comes_as_an_image_gets_its_name_finds_it_verified(
+    disks: NodeDisks, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish_and_come(part: Path, path: Path) -> None:
+        publish(part, path)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(disks.create, number(order(sources, 1), 2), ignore).result(timeout=10)
+
+    monkeypatch.setattr(images, "publish", publish_and_come)
+    monkeypatch.setattr(images, "has_checksum", None)
+    disks.create(order(sources, 1), ignore)
+
+
+def test_two_may_verify_an_image_at_once(tmp_path: Path) -> None:
+    stamps, file = ImageStamps(tmp_path / "verified", 0), tmp_path / "image"
+    file.touch()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: stamps.write(file, file), range(400)))
+    assert stamps.looks_sound(file)
 
 
 def test_links_of_lost_instances_are_dropped(settings: StorageSettings, sources: Path) -> None:
