@@ -56,7 +56,8 @@ def an_inhabitant(host: VirtualHost, flavor: Flavor, arguments: str) -> Inhabita
     """One NIC on the plain network, one on a VLAN where packets are small enough for a tunnel."""
     ports = [a_port(mtu=MTU), a_port(mtu=TUNNEL_MTU, details=PortDetails(vlan=88))]
     order = msgspec.structs.replace(an_order(arguments=arguments), flavor=flavor, ports=ports, block_devices=[])
-    return Inhabitant(host=host, guests=Guests(host, "qemu"), order=order)
+    guests = Guests(host, "qemu")
+    return Inhabitant(host=host, guests=guests, order=guests.wished(order))
 
 
 @pytest.fixture(scope="module")
