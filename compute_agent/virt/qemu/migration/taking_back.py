@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -47,17 +48,19 @@ def go_ahead_to_nowhere(execute: Execute, seconds: float) -> None:
             with ours.makefile("rb") as stream:
                 _answer_until_it_resumes(ours, stream, pages)
             ours.sendall(_ANSWER.pack(_RESUMED, len(_YES)) + _YES)
+            _cancel(execute, seconds)
         except TimeoutError:
             raise DeadlineExceeded(f"QEMU has not taken a guest back within {seconds:g} s") from None
         except (OSError, struct.error, KeyError) as error:
             raise MonitorError(f"QEMU does not take a guest back: {error!r}") from error
-        _cancel(execute)
 
 
-def _cancel(execute: Execute) -> None:
+def _cancel(execute: Execute, seconds: float) -> None:
     """While somebody still is at the other end."""
+    due = time.monotonic() + seconds
     while (status := execute("query-migrate")["status"]) == "postcopy-recover":
-        pass
+        if time.monotonic() > due:
+            raise TimeoutError
     if status != "postcopy-active":
         raise MonitorError(f"a guest cannot be taken back: {status}")
     execute("migrate_cancel")
