@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import BoundedSemaphore, Condition, Thread
 
 from compute_agent.errors import JournalError
@@ -62,6 +63,15 @@ class Lanes:
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 return
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """The lane that enters this waits for something: another one moves meanwhile."""
+        self._slots.release()
+        try:
+            yield
+        finally:
+            self._slots.acquire()
 
     def _rest(self, seconds: float) -> None:
         with self._changed:

@@ -27,6 +27,7 @@ from compute_agent.agent.reconciler import Reconciler
 from compute_agent.agent.recovery import recover
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
+from compute_agent.agent.turns import Turns
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DiskInUse, InvalidState, JournalError
 from compute_agent.host.resources import boot_id, cpu_count, memory_mb
@@ -83,6 +84,7 @@ class Manager:
             network=network,
             storage=make_storage(incidents.disks_cut_off),
             peers=outside.peers,
+            turns=Turns(self._journal, settings.migration.max_concurrent, self._lanes.resting),
             boot_id=boot_id(),
         )
         self._outbox = Outbox(self._journal, outside.publish)
@@ -257,6 +259,7 @@ class Manager:
         for one in self._journal.unfinished(instance_uuid):
             if one.request.operation in moves and HAND_OVER.name not in one.steps:
                 self._node.wishes[one.request.request_id] = wish
+                self._node.turns.wake()
                 return
         raise InvalidState(instance_uuid, f"to {wish} a migration", row.vm_state, "on its way to another host")
 

@@ -9,6 +9,7 @@ from typing import Literal
 from compute_agent.agent.journal import Journal
 from compute_agent.agent.peers import Peers
 from compute_agent.agent.settings import AgentSettings
+from compute_agent.agent.turns import Turns
 from compute_agent.errors import GuestGone
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.network.contract import PortDriver
@@ -35,6 +36,8 @@ class Node:
     network: PortDriver
     storage: DiskDriver
     peers: Peers
+    turns: Turns
+    """Of guests that leave."""
     boot_id: str
     """Of the host: another one after each boot."""
     guests: dict[str, Guest] = field(default_factory=dict)

@@ -17,6 +17,8 @@ class MigrationSettings:
     """What guests consist of, on its way."""
     first_port: int = 49152
     last_port: int = 49215
+    max_concurrent: int = 2
+    """Guests that leave this host at once; others wait."""
     max_bandwidth: int = 0
     """MiB a second for the memory of a guest, and for each of its disks; 0: as fast as it goes."""
     downtime: float = 0.3

@@ -31,6 +31,8 @@ def in_words(details: StepDetails) -> str:
     """``memory, 1.2 GiB left, about 12 s; stands still for 0.3 s``."""
     if details.waiting_for is not None:
         return f"waits for {details.waiting_for}"
+    if details.stage == "turn":
+        return "waits for its turn"
     still = f"; stands still for {max(details.expected_downtime, 0.1):.1f} s" if details.expected_downtime else ""
     return ", ".join(_parts(details)) + still
 

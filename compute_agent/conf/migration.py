@@ -37,6 +37,15 @@ OPTIONS = [
     _port("first_port", "The first of the TCP ports that incoming guests are waited for on, two for each."),
     _port("last_port", "The last of them."),
     cfg.IntOpt(
+        "max_concurrent",
+        default=_DEFAULTS["max_concurrent"],
+        min=1,
+        max=1000,
+        help="How many guests leave this host at once, running or stopped; others wait. Guests that come "
+        "in do not count. More of them at once are not sooner there where one alone fills the network, or a processor "
+        "with its encryption.",
+    ),
+    cfg.IntOpt(
         "max_bandwidth",
         default=_DEFAULTS["max_bandwidth"],
         min=0,

@@ -59,7 +59,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
 class StepDetails(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far the running step of an operation is: what is known of it. Sizes in bytes, times in seconds."""
 
-    stage: Annotated[str, Meta(description="`disks`, `memory`, `hand_over`, `rest` or `cut_off`")]
+    stage: Annotated[str, Meta(description="`turn`, `disks`, `memory`, `hand_over`, `rest` or `cut_off`")]
     percent: int | None = None
     """Of the step."""
     remaining: int | None = None

@@ -206,7 +206,9 @@ class Hypervisor(Protocol):
         """
 
     def start(self, request: StartRequest) -> Guest:
-        """Start the guest, or adopt it where it already runs. Running on return; paused where its memory comes with it.
+        """Start the guest, or let the one go on that an earlier agent has started, which needs neither disks nor NICs.
+
+        Running on return; paused where its memory comes with it.
 
         :raises GuestStartFailed: no process is left.
         """

@@ -17,6 +17,12 @@ def _end_other(scene: Scene, _: str) -> None:
     os.kill(scene.guests.view(scene.other.uuid).pid or 0, signal.SIGKILL)
 
 
+def _start_other(scene: Scene) -> None:
+    """By this very agent: no other one can tell how it ended."""
+    have_other(scene, VmState.STOPPED)
+    have_other(scene)
+
+
 def _other_has_crashed(scene: Scene) -> bool:
     """Its end is told, once it has been put away."""
     view = until(lambda: _at_rest(scene, scene.other.uuid))
@@ -48,7 +54,7 @@ def _at_rest(scene: Scene, instance_uuid: str) -> InstanceView | None:
 INCIDENTS = {
     "the guest ends": Case(
         operation="guest_exit",
-        prepare=have_other,
+        prepare=_start_other,
         order=_end_other,
         check=_other_has_crashed,
         changes_state=True,

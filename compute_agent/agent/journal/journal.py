@@ -90,6 +90,15 @@ class Journal:
         )
         return [self._operation(row) for row in rows]
 
+    def unfinished_steps(self, name: str) -> dict[str, StepState]:
+        """Where this step stands in what has begun it and has not ended: by request id, oldest first."""
+        rows = self._database.read(
+            "SELECT request_id, steps.state FROM operations JOIN steps USING (request_id)"
+            " WHERE finished_at IS NULL AND name = ? ORDER BY sequence",
+            name,
+        )
+        return {row["request_id"]: StepState(row["state"]) for row in rows}
+
     def _operation(self, row: sqlite3.Row) -> OperationRow:
         return OperationRow.from_rows(row, self._database.read(_STEPS, row["request_id"]))
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from compute_agent.agent import turns
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Step
 from compute_agent.agent.peers import Peer
@@ -37,6 +38,20 @@ CONNECT = 10.0
 _ASK_AGAIN = 0.2
 """Seconds, of an operation on the other host."""
 _LIVE = "live_migration"
+_LOOK_FOR_TURN = 1.0
+"""Seconds, where nothing ends."""
+
+
+def await_turn(work: Work) -> None:
+    """Not too many others are under way."""
+    node = work.node
+    if node.turns.take(migration_id(work)):
+        return
+    work.report(0, StepDetails(stage="turn"))
+    with node.turns.resting():
+        while not node.turns.take(migration_id(work)):
+            require_wanted(work)
+            node.turns.wait(_LOOK_FOR_TURN)
 
 
 def check_destination(work: Work) -> None:
@@ -150,7 +165,8 @@ def hand_over(work: Work) -> None:
 
     :raises MigrationRefused: it never will be by this migration.
     """
-    work.node.wishes.pop(migration_id(work), None)
+    forget_wish(work)
+    work.node.turns.wake()
     try:
         peer(work).post_live_migration_at_destination(work.uuid, migration_id(work), request_id=derived(work, "post"))
     except InstanceNotFound:
@@ -206,6 +222,7 @@ def derived(work: Work, what: str) -> str:
     return str(uuid.uuid5(uuid.UUID(migration_id(work)), what))
 
 
+AWAIT_TURN = Step(turns.AWAIT_TURN, await_turn, forget_wish)
 CHECK_DESTINATION = Step("check_destination", check_destination, take_proof_back)
 PREPARE_DESTINATION = Step("prepare_destination", prepare_destination, roll_destination_back)
-HAND_OVER = Step("hand_over", hand_over)
+HAND_OVER = Step(turns.HAND_OVER, hand_over)

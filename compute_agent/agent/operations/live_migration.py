@@ -19,13 +19,13 @@ from compute_agent.agent.operations.boot import forget_guest
 from compute_agent.agent.operations.convergence import Convergence
 from compute_agent.agent.operations.incoming import leave_disks
 from compute_agent.agent.operations.leaving import (
+    AWAIT_TURN,
     CHECK_DESTINATION,
     CONNECT,
     HAND_OVER,
     PREPARE_DESTINATION,
     destination,
     find_gate,
-    forget_wish,
     have_prepared,
     migration_id,
     peer,
@@ -145,7 +145,6 @@ def _details(progress: MigrationProgress) -> StepDetails:
 
 def take_back(work: Work) -> None:
     """Nothing is carried any more, and the guest goes on here."""
-    forget_wish(work)
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
         work.outgoing.cancel()
@@ -172,9 +171,10 @@ LIVE_MIGRATION = Operation(
     name="live_migration",
     allowed=frozenset({VmState.ACTIVE}),
     steps=(
+        AWAIT_TURN,
         CHECK_DESTINATION,
         PREPARE_DESTINATION,
-        Step("copy_layers", copy_layers, forget_wish),
+        Step("copy_layers", copy_layers),
         Step("begin_copy", begin_copy, take_back),
         Step("copy", copy),
         HAND_OVER,

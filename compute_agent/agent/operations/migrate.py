@@ -11,11 +11,11 @@ from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import forget_guest
 from compute_agent.agent.operations.incoming import leave_disks
 from compute_agent.agent.operations.leaving import (
+    AWAIT_TURN,
     CHECK_DESTINATION,
     HAND_OVER,
     PREPARE_DESTINATION,
     derived,
-    forget_wish,
     peer,
     send_files,
 )
@@ -45,7 +45,6 @@ def stop_and_copy(work: Work) -> None:
 
 def start_again(work: Work) -> None:
     """It runs here, as before."""
-    forget_wish(work)
     guest = work.node.find_guest(work.uuid)
     if guest is None or guest.status() is not PowerState.RUNNING:
         kill_guest(work)
@@ -64,9 +63,10 @@ MIGRATE = Operation(
     name="migrate",
     allowed=frozenset({VmState.STOPPED}),
     steps=(
+        AWAIT_TURN,
         CHECK_DESTINATION,
         PREPARE_DESTINATION,
-        Step("copy_disks", copy_disks, forget_wish),
+        Step("copy_disks", copy_disks),
         HAND_OVER,
         *_CLEAR_AWAY,
     ),
@@ -78,6 +78,7 @@ MIGRATE_RUNNING = Operation(
     name="migrate",
     allowed=frozenset({VmState.ACTIVE}),
     steps=(
+        AWAIT_TURN,
         CHECK_DESTINATION,
         PREPARE_DESTINATION,
         Step("stop_and_copy", stop_and_copy, start_again),

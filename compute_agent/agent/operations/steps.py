@@ -12,6 +12,7 @@ from typing import TypeVar
 from compute_agent.agent.operation import Step
 from compute_agent.agent.work import Work
 from compute_agent.errors import DeadlineExceeded, DiskInUse, GuestGone, GuestStartFailed, StorageError
+from compute_agent.instance.state import PowerState
 from compute_agent.virt.contract import Guest, StartRequest
 
 LOG = logging.getLogger(__name__)
@@ -65,8 +66,11 @@ def launch(work: Work, saved_state: Path | None = None, *, is_incoming: bool = F
 
 
 def _launch(work: Work, saved_state: Path | None, *, is_incoming: bool) -> None:
-    nics = work.plug_ports() if work.node.find_guest(work.uuid) is None else ()
-    disks = work.node.storage.connect(work.instance, vhost_user=work.takes_vhost_user)
+    """A process that a killed agent has started, and that goes on, has its ports and disks. A block server accepts no
+    other connection beside its guest's: each agent would leave one that waits, and soon there is no room for more."""
+    is_new = _find_unended(work) is None
+    nics = work.plug_ports() if is_new else ()
+    disks = work.node.storage.connect(work.instance, vhost_user=work.takes_vhost_user) if is_new else ()
     try:
         request = StartRequest(
             instance=work.instance,
@@ -83,6 +87,16 @@ def _launch(work: Work, saved_state: Path | None, *, is_incoming: bool) -> None:
         for disk in disks:
             disk.close()
     work.close()
+
+
+def _find_unended(work: Work) -> Guest | None:
+    """One that has run to its end since it was started is no use any more."""
+    guest = work.node.find_guest(work.uuid)
+    if guest is None or guest.status() not in (PowerState.SHUTDOWN, PowerState.CRASHED):
+        return guest
+    guest.kill()
+    work.node.guests.pop(work.uuid, None)
+    return None
 
 
 def start_guest(work: Work) -> None:

@@ -15,7 +15,7 @@ from compute_agent.host.processes import Process
 
 OWN_NBD_SOCKET = "nbd.sock"
 """In the directory of the server's own sockets, since a guest has come in."""
-_TIMEOUT = 5.0
+_TIMEOUT = 5
 """Seconds; it is accepted as soon as the server has nothing else to do."""
 _GREETING, _GREETING_SIZE = b"NBDMAGIC", 18
 _OPTION, _ABORT = b"IHAVEOPT", 2
@@ -34,6 +34,7 @@ def connect_to_nbd(path: Path, process: Process) -> int:
     """A descriptor with a high number. Where the socket is not at `path`, the server has made one of its own.
 
     :raises StorageError: nobody listens, or too many descriptors are open.
+    :raises DeadlineExceeded: the server has too many others to accept.
     """
     with ExitStack() as opened, socket.socket(socket.AF_UNIX) as connection:
         _connect(connection, path if path.exists() else _find(opened, process, OWN_NBD_SOCKET))
@@ -71,7 +72,7 @@ def await_nbd(path: Path, seconds: float) -> None:
 
 
 def connect_to_vhost_user(process: Process, export: str) -> int:
-    """:raises StorageError: nobody listens."""
+    """:raises StorageError: nobody listens. :raises DeadlineExceeded: the server has too many others to accept."""
     with ExitStack() as opened, socket.socket(socket.AF_UNIX) as connection:
         _connect(connection, _find(opened, process, f"{export}.sock"))
         return connection.detach()
@@ -100,9 +101,15 @@ def _open(opened: ExitStack, path: str, flags: int, directory: int | None = None
 
 
 def _connect(connection: socket.socket, path: Path) -> None:
-    connection.settimeout(_TIMEOUT)
+    """While the server has others to accept first it is waited for, by the kernel: Python's time-out would not let it.
+
+    Source: unix(7) and socket(7), SO_SNDTIMEO.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _TIMEOUT, 0))
     try:
         connection.connect(bytes(path))
+    except BlockingIOError:
+        raise DeadlineExceeded(f"block server: {path}: nobody is accepted within {_TIMEOUT} s") from None
     except OSError as error:
         raise StorageError(f"block server: {path}: {error}") from error
-    connection.setblocking(True)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))

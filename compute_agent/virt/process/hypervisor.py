@@ -12,7 +12,6 @@ from compute_agent.errors import DeadlineExceeded, GuestError, GuestGone, GuestS
 from compute_agent.host.process_log import last_lines
 from compute_agent.instance.devices import Disk
 from compute_agent.instance.model import Instance
-from compute_agent.instance.state import PowerState
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.virt.contract import DiskFailure, StartRequest
 from compute_agent.virt.process.console_log import ConsoleLog
@@ -62,9 +61,6 @@ class ProcessHypervisor(Generic[G]):
 
     def start(self, request: StartRequest) -> G:
         guest = self._keeper.get(request.instance.uuid)
-        if guest is not None and guest.status() in (PowerState.SHUTDOWN, PowerState.CRASHED):
-            guest.kill()
-            guest = None
         return self._go_on(guest, request) if guest is not None else self._start_anew(request)
 
     def adopt(self, instance_uuid: str) -> G | None:

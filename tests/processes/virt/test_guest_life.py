@@ -63,13 +63,14 @@ def test_power_button_then_reset_revives(hypervisor: QemuHypervisor, guest: Qemu
     assert not guest.wait_for_shutdown(0)
 
 
-def test_guest_that_powered_itself_off_is_started_anew(
+def test_guest_that_powered_itself_off_is_told_and_can_be_started_anew(
     hypervisor: QemuHypervisor, guest: QemuGuest, exits: Queue[GuestExit], request_: StartRequest
 ) -> None:
     say(hypervisor, UUID, b"q")
     assert exits.get(timeout=DEADLINE) == GuestExit(
         instance_uuid=UUID, reason="powered_off", detail="the guest powered itself off (guest-shutdown)"
     )
+    guest.kill()
     again = hypervisor.start(request_)
     assert again.pid != guest.pid
     assert guest.status() is PowerState.SHUTDOWN

@@ -345,3 +345,30 @@ def test_a_guest_that_a_failing_copy_has_held_up_goes_on(tmp_path: Path) -> None
     live(Agent(world), "backup")
     assert world.guests[UUID] is PowerState.RUNNING
     assert world.left_of(UUID) == RUNNING
+
+
+def killed_when_started(tmp_path: Path) -> World:
+    """The agent that starts a guest, which is there and runs."""
+    world = a_life_until(tmp_path, "start")
+    world.connections = 0
+    world.on_moment = {"after start": lambda: setattr(world, "kill_at", len(world.touches))}
+    assert survive(world, lambda agent: live(agent, "start"))
+    assert world.guests == {UUID: PowerState.RUNNING}
+    world.kill_at, world.on_moment = None, {}
+    return world
+
+
+def test_a_guest_that_was_started_before_gets_no_more_connections_to_its_disks(tmp_path: Path) -> None:
+    """A block server lets each of them wait until its guest ends, and has room for two."""
+    world = killed_when_started(tmp_path)
+    assert not survive(world, Agent.recover)
+    assert_whole(world, "start")
+    assert world.connections == 1
+
+
+def test_a_guest_that_has_run_to_its_end_before_it_was_known_to_run_is_started_with_all_it_has(tmp_path: Path) -> None:
+    world = killed_when_started(tmp_path)
+    world.guests[UUID] = PowerState.SHUTDOWN
+    assert not survive(world, Agent.recover)
+    assert world.left_of(UUID) == RUNNING
+    assert world.guests == {UUID: PowerState.RUNNING} and world.connections == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from compute_agent.agent.node import Node
 from compute_agent.agent.peers import Peer, Peers
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings, MigrationSettings
+from compute_agent.agent.turns import Turns
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, MigrationRefused, MonitorError
 from compute_agent.instance.block_device import BlockDevice, DiskQos
@@ -95,6 +97,8 @@ class World:
     guests: dict[str, PowerState] = field(default_factory=dict)
     resets: int = 0
     starts: int = 0
+    connections: int = 0
+    """That were made to all disks of an instance."""
     obedient: bool = True
     """Guests shut down when they are asked to."""
     undying: bool = False
@@ -426,6 +430,7 @@ class FakeStorage:
     def connect(self, instance: Instance, *, vhost_user: bool) -> Sequence[Disk]:
         assert instance.uuid in self._world.disks
         assert vhost_user is (self._world.hypervisor == "vmm")
+        self._world.connections += 1
         moving = self._world.moving
         if moving.shared is not None and not moving.is_elsewhere:
             moving.shared.noted = self._world
@@ -529,6 +534,7 @@ class Agent:
             network=FakeNetwork(world),
             storage=FakeStorage(world),
             peers=peers,
+            turns=Turns(self.journal, settings.migration.max_concurrent, nullcontext),
             boot_id=world.boot_id,
         )
         self._announcer = Announcer(host, self.journal, lambda: None)
