@@ -22,6 +22,7 @@ from compute_agent.agent.execution import check_state
 from compute_agent.agent.node import Node
 from compute_agent.agent.operations import operation_of
 from compute_agent.agent.operations.interfaces import check_interface, ordered_port, refuse_ports_in_use
+from compute_agent.agent.operations.leaving import check_bindings
 from compute_agent.agent.operations.volumes import check_disk, ordered_device
 from compute_agent.agent.request import Request
 from compute_agent.errors import (
@@ -171,6 +172,7 @@ def _check_instance(node: Node, request: Request) -> None:
         check_state(operation_of(request, row.vm_state), row.record, row.vm_state)
         check_disk(request, row.record.instance)
         check_interface(node, request, row.record)
+        check_bindings(request, row.record.instance)
 
 
 def _check_volume(node: Node, device: BlockDevice) -> None:

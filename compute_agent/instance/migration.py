@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from compute_agent.instance.machine import Machine
-from compute_agent.instance.model import Instance
+from compute_agent.instance.model import MOST_PORTS, Instance, PortDetails
 from compute_agent.instance.wire import END, Model, Uuid
 
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
@@ -31,6 +31,24 @@ class HostFacts(Model, frozen=True):
     """What the guest sees of them, as QEMU names it; empty: all."""
     tsc_khz: Annotated[int, Meta(ge=1, le=10**9)] | None = None
     """How fast the time stamp counter runs that a guest of vmm reads; null: of qemu, which sees to it."""
+
+
+class PortBinding(Model, frozen=True):
+    """How Neutron has bound a port to the host that its instance moves to (the port's second binding)."""
+
+    port_id: Uuid
+    vif_type: Literal["ovs"] = "ovs"
+    details: PortDetails = PortDetails()
+
+
+PortBindings = Annotated[list[PortBinding], Meta(max_length=MOST_PORTS)]
+
+
+def rebound(instance: Instance, bindings: Sequence[PortBinding]) -> Instance:
+    """With its ports as they are bound there; those of which nothing is said are bound as here."""
+    details = {one.port_id: one.details for one in bindings}
+    ports = [structs.replace(port, details=details.get(port.id, port.details)) for port in instance.ports]
+    return structs.replace(instance, ports=ports)
 
 
 def encrypted_disks(instance: Instance, disks: Sequence[str]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from compute_agent.instance.migration import Evacuee, Gate, Mover
+from collections.abc import Sequence
+
+from compute_agent.instance.migration import Evacuee, Gate, Mover, PortBinding
 from compute_agent.instance.view import Accepted
 from compute_agent.rpc.asking import Asking
 
@@ -10,15 +12,24 @@ from compute_agent.rpc.asking import Asking
 class MigrationVerbs(Asking):
     """Changes are answered as soon as they are durable."""
 
-    def live_migration(self, instance_uuid: str, dest: str, request_id: str | None = None) -> Accepted:
-        """Move a running guest to the host `dest`."""
-        return self._change("live_migration", request_id, instance_uuid=instance_uuid, dest=dest)
+    def live_migration(
+        self, instance_uuid: str, dest: str, request_id: str | None = None, *, bindings: Sequence[PortBinding] = ()
+    ) -> Accepted:
+        """Move a running guest to the host `dest`, where its ports may be bound in another way."""
+        words = {"instance_uuid": instance_uuid, "dest": dest, "bindings": list(bindings)}
+        return self._change("live_migration", request_id, **words)
 
     def migrate_instance(
-        self, instance_uuid: str, dest: str, request_id: str | None = None, *, stop: bool = False
+        self,
+        instance_uuid: str,
+        dest: str,
+        request_id: str | None = None,
+        *,
+        stop: bool = False,
+        bindings: Sequence[PortBinding] = (),
     ) -> Accepted:
         """Move a stopped instance to the host `dest`; with `stop`, one that runs, which is started again there."""
-        words = {"instance_uuid": instance_uuid, "dest": dest, "stop": stop}
+        words = {"instance_uuid": instance_uuid, "dest": dest, "stop": stop, "bindings": list(bindings)}
         return self._change("migrate_instance", request_id, **words)
 
     def live_migration_abort(self, instance_uuid: str) -> None:

@@ -11,7 +11,7 @@ from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.bench import disks, life, machines, migrations, plug, vhost
+from tests.bench import disks, life, machines, migrations, plug, restart, vhost
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def _in_a_sandbox(directory: Path) -> Iterator[object]:
         yield from plug.run(switch.connection, "br-int")
         with Node(directory / "node", broker.transport_url, switch.connection, host="bench") as node:
             yield from life.run(node, broker, switch, directory / "hand")
+            yield from restart.run(node, broker)
         with (
             Ceph(directory / "ceph") as ceph,
             Node(directory / "dn", broker.transport_url, switch.connection, host="disks", ceph=ceph) as node,

@@ -13,10 +13,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from compute_agent.agent import turns
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Step
 from compute_agent.agent.peers import Peer
+from compute_agent.agent.request import Request
 from compute_agent.agent.work import Work
 from compute_agent.errors import (
     DeadlineExceeded,
@@ -28,10 +31,14 @@ from compute_agent.errors import (
 )
 from compute_agent.host.encryption import sealed
 from compute_agent.host.listening import dial
-from compute_agent.instance.migration import Gate, HostFacts, Mover
+from compute_agent.instance.migration import Gate, HostFacts, Mover, PortBinding, rebound
+from compute_agent.instance.model import Instance
+from compute_agent.instance.preparation import prepare
 from compute_agent.instance.view import OperationState, StepDetails
 
 T = TypeVar("T")
+
+prepare(list[PortBinding])
 
 CONNECT = 10.0
 """Seconds that a connection to the other host may take."""
@@ -58,6 +65,7 @@ def check_destination(work: Work) -> None:
     """It would take the guest; nothing has changed there."""
     if destination(work) == work.node.settings.host:
         raise InvalidMessage("dest", destination(work), "the instance is there")
+    check_bindings(work.request, work.instance)
     work.node.storage.moves.leave_proof(work.instance, migration_id(work), runs=work.request.operation == _LIVE)
     peer(work).check_can_live_migrate_destination(mover_of(work))
 
@@ -180,7 +188,7 @@ def hand_over(work: Work) -> None:
 def mover_of(work: Work) -> Mover:
     """:raises MigrationRefused: the guest cannot move."""
     return Mover(
-        instance=work.instance,
+        instance=rebound(work.instance, _bindings(work.request)),
         machine=work.machine,
         epoch=work.record.epoch,
         source=work.node.settings.host,
@@ -190,6 +198,21 @@ def mover_of(work: Work) -> Mover:
         proof=migration_id(work),
         post_copy=permits_post_copy(work),
     )
+
+
+def check_bindings(request: Request, instance: Instance) -> None:
+    """:raises InvalidMessage: a port is none of the instance's, or is bound twice."""
+    wanted = [one.port_id for one in _bindings(request)]
+    present = {port.id for port in instance.ports}
+    for index, port_id in enumerate(wanted):
+        if port_id not in present:
+            raise InvalidMessage(f"bindings[{index}].port_id", port_id, "the instance has no such port")
+        if port_id in wanted[:index]:
+            raise InvalidMessage(f"bindings[{index}].port_id", port_id, "is bound twice")
+
+
+def _bindings(request: Request) -> list[PortBinding]:
+    return msgspec.convert(request.arguments.get("bindings", []), list[PortBinding])
 
 
 def permits_post_copy(work: Work) -> bool:

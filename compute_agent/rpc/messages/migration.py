@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from compute_agent.instance.migration import Evacuee, HostName, Mover
+from msgspec import field
+
+from compute_agent.instance.migration import Evacuee, HostName, Mover, PortBindings
 from compute_agent.instance.wire import Uuid
 from compute_agent.rpc.messages.base import InstanceChange, Message
 
 
 class LiveMigration(InstanceChange, frozen=True):
-    """Move a running guest to the host `dest`, with all disks of its own; this host has nothing of it afterwards."""
+    """Move a running guest to the host `dest`, with all disks of its own; this host has nothing of it afterwards.
+
+    `bindings` are of ports that are bound there in another way than here.
+    """
 
     dest: HostName
+    bindings: PortBindings = field(default_factory=list)
 
 
 class MigrateInstance(InstanceChange, frozen=True):
     """Move a stopped instance to the host `dest`, with all disks of its own; this host has nothing of it afterwards.
 
-    With `stop`, one that runs is shut down when all is ready for it there, and started there at the end.
+    With `stop`, one that runs is shut down when all is ready for it there, and started there at the end. `bindings` are
+    of ports that are bound there in another way than here.
     """
 
     dest: HostName
+    bindings: PortBindings = field(default_factory=list)
     stop: bool = False
 
 

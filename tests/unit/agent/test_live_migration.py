@@ -19,14 +19,15 @@ from compute_agent.agent.arrivals import awaits_files, is_given_up, require_inco
 from compute_agent.agent.journal.rows import answer_to
 from compute_agent.agent.operations import leaving, live_migration
 from compute_agent.agent.request import Request
-from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidState, MigrationRefused
+from compute_agent.errors import ComputeAgentError, DeadlineExceeded, InvalidMessage, InvalidState, MigrationRefused
 from compute_agent.instance.block_device import Encryption
 from compute_agent.instance.migration import Gate, Mover
+from compute_agent.instance.model import PortDetails
 from compute_agent.instance.state import PowerState, VmState
 from compute_agent.instance.view import Accepted, OperationState, OperationView
 from tests.unit.agent.moving import SharedDisk
 from tests.unit.agent.test_crash import COPY_ID, RUNNING, live, request_for
-from tests.unit.agent.world import UUID, Agent, Killed, World, fresh_id
+from tests.unit.agent.world import PORT_ID, UUID, Agent, Killed, World, fresh_id
 
 T = TypeVar("T")
 MOVE = Request(request_id=fresh_id(), operation="live_migration", instance_uuid=UUID, arguments={"dest": "node2"})
@@ -464,6 +465,30 @@ def test_somebody_wishes_that_it_gets_there_whatever_it_costs(tmp_path: Path) ->
     pair.assert_one()
     assert "after pause" in pair.source.touches
     assert pair.agent.node.wishes == {}
+
+
+def test_its_ports_are_bound_in_another_way_there(tmp_path: Path) -> None:
+    pair, details = Pair(tmp_path), {"bridge_name": "br-there", "vlan": 7}
+    bindings = [{"port_id": PORT_ID, "vif_type": "ovs", "details": details}]
+    pair.order = msgspec.structs.replace(MOVE, arguments={"dest": "node2", "bindings": bindings})
+    pair.move()
+    pair.assert_one()
+    agent = pair.agent_at_dest()
+    assert [port.details for port in agent.journal.instance(UUID).record.instance.ports] == [PortDetails(**details)]
+    agent.journal.close()
+
+
+@pytest.mark.parametrize(
+    ("bound", "reason"), [([UUID], "has no such port"), ([PORT_ID, PORT_ID], r"bindings\[1\].port_id.*is bound twice")]
+)
+def test_ports_that_cannot_be_meant_are_refused(tmp_path: Path, bound: list[str], reason: str) -> None:
+    pair = Pair(tmp_path)
+    arguments = {"dest": "node2", "bindings": [{"port_id": one, "details": {}} for one in bound]}
+    agent = pair.agent_at_source()
+    with pytest.raises(InvalidMessage, match=reason):
+        admit(agent.node, msgspec.structs.replace(MOVE, arguments=arguments))
+    assert agent.journal.unfinished() == []
+    agent.journal.close()
 
 
 @pytest.mark.parametrize("operation", ["unpause", "stop", "reboot hard", "terminate", "start"])

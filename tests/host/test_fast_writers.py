@@ -1,7 +1,8 @@
-"""A guest that writes to its memory faster than that is carried goes on at its new host, and the rest follows."""
+"""A guest that writes to its memory faster than that is carried: what becomes of it when its time is over."""
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -16,12 +17,16 @@ from tests.functional.guests import Guests, address_of, until
 from tests.host.test_migration import SECONDS, Traveller, left_on, own_disks
 
 _CONFIGURATION = "/etc/compute-agent/compute-agent.conf"
-_PERMITTED = """
+_TIME = 10.0
+"""Seconds that it has."""
+_LATE = 60.0
+"""Seconds that hosts which are emulated may take longer."""
+_OPTIONS = f"""
 [migration]
 encrypt = false
 max_bandwidth = 4
-timeout = 10
-on_timeout = post-copy
+timeout = {_TIME}
+on_timeout = {{policy}}
 
 [virt]
 command_timeout = 60
@@ -30,11 +35,11 @@ _WRITE = "head -c 16000000 /dev/urandom > /tmp/a; { while :; do cat /tmp/a > /tm
 
 
 @pytest.fixture
-def traveller(lab: Laboratory) -> Iterator[Traveller]:
-    """It writes for ever; all agents permit post-copy."""
+def traveller(lab: Laboratory, request: pytest.FixtureRequest) -> Iterator[Traveller]:
+    """It writes for ever; all agents have the policy that the test asks for."""
     for host in lab.hosts:
         host.run("cp", _CONFIGURATION, f"{_CONFIGURATION}.former")
-        host.run("sh", "-c", f"cat >> {_CONFIGURATION}", stdin=_PERMITTED)
+        host.run("sh", "-c", f"cat >> {_CONFIGURATION}", stdin=_OPTIONS.format(policy=request.param))
         _restart(host, userfaults=1)
     traveller = Traveller(lab, own_disks("qcow2"), "qemu")
     traveller.run(_WRITE)
@@ -54,23 +59,44 @@ def _restart(host: VirtualHost, userfaults: int) -> None:
     host.start_agent()
 
 
-def _begin(traveller: Traveller) -> str:
-    """The migration, when the guest runs there and the rest of its memory comes."""
-    source, migration = traveller.here, str(uuid.uuid4())
-    source.client.live_migration(traveller.uuid, traveller.there.node.name, migration)
-    until(lambda: _is_at_rest(source, migration), SECONDS)
+def _order(traveller: Traveller) -> str:
+    migration = str(uuid.uuid4())
+    traveller.here.client.live_migration(traveller.uuid, traveller.there.node.name, migration)
     return migration
 
 
-def _is_at_rest(source: Guests, migration: str) -> bool:
+def _has_come_to(stage: str, source: Guests, migration: str) -> bool:
     operation = source.client.get_operation(migration)
     assert operation.state in (OperationState.ACCEPTED, OperationState.RUNNING), operation.fault
-    return operation.details is not None and operation.details.stage == "rest"
+    return operation.details is not None and operation.details.stage == stage
+
+
+def _begin(traveller: Traveller) -> str:
+    """The migration, when the guest runs there and the rest of its memory comes."""
+    source, migration = traveller.here, _order(traveller)
+    until(lambda: _has_come_to("rest", source, migration), SECONDS)
+    return migration
+
+
+def _assert_in_time(source: Guests, migration: str, state: OperationState) -> str | None:
+    """It ends when its time is over; with what fault."""
+    until(lambda: _has_come_to("memory", source, migration), SECONDS)
+    began = time.monotonic()
+    operation = source.client.wait(migration, SECONDS)
+    took = time.monotonic() - began
+    print(f"it ended {took:.1f} s after its memory was begun to be carried")
+    assert _TIME - 2 <= took <= _TIME + _LATE  # it is seen a moment later that it is carried
+    assert operation.state is state, operation.fault
+    return operation.fault and operation.fault.message
 
 
 def _assert_arrived(traveller: Traveller, source: Guests, destination: Guests, migration: str, counted: int) -> None:
     operation = source.client.wait(migration, SECONDS)
     assert operation.state is OperationState.DONE, operation.fault
+    _assert_there(traveller, source, destination, counted)
+
+
+def _assert_there(traveller: Traveller, source: Guests, destination: Guests, counted: int) -> None:
     until(lambda: destination.view(traveller.uuid).task is None, SECONDS)
     assert destination.view(traveller.uuid).vm_state is VmState.ACTIVE
     until(lambda: destination.counter(traveller.uuid) > counted, SECONDS)
@@ -81,6 +107,24 @@ def _assert_arrived(traveller: Traveller, source: Guests, destination: Guests, m
         guests.node.run("ping", "-c", "1", "-W", "10", address_of(traveller.order))
 
 
+@pytest.mark.parametrize("traveller", ["abort"], indirect=True)
+def test_it_stays_where_it_is(traveller: Traveller) -> None:
+    source, destination = traveller.here, traveller.there
+    counted = source.counter(traveller.uuid)
+    fault = _assert_in_time(source, _order(traveller), OperationState.FAILED)
+    assert fault is not None and "faster than that is carried" in fault
+    _assert_there(traveller, destination, source, counted)
+
+
+@pytest.mark.parametrize("traveller", ["force"], indirect=True)
+def test_it_is_halted_until_all_of_it_is_there(traveller: Traveller) -> None:
+    source, destination = traveller.here, traveller.there
+    counted = source.counter(traveller.uuid)
+    _assert_in_time(source, _order(traveller), OperationState.DONE)
+    _assert_there(traveller, source, destination, counted)
+
+
+@pytest.mark.parametrize("traveller", ["post-copy"], indirect=True)
 def test_it_goes_on_there_and_the_rest_follows_whatever_becomes_of_the_connection(traveller: Traveller) -> None:
     source, destination = traveller.here, traveller.there
     counted = source.counter(traveller.uuid)

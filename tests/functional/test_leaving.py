@@ -1,4 +1,4 @@
-"""A host is to be rid of more instances than may leave it at once: two agents on one machine."""
+"""Instances leave a host: more of them than may at once, or with ports that are bound in another way there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from compute_agent.errors import InvalidMessage
+from compute_agent.instance.migration import PortBinding
+from compute_agent.instance.model import PortDetails
 from compute_agent.instance.view import OperationView
 from sandbox import audit
 from sandbox.broker import Broker
@@ -69,3 +72,26 @@ def test_more_of_them_wait_for_their_turn_also_beyond_the_agents_death(hosts: tu
     assert [view.instance.uuid for view in here.client.list_instances()] == [orders[-1].uuid]
     for order in orders[:-1]:
         there.finish(there.client.start_instance(order.uuid))
+
+
+def test_its_ports_are_bound_there_in_another_way(hosts: tuple[Guests, Guests], switch: Switch) -> None:
+    here, there = hosts
+    switch.add_bridge("br-there")
+    order = here.boot(an_order(config_drive=False))
+    (port,) = order.ports
+    tap, details = f"tap{port.id[:11]}", PortDetails(bridge_name="br-there", vlan=7)
+    with pytest.raises(InvalidMessage, match=rf"bindings\[0\].port_id.*{order.uuid}"):
+        wrong = PortBinding(port_id=order.uuid, details=details)
+        here.client.migrate_instance(order.uuid, there.node.host, stop=True, bindings=[wrong])
+    here.finish(here.client.stop_instance(order.uuid, timeout=0))
+    binding = PortBinding(port_id=port.id, details=details)
+    here.finish(here.client.migrate_instance(order.uuid, there.node.host, bindings=[binding]))
+    there.finish(there.client.start_instance(order.uuid))
+    assert [one.details for one in there.view(order.uuid).instance.ports] == [details]
+    assert switch.ports("br-there") == [tap]
+    assert switch.vsctl("get", "port", tap, "tag").strip() == "7"
+    back = PortBinding(port_id=port.id, details=port.details)
+    there.finish(there.client.stop_instance(order.uuid, timeout=0))
+    there.finish(there.client.migrate_instance(order.uuid, here.node.host, bindings=[back]))
+    here.finish(here.client.start_instance(order.uuid))
+    assert switch.ports("br-there") == [] and tap in switch.ports("br-int")
