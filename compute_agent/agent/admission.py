@@ -21,8 +21,8 @@ from compute_agent.agent.evacuees import EVACUATE, add_evacuee, check_evacuee, e
 from compute_agent.agent.execution import check_state
 from compute_agent.agent.node import Node
 from compute_agent.agent.operations import operation_of
+from compute_agent.agent.operations.departure import check_bindings
 from compute_agent.agent.operations.interfaces import check_interface, ordered_port, refuse_ports_in_use
-from compute_agent.agent.operations.leaving import check_bindings
 from compute_agent.agent.operations.volumes import check_disk, ordered_device
 from compute_agent.agent.request import Request
 from compute_agent.errors import (

@@ -7,19 +7,23 @@ has said whether it is the owner now; without an answer it is asked again, for a
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-import msgspec
-
 from compute_agent.agent import turns
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Step
-from compute_agent.agent.peers import Peer
-from compute_agent.agent.request import Request
+from compute_agent.agent.operations.departure import (
+    check_bindings,
+    derived,
+    destination,
+    is_live,
+    migration_id,
+    mover_of,
+    peer,
+)
 from compute_agent.agent.work import Work
 from compute_agent.errors import (
     DeadlineExceeded,
@@ -31,20 +35,15 @@ from compute_agent.errors import (
 )
 from compute_agent.host.encryption import sealed
 from compute_agent.host.listening import dial
-from compute_agent.instance.migration import Gate, HostFacts, Mover, PortBinding, rebound
-from compute_agent.instance.model import Instance
-from compute_agent.instance.preparation import prepare
+from compute_agent.instance.migration import Gate
 from compute_agent.instance.view import OperationState, StepDetails
 
 T = TypeVar("T")
-
-prepare(list[PortBinding])
 
 CONNECT = 10.0
 """Seconds that a connection to the other host may take."""
 _ASK_AGAIN = 0.2
 """Seconds, of an operation on the other host."""
-_LIVE = "live_migration"
 _LOOK_FOR_TURN = 1.0
 """Seconds, where nothing ends."""
 
@@ -66,7 +65,7 @@ def check_destination(work: Work) -> None:
     if destination(work) == work.node.settings.host:
         raise InvalidMessage("dest", destination(work), "the instance is there")
     check_bindings(work.request, work.instance)
-    work.node.storage.moves.leave_proof(work.instance, migration_id(work), runs=work.request.operation == _LIVE)
+    work.node.storage.moves.leave_proof(work.instance, migration_id(work), runs=is_live(work))
     peer(work).check_can_live_migrate_destination(mover_of(work))
 
 
@@ -183,66 +182,6 @@ def hand_over(work: Work) -> None:
         work.report(0, StepDetails(stage="hand_over", waiting_for=destination(work)))
         raise
     work.node.storage.moves.disown(work.uuid)
-
-
-def mover_of(work: Work) -> Mover:
-    """:raises MigrationRefused: the guest cannot move."""
-    return Mover(
-        instance=rebound(work.instance, _bindings(work.request)),
-        machine=work.machine,
-        epoch=work.record.epoch,
-        source=work.node.settings.host,
-        address=migration_address(work.node.settings),
-        facts=_facts(work),
-        mirrored=list(work.node.storage.moves.mirrored(work.instance)),
-        proof=migration_id(work),
-        post_copy=permits_post_copy(work),
-    )
-
-
-def check_bindings(request: Request, instance: Instance) -> None:
-    """:raises InvalidMessage: a port is none of the instance's, or is bound twice."""
-    wanted = [one.port_id for one in _bindings(request)]
-    present = {port.id for port in instance.ports}
-    for index, port_id in enumerate(wanted):
-        if port_id not in present:
-            raise InvalidMessage(f"bindings[{index}].port_id", port_id, "the instance has no such port")
-        if port_id in wanted[:index]:
-            raise InvalidMessage(f"bindings[{index}].port_id", port_id, "is bound twice")
-
-
-def _bindings(request: Request) -> list[PortBinding]:
-    return msgspec.convert(request.arguments.get("bindings", []), list[PortBinding])
-
-
-def permits_post_copy(work: Work) -> bool:
-    """It may go on there before all of its memory has come, if it runs and cannot get there otherwise."""
-    return work.request.operation == _LIVE and work.node.settings.migration.on_timeout == "post-copy"
-
-
-def _facts(work: Work) -> HostFacts | None:
-    """Nothing of the state of a guest that is stopped has to be understood there."""
-    return work.node.hypervisor.facts(work.machine) if work.request.operation == _LIVE else None
-
-
-def peer(work: Work) -> Peer:
-    """The agent of the other host."""
-    return work.node.peers(destination(work))
-
-
-def destination(work: Work) -> str:
-    """The other host."""
-    return str(work.request.arguments["dest"])
-
-
-def migration_id(work: Work) -> str:
-    """What both hosts call the migration."""
-    return work.request.request_id
-
-
-def derived(work: Work, what: str) -> str:
-    """The id of a request to the other host: the same one, however often it is sent."""
-    return str(uuid.uuid5(uuid.UUID(migration_id(work)), what))
 
 
 AWAIT_TURN = Step(turns.AWAIT_TURN, await_turn, forget_wish)

@@ -17,6 +17,7 @@ from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import forget_guest
 from compute_agent.agent.operations.convergence import Convergence
+from compute_agent.agent.operations.departure import destination, migration_id, peer, permits_post_copy
 from compute_agent.agent.operations.incoming import leave_disks
 from compute_agent.agent.operations.leaving import (
     AWAIT_TURN,
@@ -24,12 +25,8 @@ from compute_agent.agent.operations.leaving import (
     CONNECT,
     HAND_OVER,
     PREPARE_DESTINATION,
-    destination,
     find_gate,
     have_prepared,
-    migration_id,
-    peer,
-    permits_post_copy,
     require_wanted,
     roll_destination_back,
     send_files,

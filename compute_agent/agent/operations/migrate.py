@@ -9,14 +9,13 @@ from contextlib import suppress
 
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations.boot import forget_guest
+from compute_agent.agent.operations.departure import derived, peer
 from compute_agent.agent.operations.incoming import leave_disks
 from compute_agent.agent.operations.leaving import (
     AWAIT_TURN,
     CHECK_DESTINATION,
     HAND_OVER,
     PREPARE_DESTINATION,
-    derived,
-    peer,
     send_files,
 )
 from compute_agent.agent.operations.power import shut_down

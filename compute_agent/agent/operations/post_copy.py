@@ -15,7 +15,8 @@ from typing import TypeVar
 from compute_agent.agent.arrivals import rest_of
 from compute_agent.agent.gates import migration_address
 from compute_agent.agent.operation import Step
-from compute_agent.agent.operations.leaving import CONNECT, derived, find_gate, peer
+from compute_agent.agent.operations.departure import derived, peer
+from compute_agent.agent.operations.leaving import CONNECT, find_gate
 from compute_agent.agent.operations.steps import KILL_GUEST, kill_guest, unplug_ports
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, GuestGone, MonitorError, OperationNotFound
