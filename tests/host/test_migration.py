@@ -6,8 +6,10 @@ FAULTS=all everything that may fail does so in each step.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +41,35 @@ SOME_FAULTS = [("the agent there", "copy"), ("the agent here", "copy")]
 CUT = 60
 """Seconds that the link between the hosts is cut for."""
 READ = "echo 3 > /proc/sys/vm/drop_caches; for disk in {}; do head -c 1288895 $disk; done | md5sum"
+WRITE = (
+    "{{ n=0; while sleep 0.1; do n=$((n+1)); for disk in {disks}; do "
+    "printf '%0511d\\n' $n | dd of=$disk bs=512 seek=$(({begin}+n)) conv=notrunc,fsync || exit; done; "
+    "echo $n > /tmp/written; done; }} > /dev/null 2>&1 & echo $! > /tmp/writer"
+)
+"""One numbered sector after the other, to each of its disks."""
+BEGIN = 100_000
+"""The sector before the first of those."""
+WRITTEN = (
+    "kill $(cat /tmp/writer); n=$(cat /tmp/written); echo 3 > /proc/sys/vm/drop_caches; for disk in {disks}; do "
+    "dd if=$disk bs=512 skip={first} count=$n 2>/dev/null | md5sum; done; echo written $n"
+)
 SECONDS = 300.0
+TALK = """
+import signal, socket, sys, time
+ended = []
+signal.signal(signal.SIGINT, lambda *_: ended.append(True))
+with socket.create_connection((sys.argv[1], 7), 60) as connection, connection.makefile("rw") as lines:
+    connection.settimeout(120)
+    print("connected", flush=True)
+    number, longest = 0, 0.0
+    while not ended:
+        number, began = number + 1, time.monotonic()
+        print(number, file=lines, flush=True)
+        if int(lines.readline()) != number: raise OSError("a line is not what was sent")
+        longest = max(longest, time.monotonic() - began)
+        time.sleep(0.05)
+print(f"{number} lines, at the most {longest:.2f} s")
+"""
 PING = 0.05
 """Seconds between two of them."""
 LONGEST_SILENCE = 30.0
@@ -85,6 +115,32 @@ class Traveller:
     def content(self) -> str:
         """Of all its disks."""
         return re.findall("[0-9a-f]{32}", self.run(READ.format(self.disks)))[-1]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """It writes all the time; all that it has written is there in the end."""
+        self.run(WRITE.format(disks=self.disks, begin=BEGIN))
+        yield
+        said = self.run(WRITTEN.format(disks=self.disks, first=BEGIN + 1))
+        written = int(re.findall(r"written (\d+)", said)[-1])
+        assert written > 0
+        numbers = "".join(f"{number:0511d}\n" for number in range(1, written + 1))
+        wanted = hashlib.md5(numbers.encode(), usedforsecurity=False).hexdigest()
+        assert re.findall("[0-9a-f]{32}", said) == [wanted] * len(self.disks.split())
+        print(f"{written} sectors were written meanwhile")
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """One TCP connection from its first host carries numbered lines there and back, and none is lost."""
+        host, log = self.hosts[0].node, f"/tmp/talk-{uuid.uuid4()}"
+        talk = f"{sys.executable} -c '{TALK}' {address_of(self.order)} > {log} 2>&1 & echo $! > {log}.pid"
+        host.run("sh", "-c", talk)
+        until(lambda: "connected" in host.run("cat", log))
+        yield
+        host.run("sh", "-c", f"kill -INT $(cat {log}.pid)")
+        said = until(lambda: re.search(r"(\d+) lines, at the most ([\d.]+) s|Error.*", host.run("cat", log)))
+        assert said[1] is not None and int(said[1]) > 0, said[0]
+        print(f"{said[1]} lines came back over one connection, none of them after more than {said[2]} s")
 
     def writers(self) -> set[str]:
         """The addresses of the hosts that have its images open."""
@@ -249,12 +305,13 @@ def test_a_guest_moves_there_and_back_with_a_volume_that_both_hosts_have(sharing
 
 
 def _travel(traveller: Traveller) -> None:
-    for _ in range(ROUNDS * 2):
-        with traveller.listening() as lost:
-            traveller.move()
-        print(f"its network was silent for {lost[0]:.2f} s")
-        assert lost[0] < LONGEST_SILENCE
-        traveller.assert_whole()
+    with traveller.writing(), traveller.talking():
+        for _ in range(ROUNDS * 2):
+            with traveller.listening() as lost:
+                traveller.move()
+            print(f"its network was silent for {lost[0]:.2f} s")
+            assert lost[0] < LONGEST_SILENCE
+            traveller.assert_whole()
 
 
 def test_a_disk_with_a_snapshot_moves_with_it_and_loses_it_there(traveller: Traveller) -> None:
