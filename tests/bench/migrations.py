@@ -9,14 +9,10 @@ time by hand is its own, with that of starting the destination; the agents' is a
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -29,14 +25,13 @@ from sandbox import images
 from tests.bench.comparison import compared, print_lines
 from tests.functional.guests import Guests, address_of, an_order, until
 from tests.host.console import ROOT
+from tests.host.silence import listening
 
 ROUNDS = 4
 CROWD = 10
 _DIRECTORY = "/run/by-hand"
 _PORT = 4444
 _TAP = "hand0"
-_PING = 0.01
-"""Seconds between two of them."""
 _SECONDS = 600.0
 _MEMORY_MIB = 3000
 """Of a host that has all of the crowd."""
@@ -111,18 +106,6 @@ class ByAgents:
         took = time.monotonic() - began
         self.hosts.reverse()
         return took
-
-
-@contextmanager
-def listening(host: VirtualHost, address: str) -> Iterator[list[float]]:
-    """Pings meanwhile; then it is known how long the longest time without an answer was."""
-    log, gap = f"/tmp/{uuid.uuid4()}", []
-    host.run("sh", "-c", f"ping -D -i {_PING} {address} > {log} 2>&1 & echo $! > {log}.pid")
-    yield gap
-    until(lambda: host.reaches(address))
-    host.run("sh", "-c", f"kill -INT $(cat {log}.pid)")
-    times = [float(one) for one in re.findall(r"^\[([\d.]+)\] .* bytes from", host.run("cat", log), re.MULTILINE)]
-    gap.append(max(later - former for former, later in itertools.pairwise(times)) - _PING)
 
 
 def run(directory: Path) -> Iterator[object]:

@@ -31,6 +31,7 @@ from laboratory.laboratory import Laboratory
 from sandbox.commands import run
 from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
 from tests.host.console import run_on_console
+from tests.host.silence import listening
 
 ROUNDS = int(os.environ.get("MIGRATIONS", "1"))
 FILL = "seq 1 200000 > /tmp/numbers; for disk in {}; do dd if=/tmp/numbers of=$disk bs=4k conv=fsync || exit; done"
@@ -70,8 +71,6 @@ with socket.create_connection((sys.argv[1], 7), 60) as connection, connection.ma
         time.sleep(0.05)
 print(f"{number} lines, at the most {longest:.2f} s")
 """
-PING = 0.05
-"""Seconds between two of them."""
 LONGEST_SILENCE = 30.0
 """Seconds, on hosts that are emulated."""
 
@@ -156,18 +155,6 @@ class Traveller:
         until(lambda: later.counter(self.uuid) > counted, BOOT_SECONDS)
         counts = later.counts(self.uuid)
         assert counts[-1] - counts[0] == len(counts) - 1, "a number is missing, or came twice"
-
-    @contextmanager
-    def listening(self) -> Iterator[list[float]]:
-        """Its first host pings it all the time; then it is known how long there was no answer."""
-        lost: list[float] = []
-        log = f"/tmp/pings-{uuid.uuid4()}"
-        host, address = self.hosts[0].node, address_of(self.order)
-        host.run("sh", "-c", f"ping -i {PING} {address} > {log} 2>&1 & echo $! > {log}.pid")
-        yield lost
-        host.run("sh", "-c", f"kill -INT $(cat {log}.pid)")
-        summary = until(lambda: re.search(r"(\d+) packets transmitted, (\d+) received", host.run("cat", log)))
-        lost.append((int(summary[1]) - int(summary[2])) * PING)
 
     def assert_whole(self) -> None:
         """One host has it, with all that it wrote; the other has nothing of it."""
@@ -307,10 +294,10 @@ def test_a_guest_moves_there_and_back_with_a_volume_that_both_hosts_have(sharing
 def _travel(traveller: Traveller) -> None:
     with traveller.writing(), traveller.talking():
         for _ in range(ROUNDS * 2):
-            with traveller.listening() as lost:
+            with listening(traveller.hosts[0].node, address_of(traveller.order)) as silence:
                 traveller.move()
-            print(f"its network was silent for {lost[0]:.2f} s")
-            assert lost[0] < LONGEST_SILENCE
+            print(f"its network was silent for {silence[0]:.2f} s")
+            assert silence[0] < LONGEST_SILENCE
             traveller.assert_whole()
 
 
