@@ -25,7 +25,7 @@ from sandbox import images
 from tests.bench.comparison import compared, print_lines
 from tests.functional.guests import Guests, address_of, an_order, until
 from tests.host.console import ROOT
-from tests.host.silence import listening
+from tests.host.silence import FINE, listening
 
 ROUNDS = 4
 CROWD = 10
@@ -117,9 +117,9 @@ def run(directory: Path) -> Iterator[object]:
         hand = ByHand(list(lab.hosts), order.flavor.memory_mb)
         totals, gaps = [], []
         for _ in range(ROUNDS):
-            with listening(lab.hosts[0], hand.address):  # which costs emulated hosts something
+            with listening(lab.hosts[0], hand.address, FINE):  # which costs emulated hosts something
                 total, down = hand.move()
-            with listening(lab.hosts[0], address_of(order)) as gap:
+            with listening(lab.hosts[0], address_of(order), FINE) as gap:
                 totals.append((agents.move(order), total))
             gaps.append((gap[0], down))
         hand.close()

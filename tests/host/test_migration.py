@@ -1,6 +1,6 @@
 """A guest moves between two hosts while it runs: it goes on where it was, and leaves nothing where it was.
 
-MIGRATIONS=20 has it move there and back 20 times, MIGRATED=files only with files for disks, which are copied; with
+MIGRATIONS=20 has it move there and back 20 times, with silence looked for each 10 ms, MIGRATED=files only with files for disks, which are copied; with
 FAULTS=all everything that may fail does so in each step.
 """
 
@@ -31,7 +31,7 @@ from laboratory.laboratory import Laboratory
 from sandbox.commands import run
 from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
 from tests.host.console import run_on_console
-from tests.host.silence import listening
+from tests.host.silence import COARSE, FINE, listening
 
 ROUNDS = int(os.environ.get("MIGRATIONS", "1"))
 FILL = "seq 1 200000 > /tmp/numbers; for disk in {}; do dd if=/tmp/numbers of=$disk bs=4k conv=fsync || exit; done"
@@ -43,7 +43,7 @@ CUT = 60
 """Seconds that the link between the hosts is cut for."""
 READ = "echo 3 > /proc/sys/vm/drop_caches; for disk in {}; do head -c 1288895 $disk; done | md5sum"
 WRITE = (
-    "{{ n=0; while sleep 0.1; do n=$((n+1)); for disk in {disks}; do "
+    "{{ n=0; while sleep 0.5; do n=$((n+1)); for disk in {disks}; do "
     "printf '%0511d\\n' $n | dd of=$disk bs=512 seek=$(({begin}+n)) conv=notrunc,fsync || exit; done; "
     "echo $n > /tmp/written; done; }} > /dev/null 2>&1 & echo $! > /tmp/writer"
 )
@@ -55,6 +55,7 @@ WRITTEN = (
     "dd if=$disk bs=512 skip={first} count=$n 2>/dev/null | md5sum; done; echo written $n"
 )
 SECONDS = 300.0
+PING = FINE if ROUNDS > 1 else COARSE
 TALK = """
 import signal, socket, sys, time
 ended = []
@@ -68,7 +69,7 @@ with socket.create_connection((sys.argv[1], 7), 60) as connection, connection.ma
         print(number, file=lines, flush=True)
         if int(lines.readline()) != number: raise OSError("a line is not what was sent")
         longest = max(longest, time.monotonic() - began)
-        time.sleep(0.05)
+        time.sleep(0.2)
 print(f"{number} lines, at the most {longest:.2f} s")
 """
 LONGEST_SILENCE = 30.0
@@ -294,7 +295,7 @@ def test_a_guest_moves_there_and_back_with_a_volume_that_both_hosts_have(sharing
 def _travel(traveller: Traveller) -> None:
     with traveller.writing(), traveller.talking():
         for _ in range(ROUNDS * 2):
-            with listening(traveller.hosts[0].node, address_of(traveller.order)) as silence:
+            with listening(traveller.hosts[0].node, address_of(traveller.order), PING) as silence:
                 traveller.move()
             print(f"its network was silent for {silence[0]:.2f} s")
             assert silence[0] < LONGEST_SILENCE
