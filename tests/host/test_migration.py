@@ -1,7 +1,7 @@
 """A guest moves between two hosts while it runs: it goes on where it was, and leaves nothing where it was.
 
-MIGRATIONS=20 has it move there and back 20 times, with silence looked for each 10 ms, MIGRATED=files only with files for disks, which are copied; with
-FAULTS=all everything that may fail does so in each step.
+MIGRATIONS=20 has it move there and back 20 times, with silence looked for each 10 ms; MIGRATED=files only with files
+for disks, which are copied; with FAULTS=all everything that may fail does so in each step.
 """
 
 from __future__ import annotations
