@@ -17,10 +17,13 @@ from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.bench.comparison import seconds
 from tests.bench.life import ByAgent
+from tests.functional.guests import until
 
 GUESTS = 200
 ROUNDS = 5
 _GOAL, _GOAL_MIB = 2.0, 60
+_LATEST = 60.0
+"""Seconds."""
 
 
 def run(node: Node, broker: Broker) -> Iterator[str]:
@@ -54,8 +57,10 @@ def _restart(node: Node, guests: int) -> tuple[float, float]:
 
 
 def _await_all(node: Node, guests: int) -> None:
-    while [one.power_state for one in node.client.list_instances()].count(PowerState.RUNNING) < guests:
-        pass
+    def running() -> int:
+        return [one.power_state for one in node.client.list_instances()].count(PowerState.RUNNING)
+
+    until(lambda: running() >= guests, _LATEST, every=0.001)
 
 
 def main() -> None:

@@ -94,9 +94,13 @@ def _find_unended(work: Work) -> Guest | None:
     guest = work.node.find_guest(work.uuid)
     if guest is None or guest.status() not in (PowerState.SHUTDOWN, PowerState.CRASHED):
         return guest
+    _end_process(work, guest)
+    return None
+
+
+def _end_process(work: Work, guest: Guest) -> None:
     guest.kill()
     work.node.guests.pop(work.uuid, None)
-    return None
 
 
 def start_guest(work: Work) -> None:
@@ -122,8 +126,7 @@ def kill_guest(work: Work) -> None:
     """End the guest's process, if there is one, and let go of its disks."""
     guest = work.node.find_guest(work.uuid)
     if guest is not None:
-        guest.kill()
-        work.node.guests.pop(work.uuid, None)
+        _end_process(work, guest)
     work.node.storage.disconnect(work.uuid)
 
 

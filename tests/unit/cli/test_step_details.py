@@ -34,6 +34,7 @@ def copying(details: StepDetails | None, progress: int = 35) -> Any:
         (StepDetails(stage="disks", time_left=9000.0), "disks, about 2 h"),
         (StepDetails(stage="memory", expected_downtime=0.02), "memory; stands still for 0.1 s"),
         (StepDetails(stage="hand_over", waiting_for="node2"), "waits for node2"),
+        (StepDetails(stage="turn"), "waits for its turn"),
     ],
 )
 def test_words(details: StepDetails, words: str) -> None:
