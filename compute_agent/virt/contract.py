@@ -121,8 +121,11 @@ class Guest(Protocol):
         :raises DeadlineExceeded: it does not die (a task stuck in the kernel).
         """
 
+    def has_device(self, name: str) -> bool:
+        """The disk or NIC of that name is plugged, and all that belongs to it."""
+
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
-        """Plug a disk into its place in the machine. Nothing happens where it is plugged already.
+        """Plug a disk, which the guest has not, into its place in the machine.
 
         :raises GuestError: it cannot be plugged; nothing of it is left in the guest.
         """
@@ -138,9 +141,6 @@ class Guest(Protocol):
 
     def reconnect_disk(self, disk: Disk) -> None:
         """Go over to a fresh connection to the same disk; the guest does not notice."""
-
-    def has_nic(self, name: str) -> bool:
-        """It is plugged, and all that belongs to it."""
 
     def attach_nic(self, nic: Nic, machine: Machine) -> None:
         """Plug a NIC, which the guest has not, into its place in the machine.

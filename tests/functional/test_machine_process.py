@@ -165,7 +165,7 @@ def test_disks_come_and_go(hypervisor: VmmHypervisor, request_: StartRequest) ->
     server, disk = a_disk("disk1")
     machine = hypervisor.add_disk(request_.machine, BlockDevice(source_type="blank", size_gb=1, device_name="disk1"))
     guest.attach_disk(disk, machine)
-    guest.attach_disk(disk, machine)
+    assert guest.has_device("disk1")
     guest.resize_disk("disk1", 1 << 21)
     guest.reconnect_disk(disk)
     guest.resize_disk("disk1", None)

@@ -102,7 +102,7 @@ def attach_nic(work: Work) -> None:
     """A guest that runs gets the NIC."""
     guest, port = work.node.find_guest(work.uuid), _port(work)
     name = str(port.device_name)
-    if guest is not None and not guest.has_nic(name):
+    if guest is not None and not guest.has_device(name):
         guest.detach_nic(name)  # of an agent that died in this step: it would hold the tap
         guest.attach_nic(work.plug_port(port), work.machine)
         work.close()
@@ -121,7 +121,7 @@ def _require_let_go(work: Work, port: Port) -> None:
     :raises DetachRefused: it has it.
     """
     guest = work.node.find_guest(work.uuid)
-    if guest is not None and guest.has_nic(str(port.device_name)):
+    if guest is not None and guest.has_device(str(port.device_name)):
         raise DetachRefused(f"{port.device_name}: the guest still has it")
 
 

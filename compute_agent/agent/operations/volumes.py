@@ -90,9 +90,10 @@ def delete_disk(work: Work) -> None:
 
 def plug_disk(work: Work) -> None:
     """A guest that runs gets the disk."""
-    guest = work.node.find_guest(work.uuid)
-    if guest is not None:
-        disk = work.node.storage.connect_disk(work.instance, _device(work), vhost_user=work.takes_vhost_user)
+    guest, device = work.node.find_guest(work.uuid), _device(work)
+    # One that has it is not connected for again: its server accepts nobody beside it, and few can wait for that.
+    if guest is not None and not guest.has_device(str(device.device_name)):
+        disk = work.node.storage.connect_disk(work.instance, device, vhost_user=work.takes_vhost_user)
         try:
             work.node.hypervisor.limit_disk(work.instance, disk)
             guest.attach_disk(disk, work.machine)

@@ -122,7 +122,7 @@ class ProcessGuest:
         if not self._cleared_away.wait(self._settings.kill_timeout):
             raise DeadlineExceeded(f"{self.process} has not died of SIGKILL")
 
-    def has_nic(self, name: str) -> bool:
+    def has_device(self, name: str) -> bool:
         return has_device(self._execute, name)
 
     def wait_until_made(self) -> None:

@@ -27,8 +27,6 @@ class DiskPlugging:
         """See the contract."""
         top, _ = top_names(disk.name)
         if not self._nodes.node_names().isdisjoint(top_names(disk.name)):
-            if has_device(self._execute, disk.name):
-                return
             self._nodes.remove(disk.name)  # of an agent that was killed before the guest got it
         self._nodes.add(disk, top)
         try:

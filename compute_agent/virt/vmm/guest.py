@@ -14,7 +14,6 @@ from compute_agent.virt.process.console import Console
 from compute_agent.virt.process.descriptors import handed_over, tap_descriptors, vhost_descriptors
 from compute_agent.virt.process.diagnostics import process_diagnostics
 from compute_agent.virt.process.guest import Common, ProcessGuest
-from compute_agent.virt.process.unplugging import has_device
 from compute_agent.virt.vmm.launch import require_vhost, server_of
 from compute_agent.virt.vmm.moving import VmmIncoming, VmmOutgoing
 
@@ -34,9 +33,8 @@ class VmmGuest(ProcessGuest):
         return None
 
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
-        if not has_device(self._execute, disk.name):
-            device = {"driver": _DISK, "id": disk.name, "addr": machine.slots[disk.name]}
-            self._hand_over(disk, "device_add", device)
+        device = {"driver": _DISK, "id": disk.name, "addr": machine.slots[disk.name]}
+        self._hand_over(disk, "device_add", device)
 
     def detach_disk(self, name: str) -> None:
         self._unplugging.unplug(name)

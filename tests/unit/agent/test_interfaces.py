@@ -135,7 +135,7 @@ def test_a_port_that_a_silent_guest_may_have_is_not_forgotten(
     plug = agent.node.network.plug
 
     def plug_and_silence(requests: object) -> object:
-        for verb in ("has_nic", "attach_nic", "detach_nic"):
+        for verb in ("has_device", "attach_nic", "detach_nic"):
             monkeypatch.setattr(FakeGuest, verb, silent)
         return plug(requests)  # type: ignore[arg-type]
 

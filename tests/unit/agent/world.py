@@ -239,6 +239,7 @@ class FakeGuest:
             of_its_process.clear()
 
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
+        assert disk.name not in self._world.plugged
         self._world.touch("attach", lambda: self._world.plugged.update({disk.name: disk.qos}))
 
     def detach_disk(self, name: str) -> None:
@@ -252,8 +253,8 @@ class FakeGuest:
 
     def reconnect_disk(self, disk: Disk) -> None: ...
 
-    def has_nic(self, name: str) -> bool:
-        return name in self._world.nics
+    def has_device(self, name: str) -> bool:
+        return name in self._world.plugged or name in self._world.nics
 
     def attach_nic(self, nic: Nic, machine: Machine) -> None:
         assert nic.name in machine.slots
