@@ -21,6 +21,8 @@ class MigrationSettings:
     """Guests that leave this host at once; others wait."""
     max_bandwidth: int = 0
     """MiB a second for the memory of a guest, and for each of its disks; 0: as fast as it goes."""
+    compression: Literal["none", "xbzrle"] = "none"
+    """Of memory that a guest writes to while it is carried."""
     downtime: float = 0.3
     """That a guest may stand still for the last of its memory, at first."""
     longest_downtime: float = 5.0

@@ -50,11 +50,12 @@ class MirrorJobs(ABC):
 
     def finish(self) -> None:
         """See the contract."""
-        for job in self.jobs():
+        for job in (jobs := self.jobs()):
             if job["status"] != "concluded":
                 self._execute("block-job-cancel", {"device": job["id"]})
-        self._jobs.await_conclusion("", self._seconds)
-        self.jobs()
+        if jobs:
+            self._jobs.await_conclusion("", self._seconds)
+            self.jobs()
         self._remove()
 
     def abandon(self) -> None:

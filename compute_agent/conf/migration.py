@@ -52,6 +52,20 @@ OPTIONS = [
         max=1_000_000,
         help="MiB a second for the memory of a guest, and for each of its disks; 0: as fast as it goes.",
     ),
+    cfg.StrOpt(
+        "compression",
+        default=_DEFAULTS["compression"],
+        choices=[
+            ("none", "memory is carried as it is"),
+            (
+                "xbzrle",
+                "of a page that its guest has written to again, what has changed: for that QEMU keeps the last 64 MiB "
+                "that it has sent. Guests of vmm are carried as they are",
+            ),
+        ],
+        help="What is done so that a guest gets there that writes faster than the network carries. It takes processor "
+        "time, and helps where a guest changes little of the memory that it writes to.",
+    ),
     _seconds("downtime", 0.001, "that a guest may stand still for the last of its memory, at first."),
     _seconds("longest_downtime", 0.001, "that it may stand still in the end, where it writes too fast."),
     _seconds("timeout", 1, "that its memory may take; in the second half of them it is slowed down."),

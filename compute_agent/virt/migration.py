@@ -26,6 +26,8 @@ class Pace:
     """Seconds."""
     throttles: bool = False
     """The guest is slowed down where it writes faster than that is carried."""
+    compresses: bool = False
+    """Of what it writes to again only the changes are carried, where that can be done; from its beginning or never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
-"""Runs in a virtual host: one side of two QEMUs between which a guest moves, as a person would do it over QMP.
+"""One side of two QEMUs between which a guest moves, as a person would do it over QMP; a program in a virtual host.
 
-Reads JSON: ``side``, ``command`` of the QEMU (without where it comes in), ``monitor``, ``tap``, ``peer`` and ``port``.
+Reads JSON: ``side``, ``command`` of the QEMU (without where it comes in), ``monitor``, ``tap`` (null: none), ``peer``
+and ``port``.
 Prints JSON: the seconds that the destination took to be ready; of the source, QEMU's own ``total-time`` and
 ``downtime`` in seconds.
 """
@@ -50,16 +51,26 @@ def be_ready(order: dict[str, Any]) -> dict[str, float]:
     """A tap on the switch, and a QEMU that waits; what was here before ends."""
     end(order)
     began = time.monotonic()
-    for words in (
-        ["ip", "tuntap", "add", order["tap"], "mode", "tap", "vnet_hdr"],
-        ["ip", "link", "set", order["tap"], "up"],
-        ["ovs-vsctl", "--may-exist", "add-port", "br-int", order["tap"]],
-    ):
-        subprocess.run(words, check=True, timeout=_SECONDS)
+    if order["tap"] is not None:
+        _plug(order["tap"])
     incoming = ["-incoming", f"tcp:0.0.0.0:{order['port']}"] if order["port"] else []
     subprocess.run([*order["command"], *incoming, "-daemonize"], check=True, timeout=_SECONDS)
     Monitor(order["monitor"]).ask("query-status")
     return {"ready": time.monotonic() - began}
+
+
+def _plug(tap: str) -> None:
+    for words in (
+        ["ip", "tuntap", "add", tap, "mode", "tap", "vnet_hdr"],
+        ["ip", "link", "set", tap, "up"],
+        ["ovs-vsctl", "--may-exist", "add-port", "br-int", tap],
+    ):
+        subprocess.run(words, check=True, timeout=_SECONDS)
+
+
+def _unplug(tap: str) -> None:
+    subprocess.run(["ovs-vsctl", "--if-exists", "del-port", tap], check=True, timeout=_SECONDS)
+    subprocess.run(["ip", "link", "del", tap], check=False, stderr=subprocess.DEVNULL, timeout=_SECONDS)
 
 
 def move(order: dict[str, Any]) -> dict[str, float]:
@@ -83,8 +94,8 @@ def end(order: dict[str, Any]) -> dict[str, float]:
         select.select([process], [], [], _SECONDS)
         os.close(process)
         pidfile.unlink()
-    subprocess.run(["ovs-vsctl", "--if-exists", "del-port", order["tap"]], check=True, timeout=_SECONDS)
-    subprocess.run(["ip", "link", "del", order["tap"]], check=False, stderr=subprocess.DEVNULL, timeout=_SECONDS)
+    if order["tap"] is not None:
+        _unplug(order["tap"])
     return {}
 
 

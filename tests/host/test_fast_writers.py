@@ -1,7 +1,8 @@
-"""A guest that writes to its memory faster than that is carried: what becomes of it when its time is over."""
+"""A guest that writes to its memory faster than that is carried: what becomes of it, also when its time is over."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,17 +22,27 @@ _TIME = 10.0
 """Seconds that it has."""
 _LATE = 60.0
 """Seconds that hosts which are emulated may take longer."""
-_OPTIONS = f"""
+_OPTIONS = """
 [migration]
 encrypt = false
 max_bandwidth = 4
-timeout = {_TIME}
-on_timeout = {{policy}}
+{policy}
 
 [virt]
 command_timeout = 60
 """
-_WRITE = "head -c 16000000 /dev/urandom > /tmp/a; { while :; do cat /tmp/a > /tmp/b; done; } > /dev/null 2>&1 & true"
+_ABORT, _FORCE, _POST_COPY = (f"timeout = {_TIME}\non_timeout = {policy}" for policy in ("abort", "force", "post-copy"))
+_UNSLOWED = 150.0
+"""Seconds that it is not slowed down in."""
+_COMPRESSION = f"timeout = {2 * _UNSLOWED}\nlongest_downtime = 0.3\ncompression = xbzrle"
+_LINES, _EVERY = 1 << 17, 64
+"""64 bytes each: 8 MiB, of which one byte on each page changes."""
+_TEXT = f"awk 'BEGIN {{{{ for (i = 0; i < {_LINES}; i++) printf \"%d%062d\\n\", i % {_EVERY} ? 0 : {{}}, i }}}}'"
+_WRITE = (
+    f"{_TEXT.format(0)} > /tmp/a; {_TEXT.format(1)} > /tmp/b; {{ while :; do for text in /tmp/a /tmp/b; do "
+    "dd if=$text of=/tmp/text bs=64k conv=notrunc; done; done; } > /dev/null 2>&1 & true"
+)
+_READ = f"sed '1~{_EVERY}s/^1/0/' /tmp/text | md5sum"
 
 
 @pytest.fixture
@@ -107,7 +118,7 @@ def _assert_there(traveller: Traveller, source: Guests, destination: Guests, cou
         guests.node.run("ping", "-c", "1", "-W", "10", address_of(traveller.order))
 
 
-@pytest.mark.parametrize("traveller", ["abort"], indirect=True)
+@pytest.mark.parametrize("traveller", [_ABORT], indirect=True)
 def test_it_stays_where_it_is(traveller: Traveller) -> None:
     source, destination = traveller.here, traveller.there
     counted = source.counter(traveller.uuid)
@@ -117,7 +128,7 @@ def test_it_stays_where_it_is(traveller: Traveller) -> None:
     _assert_there(traveller, destination, source, counted)
 
 
-@pytest.mark.parametrize("traveller", ["force"], indirect=True)
+@pytest.mark.parametrize("traveller", [_FORCE], indirect=True)
 def test_it_is_halted_until_all_of_it_is_there(traveller: Traveller) -> None:
     source, destination = traveller.here, traveller.there
     counted = source.counter(traveller.uuid)
@@ -125,7 +136,7 @@ def test_it_is_halted_until_all_of_it_is_there(traveller: Traveller) -> None:
     _assert_there(traveller, source, destination, counted)
 
 
-@pytest.mark.parametrize("traveller", ["post-copy"], indirect=True)
+@pytest.mark.parametrize("traveller", [_POST_COPY], indirect=True)
 def test_it_goes_on_there_and_the_rest_follows_whatever_becomes_of_the_connection(traveller: Traveller) -> None:
     source, destination = traveller.here, traveller.there
     counted = source.counter(traveller.uuid)
@@ -140,3 +151,18 @@ def test_it_goes_on_there_and_the_rest_follows_whatever_becomes_of_the_connectio
     )
     assert "ESTAB" in cut, "its connection was lost before"
     _assert_arrived(traveller, destination, source, migration, counted)
+
+
+@pytest.mark.parametrize("traveller", [_COMPRESSION], indirect=True)
+def test_it_is_there_in_time_where_only_what_has_changed_follows(traveller: Traveller) -> None:
+    source, destination = traveller.here, traveller.there
+    counted = source.counter(traveller.uuid)
+    migration = _order(traveller)
+    until(lambda: _has_come_to("memory", source, migration), SECONDS)
+    began = time.monotonic()
+    _assert_arrived(traveller, source, destination, migration, counted)
+    took = time.monotonic() - began
+    print(f"it was there {took:.1f} s after its memory was begun to be carried")
+    assert took < _UNSLOWED
+    text = "".join(f"{number:063d}\n" for number in range(_LINES)).encode()
+    assert hashlib.md5(text, usedforsecurity=False).hexdigest() in traveller.run(_READ)

@@ -43,5 +43,8 @@ class Convergence:
         level = min(int(part * 2 * _LEVELS), _LEVELS)
         more = max(0.0, settings.longest_downtime - settings.downtime) * level / _LEVELS
         return Pace(
-            bandwidth=settings.max_bandwidth * 1024**2, downtime=settings.downtime + more, throttles=part >= 0.5
+            bandwidth=settings.max_bandwidth * 1024**2,
+            downtime=settings.downtime + more,
+            throttles=part >= 0.5,
+            compresses=settings.compression == "xbzrle",
         )

@@ -42,8 +42,8 @@ T = TypeVar("T")
 
 CONNECT = 10.0
 """Seconds that a connection to the other host may take."""
-_ASK_AGAIN = 0.2
-"""Seconds, of an operation on the other host."""
+_ASK_SOON, _ASK_AGAIN, _SLOWER = 0.02, 0.2, 1.3
+"""Seconds until an operation on the other host is asked for first and at last, and how much later each time."""
 _LOOK_FOR_TURN = 1.0
 """Seconds, where nothing ends."""
 
@@ -92,12 +92,14 @@ def have_prepared(work: Work, name: str, ask: Callable[..., object]) -> None:
 
 
 def _await_preparation(work: Work, name: str, due: float) -> None:
+    pause = _ASK_SOON
     while (view := peer(work).get_operation(derived(work, name))).state is not OperationState.DONE:
         if view.state is OperationState.FAILED:
             raise MigrationFailed(f"{destination(work)}: {view.fault.message if view.fault else 'it is not prepared'}")
         work.report(view.progress)
         _require_patience(work, due)
-        time.sleep(_ASK_AGAIN)
+        time.sleep(pause)
+        pause = min(pause * _SLOWER, _ASK_AGAIN)
 
 
 def _require_patience(work: Work, due: float) -> None:

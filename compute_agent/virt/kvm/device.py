@@ -56,3 +56,8 @@ class Device(KvmHandle):
         """A machine without memory and vCPUs."""
         shared_size = self.ask(Request.KVM_GET_VCPU_MMAP_SIZE)
         return Vm(self.ask(Request.KVM_CREATE_VM), shared_size)
+
+    def tsc_khz(self) -> int:
+        """How fast time stamp counters run in guests that are given no rate of their own. Makes a machine, for that."""
+        with self.create_vm() as vm, vm.create_vcpu(0) as vcpu:
+            return vcpu.tsc_khz()

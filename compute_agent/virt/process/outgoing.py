@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,8 @@ from compute_agent.virt.process.way_left import WayLeft
 
 _AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switchover")
 _ENDED_BADLY = ("failed", "cancelled")
+_JUST_SENT = ("finish-migrate", "completed")
+"""Run state and status; no event tells of the former's end, a moment later (``postmigrate``)."""
 _OURS = ("events", "pause-before-switchover", "auto-converge")
 """Capabilities; what is saved to a file must not find them on."""
 _THROTTLES, _DOES_NOT = 50, 100
@@ -36,6 +38,8 @@ class ProcessOutgoing(OutgoingRest, ABC):
 
     _of_post_copy: tuple[str, ...] = ()
     """Capabilities."""
+    _of_compression: tuple[str, ...] = ()
+    """The same; without any, memory is carried as it is."""
 
     def __init__(self, execute: Execute, mirrors: DiskMirrors, seconds: float) -> None:
         """The process has `seconds` to end what it is told to."""
@@ -43,6 +47,8 @@ class ProcessOutgoing(OutgoingRest, ABC):
         self._seconds = seconds
         self._memory_begun = False
         self._way_left = WayLeft()
+        self._pace: Pace | None = None
+        """As this agent has told the process."""
         self._changed = threading.Event()
         self.have_disks_copied_by(mirrors)
 
@@ -55,9 +61,10 @@ class ProcessOutgoing(OutgoingRest, ABC):
         self, memory: int, disks: Mapping[str, NbdSource], pace: Pace, key: str | None, *, post_copy: bool = False
     ) -> None:
         """See the contract."""
-        self._memory_begun, self._way_left = False, WayLeft()
-        self._set_capabilities(on=True, post_copy=post_copy)
-        self._set_parameters(pace)
+        self._memory_begun, self._way_left, self._pace = False, WayLeft(), None
+        wanted = (*_OURS, *(self._of_post_copy if post_copy else ()))
+        self._set_capabilities((*wanted, *(self._of_compression if pace.compresses else ())))
+        self.set_pace(pace)
         if key is not None:
             self._use_key(memory, key)
         self._execute("getfd", {"fdname": _FD}, fd=memory)
@@ -75,7 +82,9 @@ class ProcessOutgoing(OutgoingRest, ABC):
 
     def set_pace(self, pace: Pace) -> None:
         """See the contract."""
-        self._set_parameters(pace)
+        if pace != self._pace:
+            self._set_parameters(pace)
+            self._pace = pace
 
     def cancel(self) -> None:
         """See the contract."""
@@ -84,7 +93,7 @@ class ProcessOutgoing(OutgoingRest, ABC):
         self._mirrors.abandon()
         with suppress(MonitorError):  # memory has been sent, or there never was any to send
             self._execute("closefd", {"fdname": _FD})
-        self._set_capabilities(on=False, post_copy=False)
+        self._set_capabilities(())
         self._forget_key()
 
     def heard(self, event: Mapping[str, Any]) -> None:
@@ -93,27 +102,32 @@ class ProcessOutgoing(OutgoingRest, ABC):
             self._changed.set()
 
     def _advance(self) -> MigrationProgress:
-        run_state, memory = self._execute("query-status")["status"], self._execute("query-migrate")
-        status = memory.get("status")
-        if run_state == "postmigrate" and status not in _ENDED_BADLY:
+        memory = self._execute("query-migrate")
+        if memory.get("status") == "pre-switchover":
+            memory = self._go_on()
+        run_state, status = self._execute("query-status")["status"], memory.get("status")
+        if (run_state == "postmigrate" and status not in _ENDED_BADLY) or (run_state, status) == _JUST_SENT:
             return MigrationProgress(stage="complete", percent=100)
         if (rest := progress_of_rest(memory)) is not None:
             return rest
         jobs = self._mirrors.jobs()
-        if status == "pre-switchover":
-            self._mirrors.finish()
-            self._go_on()
-        elif status not in _AT_WORK and (status != "completed" or run_state == "running"):
+        if status not in _AT_WORK and (status != "completed" or run_state == "running"):
             self._begin_what_is_next(memory, jobs)
         return self._way_left.look(memory if status in _AT_WORK else {}, jobs)
 
-    def _go_on(self) -> None:
-        """QEMU leaves the state a moment after it was told to: this may have been seen, and told, before."""
+    def _go_on(self) -> Mapping[str, Any]:
+        """With the rest, and at once: the guest has been halted. What ``query-migrate`` says then.
+
+        QEMU leaves the state a moment after it was told to: this may have been seen, and told, before.
+        """
+        self._mirrors.finish()
         try:
             self._execute("migrate-continue", {"state": "pre-switchover"})
         except MonitorError:
             if self._execute("query-migrate").get("status") == "pre-switchover":
                 raise
+        memory: Mapping[str, Any] = self._execute("query-migrate")
+        return memory
 
     def _begin_what_is_next(self, memory: Mapping[str, Any], jobs: list[dict[str, Any]]) -> None:
         """Memory follows when the disks are there.
@@ -131,9 +145,9 @@ class ProcessOutgoing(OutgoingRest, ABC):
         self._execute("migrate", {"uri": f"fd:{_FD}"})
         self._memory_begun = True
 
-    def _set_capabilities(self, *, on: bool, post_copy: bool) -> None:
-        capabilities = [{"capability": name, "state": on} for name in _OURS]
-        capabilities += [{"capability": name, "state": post_copy} for name in self._of_post_copy]
+    def _set_capabilities(self, wanted: Collection[str]) -> None:
+        known = (*_OURS, *self._of_post_copy, *self._of_compression)
+        capabilities = [{"capability": name, "state": name in wanted} for name in known]
         self._execute("migrate-set-capabilities", {"capabilities": capabilities})
 
     def _set_parameters(self, pace: Pace) -> None:

@@ -41,12 +41,8 @@ def find_support(settings: VirtSettings) -> Support:
         return Support(problem=found.problem or f"KVM lacks {', '.join(missing)}")
     try:
         prove(seconds=_PROOF_SECONDS)
-        tsc_khz = _measure()
+        with Device() as device:
+            tsc_khz = device.tsc_khz()
     except KvmError as error:
         return Support(problem=f"KVM cannot run a guest here: {error}")
     return Support(problem=None, max_vcpus=found.max_vcpus or 1, tsc_khz=tsc_khz)
-
-
-def _measure() -> int:
-    with Device() as device, device.create_vm() as vm, vm.create_vcpu(0) as vcpu:
-        return vcpu.tsc_khz()

@@ -19,6 +19,7 @@ class QemuOutgoing(ProcessOutgoing):
     """The `compute_agent.virt.migration.OutgoingMigration` of one guest. QEMU encrypts by itself."""
 
     _of_post_copy = ("postcopy-ram",)
+    _of_compression = ("xbzrle",)
 
     def __init__(self, execute: Execute, top: Callable[[str], str], seconds: float, run: Path) -> None:
         """`top` finds a disk's top node; QEMU has `seconds` to end what it is told to; `run` is its run directory."""
