@@ -140,8 +140,8 @@ class Guests:
         return [int(number) for number in re.findall(r"tick (\d+)\r?\n", self.console(instance_uuid))]
 
     def counter(self, instance_uuid: str) -> int:
-        """The last of them."""
-        return max(self.counts(instance_uuid), default=0)
+        """The last of them; 0 where it has printed none."""
+        return next(reversed(self.counts(instance_uuid)), 0)
 
     def view(self, instance_uuid: str) -> InstanceView:
         return self.client.get_instance(instance_uuid)

@@ -55,6 +55,7 @@ WRITTEN = (
     "dd if=$disk bs=512 skip={first} count=$n 2>/dev/null | md5sum; done; echo written $n"
 )
 SECONDS = 300.0
+READY = "GUEST READY"
 PING = FINE if ROUNDS > 1 else COARSE
 TALK = """
 import signal, socket, sys, time
@@ -157,6 +158,22 @@ class Traveller:
         counts = later.counts(self.uuid)
         assert counts[-1] - counts[0] == len(counts) - 1, "a number is missing, or came twice"
 
+    def settle(self, guests: Guests) -> VmState:
+        """Whether it runs there or its process has ended, when all has been done about that."""
+
+        def settled() -> VmState | None:
+            view = guests.view(self.uuid)
+            runs = (view.vm_state, view.power_state) == (VmState.ACTIVE, PowerState.RUNNING)
+            return view.vm_state if view.task is None and (runs or view.vm_state is VmState.STOPPED) else None
+
+        return until(settled, SECONDS)
+
+    def start_again(self, guests: Guests) -> None:
+        """From where its process has ended."""
+        starts = guests.console(self.uuid).count(READY)
+        guests.finish(guests.client.start_instance(self.uuid), SECONDS)
+        guests.await_console(self.uuid, READY, starts + 1)
+
     def assert_whole(self) -> None:
         """One host has it, with all that it wrote; the other has nothing of it."""
         assert self.content() == self.digest
@@ -183,7 +200,7 @@ def kill_process(traveller: Traveller, host: VirtualHost) -> None:
     """The guest's QEMU there, if it has not ended."""
     for line in host.run("ps", "-e", "-o", "pid,args").splitlines():
         if f"-uuid {traveller.uuid}" in line and "qemu-system" in line:
-            host.run("kill", "-KILL", line.split()[0])
+            host.run("sh", "-c", f"kill -KILL {line.split()[0]} || true")  # it may just have been moved away
 
 
 def cut_link(host: VirtualHost, other: VirtualHost) -> None:
@@ -317,7 +334,7 @@ def test_a_guest_is_stopped_for_its_move_and_started_there_with_what_it_wrote(tr
     former, later = traveller.here, traveller.there
     former.finish(former.client.migrate_instance(traveller.uuid, later.node.name, stop=True), SECONDS)
     until(lambda: later.view(traveller.uuid).vm_state is VmState.ACTIVE)
-    later.await_console(traveller.uuid, "GUEST READY")
+    later.await_console(traveller.uuid, READY)
     traveller.assert_whole()
 
 
@@ -354,12 +371,11 @@ def test_something_fails_and_one_host_has_the_guest(traveller: Traveller, fault:
     FAULTS[fault](traveller, source.node, destination.node)
     operation = source.client.wait(migration, SECONDS)
     owner = destination if operation.state is OperationState.DONE else source
-    until(lambda: owner.view(traveller.uuid).task is None)
+    state = traveller.settle(owner)
     assert traveller.here is owner
-    if owner.view(traveller.uuid).vm_state is VmState.STOPPED:
+    if state is VmState.STOPPED:
         assert fault.startswith("the process"), "nothing else ends a guest"
-        owner.finish(owner.client.start_instance(traveller.uuid), SECONDS)
-        owner.await_console(traveller.uuid, "GUEST READY")
+        traveller.start_again(owner)
     else:
         until(lambda: owner.counter(traveller.uuid) > counted)
     traveller.assert_whole()
