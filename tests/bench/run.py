@@ -11,7 +11,7 @@ from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.bench import disks, life, machines, migrations, plug, restart, vhost
+from tests.bench import disks, life, machines, migrations, moves_here, plug, restart, vhost
 
 
 def main() -> None:
@@ -33,6 +33,7 @@ def _in_a_sandbox(directory: Path) -> Iterator[object]:
         with Node(directory / "node", broker.transport_url, switch.connection, host="bench") as node:
             yield from life.run(node, broker, switch, directory / "hand")
             yield from restart.run(node, broker)
+        yield from moves_here.run(directory / "moves", broker, switch)
         with (
             Ceph(directory / "ceph") as ceph,
             Node(directory / "dn", broker.transport_url, switch.connection, host="disks", ceph=ceph) as node,
