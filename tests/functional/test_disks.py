@@ -91,14 +91,13 @@ def test_disk_comes_and_goes(
     disk = Disk(name="disk7", source=source, serial=f"{bus}-one", bus=bus)  # type: ignore[arg-type]
     before = guest.descriptors()
     guest.attach(disk)
-    guest.attach(disk)
     name = guest.await_disk(disk.serial)
     if bus == "scsi":
         assert guest.run(f"readlink /sys/block/{name}/device").endswith(":0:0:7"), "its address comes from its name"
     written = guest.fill(name, 512)
     assert guest.guest.diagnostics()["disks"]["disk7"]["write_bytes"] >= 512 * 1024  # type: ignore[index]
     reborn(guest, settings, failures)
-    guest.attach(disk)
+    assert guest.guest.has_device(disk.name)
     guest.detach(disk.name)
     guest.detach(disk.name)
     until(lambda: not guest.disk(disk.serial))
