@@ -50,7 +50,7 @@ OPTIONS = [
         "volume_dirs",
         default=[str(path) for path in _DEFAULTS["volume_dirs"]],
         help="The directories that volumes in files may be in, as absolute paths; symbolic links are followed before "
-        "it is decided. Empty: none may.",
+        "it is decided. By NFS: mounted with vers=4.1. Empty: none may.",
     ),
     cfg.StrOpt(
         "default_backend",

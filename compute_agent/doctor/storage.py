@@ -12,6 +12,8 @@ from enum import Enum, auto
 from pathlib import Path
 
 from compute_agent.doctor.finding import Finding, failure, ok, warning
+from compute_agent.host.mounts import Mount, mount_of
+from compute_agent.storage.network_files import REMEDY, refuses_guests
 from compute_agent.storage.settings import StorageSettings
 
 _LOST_ON_REBOOT = {"tmpfs", "ramfs"}
@@ -52,7 +54,7 @@ class Place:
 
     path: Path
     """The directory, or where it is not there yet the one that it would be made in."""
-    file_system: str
+    mount: Mount
     free: int
     """Bytes."""
     fault: str | None
@@ -81,7 +83,7 @@ def judge_directory(directory: Directory, place: Place) -> Finding:
         return failure(directory.option, f"{found}: boots are refused", f"free some of {place.path}, or enlarge it")
     if place.free < directory.reserved + _ENOUGH and directory.use is not Use.RUN:
         return warning(directory.option, f"{found}: little", f"free some of {place.path}, or enlarge it")
-    return _judge_file_system(directory, place.file_system, found)
+    return _judge_mount(directory, place.mount, found)
 
 
 def check_image_sources(sources: Sequence[Path]) -> list[Finding]:
@@ -104,11 +106,13 @@ def check_qemu_img(settings: StorageSettings) -> list[Finding]:
     return [ok("qemu-img", done.stdout.partition("\n")[0].removeprefix("qemu-img version "))]
 
 
-def _judge_file_system(directory: Directory, file_system: str, found: str) -> Finding:
-    if directory.use is Use.STATE and file_system in _OF_SEVERAL_HOSTS:
+def _judge_mount(directory: Directory, mount: Mount, found: str) -> Finding:
+    if directory.use is Use.DISKS and refuses_guests(mount):
+        return failure(directory.option, f"{found}, NFS 4.2: guests cannot make holes in files", REMEDY)
+    if directory.use is Use.STATE and mount.file_system in _OF_SEVERAL_HOSTS:
         remedy = f"set {_setting(directory)} to a local file system"
         return warning(directory.option, f"{found}: the journal's locks need a local file system", remedy)
-    if directory.use is not Use.RUN and file_system in _LOST_ON_REBOOT:
+    if directory.use is not Use.RUN and mount.file_system in _LOST_ON_REBOOT:
         remedy = f"set {_setting(directory)} to a file system on disk"
         return warning(directory.option, f"{found}: lost when the host reboots", remedy)
     return ok(directory.option, found)
@@ -116,7 +120,7 @@ def _judge_file_system(directory: Directory, file_system: str, found: str) -> Fi
 
 def _look(path: Path) -> Place:
     where = next(candidate for candidate in (path, *path.parents) if candidate.exists())
-    return Place(where, _file_system(where), shutil.disk_usage(where).free, _fault(where))
+    return Place(where, mount_of(where), shutil.disk_usage(where).free, _fault(where))
 
 
 def _fault(path: Path) -> str | None:
@@ -128,21 +132,10 @@ def _fault(path: Path) -> str | None:
     return None
 
 
-def _file_system(path: Path) -> str:
-    """The type of the last mount whose place holds the path."""
-    real, found = path.resolve(), ("", "unknown")
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        point = fields.split()[4].encode().decode("unicode_escape")
-        if real.is_relative_to(point) and len(point) >= len(found[0]):
-            found = point, rest.split()[0]
-    return found[1]
-
-
 def _describe(path: Path, place: Place) -> str:
     link = f" (to {os.path.realpath(path)})" if path.resolve() != path else ""
     absent = "" if place.path == path else ", not there yet"
-    return f"{path}{link}{absent}, {place.file_system}, {place.free / _GIB:.1f} GiB free"
+    return f"{path}{link}{absent}, {place.mount.file_system}, {place.free / _GIB:.1f} GiB free"
 
 
 def _setting(directory: Directory) -> str:

@@ -68,15 +68,13 @@ def _instance_of(owner: str) -> str:
 
 def noted_writer(path: Path) -> str:
     """Who the note beside the file says that it belongs to."""
-    note = _note(path)
-    return note.read_text().strip() if note.exists() else "somebody who has left no name"
+    return _noted(path) or "somebody who has left no name"
 
 
 def forget_writer(path: Path, owner: str) -> None:
     """Take the note away that `owner` left."""
-    note = _note(path)
-    if note.exists() and note.read_text().strip() == owner:
-        note.unlink()
+    if _noted(path) == owner:
+        _note(path).unlink()
 
 
 def is_in_use(path: Path) -> bool:
@@ -111,6 +109,15 @@ def _is_held(path: Path, byte: int) -> bool:
     finally:
         os.close(fd)
     return bool(kind != fcntl.F_UNLCK)
+
+
+def _noted(path: Path) -> str | None:
+    """What the note says, if there is one: NFS's clients remember for a while that there is none, but ask who opens."""
+    os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    try:
+        return _note(path).read_text().strip()
+    except FileNotFoundError:
+        return None
 
 
 def _write_note(path: Path, owner: str) -> None:

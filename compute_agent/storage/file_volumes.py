@@ -12,6 +12,7 @@ from compute_agent.storage.file_locks import forget_writer, noted_writer, owner_
 from compute_agent.storage.files import require_present, storage_errors
 from compute_agent.storage.inspection import container_size, require_growth, require_self_contained, virtual_size
 from compute_agent.storage.layers.chain import layers_beside, with_layers
+from compute_agent.storage.network_files import why_not_written
 from compute_agent.storage.qcow2.qemu_img import QemuImg
 from compute_agent.storage.sameness import leave_proof, require_own_file, require_same_file, take_proof_back
 from compute_agent.storage.secrets import passphrase_of
@@ -36,6 +37,8 @@ class FileVolumes:
         if not self._allowed(path):
             places = ", ".join(map(str, self._settings.volume_dirs)) or "nowhere"
             raise InvalidMessage(f"{field}.connection_info.data.path", str(path), f"volumes may be in {places} only")
+        if not is_read_only(device) and (reason := why_not_written(path)):
+            raise InvalidMessage(f"{field}.connection_info.data.path", str(path), reason)
 
     def make(self, place: Place, device: BlockDevice, progress: Progress) -> None:
         """It is there already."""
@@ -100,6 +103,8 @@ class FileVolumes:
         path = Path(_volume(device).path)
         if not self._allowed(path):
             raise MigrationRefused(place.name, f"{path} is not where volumes may be here")
+        if not is_read_only(device) and (reason := why_not_written(path)):
+            raise MigrationRefused(place.name, reason)
         path = path.resolve()
         with storage_errors(path.parent):
             require_same_file(place, path, coming)

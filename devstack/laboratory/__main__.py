@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--qemu", action="append", default=[], metavar="ARGS", help="more of QEMU's arguments: devices, …")
     up.add_argument("--append", default="", metavar="ARGS", help="more of the kernel's arguments")
     for option, offer, text in (
-        ("--shared", "directory", "one directory for all hosts, at /shared"),
+        ("--shared", "directory", "one directory for all hosts, at /shared, by NFS"),
         ("--ceph", "ceph", "a cluster for the hosts' disks"),
     ):
         up.add_argument(option, dest="offers", action="append_const", const=offer, default=[], help=text)

@@ -18,9 +18,10 @@ from laboratory.underlay import Underlay
 from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.commands import run
+from sandbox.nfs import NfsServer
 
 Offer = Literal["directory", "ceph"]
-"""A directory at ``/shared``; a cluster for the hosts' disks."""
+"""A directory at ``/shared``, by NFS; a cluster for the hosts' disks."""
 
 
 def _in_silence(_: str) -> None:
@@ -52,7 +53,7 @@ class Laboratory:
             hosts=hosts,
             transport_url=self.broker.transport_url,
             ceph=self.ceph.options() if self.ceph else "",
-            shared=self.shared,
+            shared=self.shared is not None,
             settings=settings or HostSettings(),
         )
         self.hosts = [VirtualHost(site, number) for number in range(1, hosts + 1)]
@@ -72,13 +73,14 @@ class Laboratory:
 
     def _start(self, surroundings: ExitStack) -> None:
         self.directory.mkdir()
-        if self.shared:
-            self.shared.mkdir()
         ssh.prepare(self.directory, len(self.hosts))
         # What Python has not compiled yet, each host would compile in emulation.
         run(sys.executable, "-m", "compileall", "-q", Path(compute_agent.__file__).parent)
         self._say(f"kernel: {image.modules().name}")
         surroundings.enter_context(Underlay(len(self.hosts)))
+        if self.shared:
+            self.shared.mkdir()
+            surroundings.enter_context(NfsServer(self.directory / "nfs", self.shared, GATEWAY))
         if self.ceph:
             surroundings.enter_context(self.ceph)
         with ThreadPoolExecutor() as pool:

@@ -27,7 +27,6 @@ class Machine:
         self.console_socket = self._directory / "console"
         self._number = number
         self._settings = site.settings
-        self._shared = site.shared
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready: Readiness) -> None:
@@ -101,8 +100,7 @@ class Machine:
         return [
             *("-chardev", f"{console},logappend=on"),
             *("-serial", "chardev:console"),
-            *_directory("machine", Path("/"), "readonly=on"),
-            *(_directory("shared", self._shared) if self._shared else []),
+            *("-virtfs", "local,path=/,mount_tag=machine,security_model=none,multidevs=remap,readonly=on"),
             *("-drive", f"file={self._state_disk},format=raw,if=none,id=state,cache=unsafe"),
             *("-device", "virtio-blk-pci,drive=state"),
             *("-netdev", f"tap,id=underlay,ifname={tap_name(self._number)},script=no,downscript=no"),
@@ -121,8 +119,3 @@ def _clock() -> str:
             return f"tsc_early_khz={device.tsc_khz()}"
     except KvmError:
         return ""  # there is no KVM here, nor need there be: the host's own is emulated
-
-
-def _directory(tag: str, path: Path, *options: str) -> list[str]:
-    words = ["local", f"path={path}", f"mount_tag={tag}", "security_model=none", "multidevs=remap", *options]
-    return ["-virtfs", ",".join(words)]

@@ -38,8 +38,8 @@ class Site:
     transport_url: str
     ceph: str
     """What their agents are told of a cluster, if there is one."""
-    shared: Path | None
-    """The directory that they all have at ``/shared``, if they have one."""
+    shared: bool
+    """They all have one directory at ``/shared``."""
     settings: HostSettings
 
 

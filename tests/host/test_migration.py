@@ -259,14 +259,15 @@ def own_traveller(lab: Laboratory) -> Iterator[Traveller]:
 @pytest.fixture
 def sharing_traveller(lab: Laboratory) -> Iterator[Traveller]:
     """One disk is copied, and one is a volume in a file that both hosts have."""
-    yield from _traveller(lab, [*own_disks("qcow2"), _shared_volume(lab)])
+    yield from _traveller(lab, [*own_disks("qcow2"), shared_volume(lab)])
 
 
 def own_disks(*backends: Backend) -> list[BlockDevice]:
     return [BlockDevice(source_type="blank", size_gb=1, backend=backend) for backend in backends]
 
 
-def _shared_volume(lab: Laboratory) -> BlockDevice:
+def shared_volume(lab: Laboratory) -> BlockDevice:
+    """A new one, in a file that all hosts have."""
     assert lab.shared is not None
     volume_id = str(uuid.uuid4())
     run("qemu-img", "create", "-q", "-f", "qcow2", lab.shared / volume_id, "64M")

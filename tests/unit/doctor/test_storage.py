@@ -16,6 +16,7 @@ from compute_agent.doctor.storage import (
     check_qemu_img,
     judge_directory,
 )
+from compute_agent.host.mounts import Mount
 from compute_agent.storage.settings import StorageSettings
 from tests.unit.storage.making import no_ceph
 
@@ -23,11 +24,18 @@ GIB = 2**30
 DISKS = Path("/srv/disks")
 
 
+def on(file_system: str) -> Mount:
+    """Its type, then its options."""
+    kind, *options = file_system.split()
+    return Mount("/srv", kind, frozenset(options))
+
+
 @pytest.mark.parametrize(
     ("use", "file_system", "free", "status", "says"),
     [
         (Use.DISKS, "ext4", 100 * GIB, Status.OK, "ext4, 100.0 GiB free"),
         (Use.DISKS, "nfs4", 100 * GIB, Status.OK, "nfs4"),
+        (Use.DISKS, "nfs4 vers=4.2", 100 * GIB, Status.FAILURE, "guests cannot make holes"),
         (Use.DISKS, "tmpfs", 100 * GIB, Status.WARNING, "lost when the host reboots"),
         (Use.STATE, "nfs4", 100 * GIB, Status.WARNING, "locks"),
         (Use.STATE, "tmpfs", 100 * GIB, Status.WARNING, "lost when the host reboots"),
@@ -39,13 +47,13 @@ DISKS = Path("/srv/disks")
 )
 def test_where_a_directory_is(use: Use, file_system: str, free: int, status: Status, says: str) -> None:
     directory = Directory("storage.disk_dir", DISKS, use, reserved=0 if use is Use.RUN else 5 * GIB - 1)
-    finding = judge_directory(directory, Place(DISKS, file_system, free, None))
+    finding = judge_directory(directory, Place(DISKS, on(file_system), free, None))
     assert (finding.status, bool(finding.remedy)) == (status, status is not Status.OK)
     assert says in finding.found
 
 
 def test_a_place_where_nothing_can_be_made() -> None:
-    place = Place(Path("/srv"), "ext4", GIB, "Read-only file system in /srv")
+    place = Place(Path("/srv"), on("ext4"), GIB, "Read-only file system in /srv")
     finding = judge_directory(Directory("storage.disk_dir", DISKS, Use.DISKS), place)
     assert finding.status is Status.FAILURE
     assert "not there yet" in finding.found
