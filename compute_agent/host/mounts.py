@@ -23,11 +23,16 @@ class Mount:
 
 
 def mount_of(path: Path, table: Path = _TABLE) -> Mount:
-    """The last mount whose place holds the path, which need not be there."""
-    real, found = path.resolve(), Mount("", "unknown", frozenset())
+    """What the path is on when links have been followed. It need not be there."""
+    return mount_holding(path.resolve(), table)
+
+
+def mount_holding(path: Path, table: Path = _TABLE) -> Mount:
+    """The last mount whose place holds the path, by its name alone: no file system is asked for anything."""
+    found = Mount("", "unknown", frozenset())
     for line in table.read_text().splitlines():
         mount = _parse(line)
-        if real.is_relative_to(mount.point) and len(mount.point) >= len(found.point):
+        if path.is_relative_to(mount.point) and len(mount.point) >= len(found.point):
             found = mount
     return found
 

@@ -19,7 +19,7 @@ def local_usage(disk_dir: Path) -> Mapping[str, int]:
     allocated = provisioned = 0
     for path in disk_dir.glob("*/*"):
         with suppress(FileNotFoundError):  # deleted meanwhile
-            allocated += path.stat().st_blocks * BLOCK
+            allocated += path.lstat().st_blocks * BLOCK  # a link is to a volume, which is elsewhere
             provisioned += virtual_size(path, "qcow2") if path.suffix == ".qcow2" else 0
     space = {"total": total_space(disk_dir), "free": free_space(disk_dir)}
     return {**space, "allocated": allocated, "provisioned": provisioned}

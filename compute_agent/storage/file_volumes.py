@@ -7,6 +7,7 @@ from pathlib import Path
 from compute_agent.errors import DiskInUse, InvalidMessage, MigrationRefused, StorageError
 from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume
 from compute_agent.instance.devices import FileSource
+from compute_agent.storage.answers import Answers
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.file_locks import forget_writer, noted_writer, owner_of, pass_on, require_no_other_writer
 from compute_agent.storage.files import require_present, storage_errors
@@ -30,10 +31,11 @@ class FileVolumes:
     def __init__(self, settings: StorageSettings, qemu_img: QemuImg) -> None:
         self._settings = settings
         self._qemu_img = qemu_img
+        self._answers = Answers()
 
     def check(self, field: str, device: BlockDevice) -> None:
         """The file must be where volumes may be; the same answer for one that is missing and one that is elsewhere."""
-        path = Path(_volume(device).path)
+        path = self._reach(Path(_volume(device).path))
         if not self._allowed(path):
             places = ", ".join(map(str, self._settings.volume_dirs)) or "nowhere"
             raise InvalidMessage(f"{field}.connection_info.data.path", str(path), f"volumes may be in {places} only")
@@ -79,7 +81,7 @@ class FileVolumes:
         link = self._link(place)
         if link.is_symlink():
             with storage_errors(link):
-                path = link.readlink()
+                path = self._reach(link.readlink())
                 if not (is_elsewhere(place) or (path.parent.exists() and layers_beside(path))):
                     forget_writer(path, self._owner(place))
                 link.unlink()
@@ -100,7 +102,7 @@ class FileVolumes:
 
     def require_same(self, place: Place, device: BlockDevice, coming: Coming) -> None:
         """See that it is the same file, not one of the same name, and the instance's own if somebody writes to it."""
-        path = Path(_volume(device).path)
+        path = self._reach(Path(_volume(device).path))
         if not self._allowed(path):
             raise MigrationRefused(place.name, f"{path} is not where volumes may be here")
         if not is_read_only(device) and (reason := why_not_written(path)):
@@ -146,6 +148,14 @@ class FileVolumes:
         """The volume stays."""
         self.disconnect(place)
 
+    def _reach(self, path: Path) -> Path:
+        """The path itself, of which something may be asked now.
+
+        :raises StorageError: its file system does not answer.
+        """
+        self._answers.require(path)
+        return path
+
     def _allowed(self, path: Path) -> bool:
         try:
             resolved = path.resolve()
@@ -155,7 +165,7 @@ class FileVolumes:
 
     def _path(self, device: BlockDevice) -> Path:
         """Resolved again, because a link may have been changed since it was checked."""
-        path = Path(_volume(device).path)
+        path = self._reach(Path(_volume(device).path))
         if not self._allowed(path):
             raise StorageError(f"{path} is not where volumes may be any more")
         return require_present(path.resolve())

@@ -46,6 +46,7 @@ class Laboratory:
         """
         self.directory = directory
         self.shared = directory / "shared" if "directory" in offers else None
+        self.file_server = NfsServer(directory / "nfs", self.shared, GATEWAY) if self.shared else None
         self.broker = Broker(directory / "broker", GATEWAY)
         self.ceph = Ceph(directory / "ceph", address=GATEWAY) if "ceph" in offers else None
         site = Site(
@@ -78,9 +79,8 @@ class Laboratory:
         run(sys.executable, "-m", "compileall", "-q", Path(compute_agent.__file__).parent)
         self._say(f"kernel: {image.modules().name}")
         surroundings.enter_context(Underlay(len(self.hosts)))
-        if self.shared:
-            self.shared.mkdir()
-            surroundings.enter_context(NfsServer(self.directory / "nfs", self.shared, GATEWAY))
+        if self.file_server:
+            surroundings.enter_context(self.file_server)
         if self.ceph:
             surroundings.enter_context(self.ceph)
         with ThreadPoolExecutor() as pool:

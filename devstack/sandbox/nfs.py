@@ -5,9 +5,12 @@ It looks that address up as if it were a name, which fails where the sandbox has
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -50,7 +53,7 @@ class NfsServer:
     """Exports a directory as ``/shared``, to root as root, by NFS 4.2. A context manager."""
 
     def __init__(self, directory: Path, exported: Path, address: str) -> None:
-        """Its own files are in `directory`, which it makes; `exported` is there."""
+        """It makes `directory`, for its own files, and `exported`."""
         self.log = directory / "ganesha.log"
         self._directory = directory
         self._exported = exported
@@ -72,6 +75,7 @@ class NfsServer:
         :raises SandboxError: with the end of its log; no process is left.
         """
         self._directory.mkdir()
+        self._exported.mkdir()
         configuration = self._directory / "ganesha.conf"
         configuration.write_text(
             _CONFIGURATION.format(address=self._address, directory=self._directory, exported=self._exported)
@@ -95,6 +99,16 @@ class NfsServer:
         if process is not None:
             process.terminate()
             wait_for_end(process, _STOP_TIMEOUT)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It answers nobody meanwhile."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _await_connection(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from compute_agent.errors import InvalidMessage
+from compute_agent.errors import InvalidMessage, StorageError
 from compute_agent.instance.block_device import BlockDevice, FileConnection, FileVolume
 from compute_agent.instance.model import Instance
+from compute_agent.instance.state import VmState
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from laboratory.settings import GATEWAY
 from tests.functional.guests import Guests, an_order
+from tests.host.console import run_on_console
 from tests.host.test_migration import shared_volume
 
 LATEST = "/shared/latest"
+WRITE = "dd if=/dev/zero of=/dev/vda bs=1M count=4 conv=fsync && touch /written & true"
 
 
 def test_a_volume_is_its_writers_on_all_hosts_at_once(lab: Laboratory, guests: Guests, other_guests: Guests) -> None:
@@ -29,6 +32,24 @@ def test_a_volume_is_its_writers_on_all_hosts_at_once(lab: Laboratory, guests: G
     assert f"in use by {guests.node.name}, instance {writer.uuid}" in refused.fault.message
     guests.finish(guests.client.terminate_instance(writer.uuid))
     other_guests.boot(_with(volume))
+
+
+def test_a_server_that_is_silent_holds_up_whose_disks_it_has_and_nobody_else(lab: Laboratory, guests: Guests) -> None:
+    theirs, other, volume = guests.boot(_with(shared_volume(lab))), guests.boot(), shared_volume(lab)
+    console = guests.client.get_serial_console(theirs.uuid)["path"]
+    assert lab.file_server is not None
+    with lab.file_server.silent():
+        run_on_console(guests.node, console, WRITE)
+        with pytest.raises(StorageError, match=r"the file system at /shared does not answer within 5 s"):
+            guests.client.attach_volume(other.uuid, volume)
+        guests.finish(guests.client.pause_instance(other.uuid))
+        guests.finish(guests.client.unpause_instance(other.uuid))
+        guests.boot()
+        assert guests.client.get_host()["instances"] == 3
+        assert guests.view(theirs.uuid).vm_state is VmState.ACTIVE
+        assert "none" in run_on_console(guests.node, console, "cat /written || echo none")
+    run_on_console(guests.node, console, "while ! cat /written; do sleep 0.1; done")
+    guests.finish(guests.client.attach_volume(other.uuid, volume))
 
 
 @pytest.fixture

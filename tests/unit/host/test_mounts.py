@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compute_agent.host.mounts import Mount, mount_of
+from compute_agent.host.mounts import Mount, mount_holding, mount_of
 
 TABLE = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -31,7 +31,7 @@ TABLE = """\
 def test_the_last_mount_that_holds_a_path(path: str, point: str, file_system: str, tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
-    mount = mount_of(Path(path), table)
+    mount = mount_holding(Path(path), table)
     assert (mount.point, mount.file_system) == (point, file_system)
 
 
@@ -39,8 +39,11 @@ def test_its_options_are_the_file_system_s_own(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
     options = frozenset({"rw", "vers=4.2", "addr=192.0.2.1"})
-    assert mount_of(Path("/srv/many volumes"), table) == Mount("/srv/many volumes", "nfs4", options)
+    assert mount_holding(Path("/srv/many volumes"), table) == Mount("/srv/many volumes", "nfs4", options)
 
 
-def test_this_machine_has_a_root() -> None:
-    assert mount_of(Path("/proc/self/maps")).file_system == "proc"
+def test_links_are_followed(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/proc/self/maps")
+    assert mount_of(link).file_system == "proc"
+    assert mount_holding(link).file_system != "proc"
