@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,13 +15,27 @@ _SECONDS = 5.0
 """Less than a caller waits for the answer to an order."""
 
 
+class _Question(threading.Thread):
+    """To the file system at `point`, which has until `due` to answer."""
+
+    def __init__(self, point: str, due: float) -> None:
+        super().__init__(name=f"look at {point}", daemon=True)
+        self.due = due
+        self._point = point
+
+    def run(self) -> None:
+        """No client of a server answers this one from memory."""
+        with suppress(OSError):
+            os.statvfs(self._point)
+
+
 class Answers:
-    """For many threads. Of all that ask one file system in vain, one alone waits for longer than `seconds`."""
+    """For many threads. Who asks one that has been silent for longer than `seconds` does not wait."""
 
     def __init__(self, seconds: float = _SECONDS) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._asking: dict[str, threading.Thread] = {}
+        self._asked: dict[str, _Question] = {}
 
     def require(self, path: Path) -> None:
         """See that the path's file system answers. Links on the way to it are not followed.
@@ -28,23 +43,16 @@ class Answers:
         :raises StorageError: it does not.
         """
         point = mount_holding(path).point
-        asking = self._ask(point)
-        asking.join(self._seconds)
-        if asking.is_alive():
+        question = self._ask(point)
+        question.join(max(0.0, question.due - time.monotonic()))
+        if question.is_alive():
             raise StorageError(f"{path}: the file system at {point} does not answer within {self._seconds:g} s")
 
-    def _ask(self, point: str) -> threading.Thread:
-        """Who does it: the last one, if that is still at it."""
+    def _ask(self, point: str) -> _Question:
+        """The last question, if that has no answer yet."""
         with self._lock:
-            asking = self._asking.get(point)
-            if asking is None or not asking.is_alive():
-                asking = threading.Thread(target=_look, args=(point,), name=f"look at {point}", daemon=True)
-                asking.start()
-                self._asking[point] = asking
-            return asking
-
-
-def _look(point: str) -> None:
-    """No client of a server answers this one from memory."""
-    with suppress(OSError):
-        os.statvfs(point)
+            question = self._asked.get(point)
+            if question is None or not question.is_alive():
+                question = self._asked[point] = _Question(point, time.monotonic() + self._seconds)
+                question.start()
+            return question
