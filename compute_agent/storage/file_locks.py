@@ -113,8 +113,8 @@ def _is_held(path: Path, byte: int) -> bool:
 
 def _noted(path: Path) -> str | None:
     """What the note says, if there is one: NFS's clients remember for a while that there is none, but ask who opens."""
-    os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
+        os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         return _note(path).read_text().strip()
     except FileNotFoundError:
         return None

@@ -18,7 +18,7 @@ from typing import Self
 from sandbox.commands import SandboxError
 from sandbox.notify import tail, wait_for_end
 
-PROGRAM = "/usr/bin/ganesha.nfsd"
+_PROGRAM = "/usr/bin/ganesha.nfsd"
 _CONFIGURATION = """\
 NFS_CORE_PARAM {{
     Protocols = 4;
@@ -50,7 +50,7 @@ _LOOK_AGAIN = 0.05
 
 
 class NfsServer:
-    """Exports a directory as ``/shared``, to root as root, by NFS 4.2. A context manager."""
+    """Exports a directory as ``/shared``, to root as root, by NFS 4.1 and 4.2. A context manager."""
 
     def __init__(self, directory: Path, exported: Path, address: str) -> None:
         """It makes `directory`, for its own files, and `exported`."""
@@ -81,7 +81,7 @@ class NfsServer:
             _CONFIGURATION.format(address=self._address, directory=self._directory, exported=self._exported)
         )
         self._process = subprocess.Popen(
-            [PROGRAM, "-F", "-f", configuration, "-L", self.log, "-p", self._directory / "pid", "-N", "EVENT"],
+            [_PROGRAM, "-F", "-f", configuration, "-L", self.log, "-p", self._directory / "pid", "-N", "EVENT"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -114,9 +114,9 @@ class NfsServer:
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._takes_connections():
             if process.poll() is not None:
-                raise SandboxError(f"{PROGRAM} ended with status {process.returncode}\n{tail(self.log)}")
+                raise SandboxError(f"{_PROGRAM} ended with status {process.returncode}\n{tail(self.log)}")
             if time.monotonic() > deadline:
-                raise SandboxError(f"{PROGRAM} takes no connections after {_START_TIMEOUT:g} s\n{tail(self.log)}")
+                raise SandboxError(f"{_PROGRAM} takes no connections after {_START_TIMEOUT:g} s\n{tail(self.log)}")
             time.sleep(_LOOK_AGAIN)
 
     def _takes_connections(self) -> bool:

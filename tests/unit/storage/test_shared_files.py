@@ -129,6 +129,18 @@ def test_a_volume_that_both_hosts_share_is_not_copied(scene: Scene, *, runs: boo
     assert scene.names() == {"volume", "volume.owner"}
 
 
+def test_a_volume_takes_no_space_of_the_host(scene: Scene) -> None:
+    start(scene.here, scene.instance)
+    assert scene.here.capacity()["qcow2"]["allocated"] < (scene.shared / "volume").stat().st_size
+
+
+def test_whose_volume_has_gone_with_its_directory_can_go(scene: Scene) -> None:
+    start(scene.here, scene.instance)
+    shutil.rmtree(scene.shared)
+    scene.here.delete(UUID)
+    assert scene.here.inspect() == set()
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_copy_of_the_volume_is_not_the_same_file(scene: Scene, *, runs: bool) -> None:
     start(scene.here, scene.instance)
