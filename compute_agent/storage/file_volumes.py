@@ -35,7 +35,7 @@ class FileVolumes:
 
     def check(self, field: str, device: BlockDevice) -> None:
         """The file must be where volumes may be; the same answer for one that is missing and one that is elsewhere."""
-        path = self._reach(Path(_volume(device).path))
+        path = self._named(device)
         if not self._allowed(path):
             places = ", ".join(map(str, self._settings.volume_dirs)) or "nowhere"
             raise InvalidMessage(f"{field}.connection_info.data.path", str(path), f"volumes may be in {places} only")
@@ -81,7 +81,8 @@ class FileVolumes:
         link = self._link(place)
         if link.is_symlink():
             with storage_errors(link):
-                path = self._reach(link.readlink())
+                path = link.readlink()
+                self._answers.require(path)
                 if not (is_elsewhere(place) or (path.parent.exists() and layers_beside(path))):
                     forget_writer(path, self._owner(place))
                 link.unlink()
@@ -102,7 +103,7 @@ class FileVolumes:
 
     def require_same(self, place: Place, device: BlockDevice, coming: Coming) -> None:
         """See that it is the same file, not one of the same name, and the instance's own if somebody writes to it."""
-        path = self._reach(Path(_volume(device).path))
+        path = self._named(device)
         if not self._allowed(path):
             raise MigrationRefused(place.name, f"{path} is not where volumes may be here")
         if not is_read_only(device) and (reason := why_not_written(path)):
@@ -148,11 +149,12 @@ class FileVolumes:
         """The volume stays."""
         self.disconnect(place)
 
-    def _reach(self, path: Path) -> Path:
-        """The path itself, of which something may be asked now.
+    def _named(self, device: BlockDevice) -> Path:
+        """The path as it was ordered.
 
         :raises StorageError: its file system does not answer.
         """
+        path = Path(_volume(device).path)
         self._answers.require(path)
         return path
 
@@ -165,7 +167,7 @@ class FileVolumes:
 
     def _path(self, device: BlockDevice) -> Path:
         """Resolved again, because a link may have been changed since it was checked."""
-        path = self._reach(Path(_volume(device).path))
+        path = self._named(device)
         if not self._allowed(path):
             raise StorageError(f"{path} is not where volumes may be any more")
         return require_present(path.resolve())

@@ -7,10 +7,10 @@ import socket
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from sandbox.commands import run
 from sandbox.notify import ReadySocket, wait_for_end
+from sandbox.service import Service
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """Not the one in /usr/sbin: that switches user, and takes any argument for a wish to start."""
@@ -19,7 +19,7 @@ _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 30.0
 
 
-class Broker:
+class Broker(Service):
     """RabbitMQ in a directory; queues and messages outlive `kill` and `restart`. A context manager."""
 
     def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
@@ -39,15 +39,6 @@ class Broker:
     def port(self) -> int:
         """AMQP."""
         return self._port
-
-    def __enter__(self) -> Broker:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Return when it takes connections, about 5 s later.

@@ -8,12 +8,12 @@ import subprocess
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from sandbox.ceph_files import client_configuration, daemon_configuration, monitor_keyring, new_key
 from sandbox.commands import SandboxError, run
 from sandbox.notify import tail
+from sandbox.service import Service
 
 Store = Literal["memstore", "bluestore"]
 """In memory: there at once, and gone when the OSD is killed. On disk: some seconds later, and it outlives that."""
@@ -21,7 +21,7 @@ Store = Literal["memstore", "bluestore"]
 _ANSWER_TIMEOUT = 60.0
 
 
-class Ceph:
+class Ceph(Service):
     """A cluster in a directory, with one pool and one user, whose files lie as on a compute node. A context manager."""
 
     pool = "volumes"
@@ -54,15 +54,6 @@ class Ceph:
         self._store = store
         self._names = ["mon.a", "osd.0", *(["mgr.x"] if with_manager else [])]
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def conf(self) -> Path:

@@ -12,11 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sandbox.commands import SandboxError
 from sandbox.notify import tail, wait_for_end
+from sandbox.service import Service
 
 _PROGRAM = "/usr/bin/ganesha.nfsd"
 _CONFIGURATION = """\
@@ -49,7 +48,7 @@ _STOP_TIMEOUT = 30.0
 _LOOK_AGAIN = 0.05
 
 
-class NfsServer:
+class NfsServer(Service):
     """Exports a directory as ``/shared``, to root as root, by NFS 4.1 and 4.2. A context manager."""
 
     def __init__(self, directory: Path, exported: Path, address: str) -> None:
@@ -59,15 +58,6 @@ class NfsServer:
         self._exported = exported
         self._address = address
         self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Return when it takes connections.

@@ -8,9 +8,9 @@ import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from sandbox.commands import SandboxError, run
+from sandbox.service import Service
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _DATAPATH = "ovs-netdev"
@@ -18,7 +18,7 @@ _COMMAND_TIMEOUT = 20
 _DEATH_TIMEOUT = 10.0
 
 
-class Switch:
+class Switch(Service):
     """Open vSwitch in a directory. A context manager; one in a network namespace, as the datapath is one."""
 
     def __init__(self, directory: Path) -> None:
@@ -29,15 +29,6 @@ class Switch:
     def connection(self) -> str:
         """Of the database, as ovs-vsctl and the agent take it."""
         return f"unix:{self._directory / 'db.sock'}"
-
-    def __enter__(self) -> Switch:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Return when database and daemon answer; also after one of them was killed.
