@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 
 prepare(Mover)
 
-COMPLETE_WITHIN, _LOOK_AGAIN = 5.0, 0.01
+COMPLETE_WITHIN, _LOOK_AGAIN = 5.0, 0.002
 """Seconds."""
 
 _OPERATIONS = 100

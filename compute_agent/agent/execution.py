@@ -77,7 +77,7 @@ class Execution:
                 time.sleep(LONGEST_PAUSE)
         finally:
             self._work.close()
-            self._node.turns.wake()
+            self._node.ends.wake()
 
     def _try_to_end(self) -> bool:
         """False: it must not be given up, and nobody foresaw what went wrong."""

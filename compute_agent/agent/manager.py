@@ -93,6 +93,10 @@ class Manager:
         recover(self._node, self._lanes, self._enqueue, incidents)
         self._reconciler = Reconciler(self._node, settings.reconcile_interval, self._lanes.submit, incidents)
 
+    def stop_waiting(self) -> None:
+        """Questions that wait for an operation's end are answered."""
+        self._node.ends.close()
+
     def close(self, seconds: float = 5.0) -> None:
         """Stop within about `seconds`, without touching a guest; what is unfinished is the next agent's."""
         self._lanes.close(seconds)
@@ -145,6 +149,7 @@ class Manager:
         with self._journal.transaction():
             self._journal.finish(request.request_id, OperationState.FAILED, fault_of(error))
             self._announcer.announce(request, "error", 0, outcome=fault_of(error))
+        self._node.ends.wake()
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -178,8 +183,12 @@ class Manager:
             launched_at=row.launched_at,
         )
 
-    def get_operation(self, request_id: str) -> OperationView:
-        """:raises OperationNotFound: nothing was accepted under this id."""
+    def get_operation(self, request_id: str, wait: float) -> OperationView:
+        """As it is at its end, or `wait` seconds later at most.
+
+        :raises OperationNotFound: nothing was accepted under this id.
+        """
+        self._node.ends.wait_for(lambda: self._journal.operation(request_id).finished_at is not None, wait)
         return self._journal.operation(request_id).view()
 
     def list_operations(self, instance_uuid: str | None, limit: int) -> list[OperationView]:
@@ -259,7 +268,7 @@ class Manager:
         for one in self._journal.unfinished(instance_uuid):
             if one.request.operation in moves and HAND_OVER.name not in one.steps:
                 self._node.wishes[one.request.request_id] = wish
-                self._node.turns.wake()
+                self._node.ends.wake()
                 return
         raise InvalidState(instance_uuid, f"to {wish} a migration", row.vm_state, "on its way to another host")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
+from compute_agent.agent.ends import Ends
 from compute_agent.agent.journal import Journal
 from compute_agent.agent.peers import Peers
 from compute_agent.agent.settings import AgentSettings
@@ -44,6 +45,8 @@ class Node:
     """Those with a process, by instance uuid. The process is the truth; this only saves looking for it."""
     wishes: dict[str, Wish] = field(default_factory=dict)
     """What a controller wants of a migration that is under way, by its id. It does not outlive the agent."""
+    ends: Ends = field(default_factory=Ends)
+    """Of operations."""
     second_start: Lock = field(default_factory=Lock)
     """Of whoever starts a guest once more, because many did so at once and none was quick enough."""
 

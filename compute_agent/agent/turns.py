@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from threading import Condition
 
 from compute_agent.agent.journal import Journal
 from compute_agent.instance.view import StepState
@@ -29,7 +28,6 @@ class Turns:
         self._journal = journal
         self._at_once = at_once
         self.resting = resting
-        self._ended = Condition()
 
     def take(self, request_id: str) -> bool:
         """Whether it is this one's turn. It is noted so at once: who looks next counts it.
@@ -44,13 +42,3 @@ class Turns:
                 return False
             self._journal.set_step(request_id, AWAIT_TURN, StepState.DONE)
             return True
-
-    def wait(self, seconds: float) -> None:
-        """Until an operation has ended, or this time is over."""
-        with self._ended:
-            self._ended.wait(seconds)
-
-    def wake(self) -> None:
-        """Something has ended, or is not wished any more."""
-        with self._ended:
-            self._ended.notify_all()

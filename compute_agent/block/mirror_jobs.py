@@ -63,9 +63,10 @@ class MirrorJobs(ABC):
 
         Cut off first: a job that is cancelled waits for its target, and all of the process with it.
         """
-        self._cut_off()
-        self._jobs.cancel()
-        self._jobs.await_conclusion("", self._seconds)
+        if self._targets():  # no job is without one
+            self._cut_off()
+            self._jobs.cancel()
+            self._jobs.await_conclusion("", self._seconds)
         self._remove()
 
     def tell(self, changed: Callable[[], None]) -> None:
@@ -96,9 +97,12 @@ class MirrorJobs(ABC):
 
     def _remove(self) -> None:
         self._jobs.dismiss()
-        for node in nodes(self._execute):
-            if node.endswith(TARGET):
-                self._execute("blockdev-del", {"node-name": node})
+        for node in self._targets():
+            self._execute("blockdev-del", {"node-name": node})
+
+    def _targets(self) -> dict[str, dict[str, Any]]:
+        """Nodes, by name."""
+        return {name: node for name, node in nodes(self._execute).items() if name.endswith(TARGET)}
 
     def _job(self, disk: str, bandwidth: int) -> dict[str, object]:
         return {

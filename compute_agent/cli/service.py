@@ -70,6 +70,7 @@ def _serve(configuration: Configuration, stop: Event) -> None:
     stop.wait()
     LOG.info("Stopping; guests run on")
     notify_systemd("STOPPING=1")
+    manager.stop_waiting()
     if not server.stop(LAST_ANSWERS):
         LOG.warning("Calls are left without an answer; their callers will repeat them")
     manager.close()

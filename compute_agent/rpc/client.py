@@ -37,10 +37,8 @@ from compute_agent.rpc.migration_verbs import MigrationVerbs
 
 prepare(CachedImage, CpuView, InstanceView, Leftover, OperationView)
 
-SHORTEST_PAUSE = 0.01
-LONGEST_PAUSE = 1.0
-_PAUSES_A_WAIT = 3
-"""A pause is so small a part of what was waited already: the end is heard of that much later at most."""
+ASK_AGAIN = 1.0
+"""Seconds from one question about an operation to the next, if it does not end before."""
 
 
 class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
@@ -141,9 +139,9 @@ class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
         """What is on the host and should not be; what is ``due`` is removed, unless this is a dry run."""
         return self._ask(list[Leftover], "reconcile", dry_run=dry_run)
 
-    def get_operation(self, request_id: str) -> OperationView:
-        """One operation."""
-        return self._ask(OperationView, "get_operation", request_id=request_id)
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
+        """One operation; as it is at its end, or `wait` seconds later, at most 5, where the agent can wait so long."""
+        return self._ask(OperationView, "get_operation", request_id=request_id, wait=wait)
 
     def list_operations(self, instance_uuid: str | None = None, limit: int = 100) -> list[OperationView]:
         """The latest operations, newest first; of one instance, where it is given."""
@@ -158,15 +156,15 @@ class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
 
         :raises DeadlineExceeded: it is neither after `timeout` seconds; it goes on all the same.
         """
-        began = time.monotonic()
+        due, wait = time.monotonic() + timeout, 0.0 if on_progress else ASK_AGAIN
         while True:
-            operation = self.get_operation(request_id)
+            again_at = min(time.monotonic() + wait, due)
+            operation = self.get_operation(request_id, wait=max(0.0, again_at - time.monotonic()))
             if on_progress is not None:
                 on_progress(operation)
             if operation.state in (OperationState.DONE, OperationState.FAILED):
                 return operation
-            waited = time.monotonic() - began
-            pause = min(max(waited / _PAUSES_A_WAIT, SHORTEST_PAUSE), LONGEST_PAUSE)
-            if waited + pause > timeout:
+            if again_at >= due:
                 raise DeadlineExceeded(f"operation {request_id} on {self.host} is not over after {timeout:g} s")
-            time.sleep(pause)
+            time.sleep(max(0.0, again_at - time.monotonic()))  # the agent did not wait
+            wait = ASK_AGAIN

@@ -104,7 +104,10 @@ class IncomingMigration(Protocol):
         """See that nothing of it happens by itself at the end: the guest stays halted, silent and off its disks."""
 
     def use_key(self, key: str | None) -> None:
-        """Whoever is let in from now on has to know it, 32 bytes in hexadecimal; None: nothing is encrypted."""
+        """Whoever is let in from now on has to know it, 32 bytes in hexadecimal; None: nothing is encrypted.
+
+        Those who were let in to disks before are cut off. What comes in of memory goes on.
+        """
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
         """Let whoever connects to the listening socket write to these disks, which the guest's process has open.
@@ -137,7 +140,7 @@ class IncomingMigration(Protocol):
         """Let go of the connection that was taken, if it is not used. May be repeated."""
 
     def shut_disks(self) -> None:
-        """Nobody else writes to the disks any more. May be repeated."""
+        """Nobody else writes to the disks any more, where anybody was let in. May be repeated."""
 
     def announce(self) -> None:
         """Have the network know, several times over some seconds, where the guest's addresses are now."""

@@ -78,11 +78,16 @@ def take_disks(work: Work) -> None:
 
 def take_disks_alone(work: Work) -> None:
     """The same, and the other host, which has nothing more to write, cannot."""
+    if work.node.storage.moves.mirrored(work.instance):
+        _shut_disks(work)
+    take_disks(work)
+
+
+def _shut_disks(work: Work) -> None:
     work.guest.incoming.shut_disks()
     served = work.node.storage.moves.served(work.uuid)
     if served is not None:
         served.shut()
-    take_disks(work)
 
 
 def let_go(work: Work) -> None:
@@ -91,16 +96,17 @@ def let_go(work: Work) -> None:
 
 
 def let_run(work: Work) -> None:
-    """It goes on where it was halted."""
+    """It goes on where it was halted, and the network knows where that is: both before anything else is done."""
     patiently(work, lambda: resume_guest(work))
+    patiently(work, work.guest.incoming.announce)
     with work.node.journal.transaction():
         work.node.journal.set_launched(work.uuid)
         work.node.journal.set_state(work.uuid, VmState.ACTIVE, None)
 
 
-def announce(work: Work) -> None:
-    """The network knows where it is."""
-    patiently(work, work.guest.incoming.announce)
+def forget_key(work: Work) -> None:
+    """What it was carried with is of no use any more."""
+    patiently(work, lambda: work.guest.incoming.use_key(None))
 
 
 def note_owner(work: Work) -> None:
@@ -166,7 +172,7 @@ POST_LIVE_MIGRATION = Operation(
     steps=(
         Step("take_disks", take_disks_alone),
         Step("let_run", let_run),
-        Step("announce", announce),
+        Step("forget_key", forget_key),
         Step("note_owner", note_owner),
         AWAIT_REST,
     ),

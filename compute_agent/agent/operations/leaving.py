@@ -36,14 +36,14 @@ from compute_agent.errors import (
 from compute_agent.host.encryption import sealed
 from compute_agent.host.listening import dial
 from compute_agent.instance.migration import Gate
-from compute_agent.instance.view import OperationState, StepDetails
+from compute_agent.instance.view import OperationState, OperationView, StepDetails
 
 T = TypeVar("T")
 
 CONNECT = 10.0
 """Seconds that a connection to the other host may take."""
-_ASK_SOON, _ASK_AGAIN, _SLOWER = 0.02, 0.2, 1.3
-"""Seconds until an operation on the other host is asked for first and at last, and how much later each time."""
+_ASK_AGAIN = 0.5
+"""Seconds from one question about an operation on the other host to the next, if it does not end before."""
 _LOOK_FOR_TURN = 1.0
 """Seconds, where nothing ends."""
 
@@ -57,7 +57,7 @@ def await_turn(work: Work) -> None:
     with node.turns.resting():
         while not node.turns.take(migration_id(work)):
             require_wanted(work)
-            node.turns.wait(_LOOK_FOR_TURN)
+            node.ends.wait(_LOOK_FOR_TURN)
 
 
 def check_destination(work: Work) -> None:
@@ -92,14 +92,20 @@ def have_prepared(work: Work, name: str, ask: Callable[..., object]) -> None:
 
 
 def _await_preparation(work: Work, name: str, due: float) -> None:
-    pause = _ASK_SOON
-    while (view := peer(work).get_operation(derived(work, name))).state is not OperationState.DONE:
+    while (view := _ask_for(work, name)).state is not OperationState.DONE:
         if view.state is OperationState.FAILED:
             raise MigrationFailed(f"{destination(work)}: {view.fault.message if view.fault else 'it is not prepared'}")
         work.report(view.progress)
         _require_patience(work, due)
-        time.sleep(pause)
-        pause = min(pause * _SLOWER, _ASK_AGAIN)
+
+
+def _ask_for(work: Work, name: str) -> OperationView:
+    """Not before `_ASK_AGAIN`, if it is not over: a host that has many such questions does not wait with its answer."""
+    asked_at = time.monotonic()
+    view = peer(work).get_operation(derived(work, name), wait=_ASK_AGAIN)
+    if view.finished_at is None:
+        time.sleep(max(0.0, asked_at + _ASK_AGAIN - time.monotonic()))
+    return view
 
 
 def _require_patience(work: Work, due: float) -> None:
@@ -175,7 +181,7 @@ def hand_over(work: Work) -> None:
     :raises MigrationRefused: it never will be by this migration.
     """
     forget_wish(work)
-    work.node.turns.wake()
+    work.node.ends.wake()
     try:
         peer(work).post_live_migration_at_destination(work.uuid, migration_id(work), request_id=derived(work, "post"))
     except InstanceNotFound:

@@ -48,6 +48,8 @@ class GetOperation(Message, frozen=True):
     """One operation, by its request id."""
 
     request_id: Uuid
+    wait: Annotated[float, Meta(ge=0, le=5)] = 0.0
+    """Seconds that the answer may take if the operation has not ended before; the agent is free to answer sooner."""
 
 
 class ListOperations(Message, frozen=True):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from compute_agent.block.graph import nodes
 from compute_agent.block.keys import CREDENTIALS
-from compute_agent.block.mirror_jobs import TARGET, MirrorJobs
+from compute_agent.block.mirror_jobs import MirrorJobs
 from compute_agent.errors import MonitorError
 from compute_agent.instance.devices import NbdSource
 from compute_agent.storage.server.encryption import forget_key, use_key
@@ -41,8 +40,7 @@ class ServedMirrors(MirrorJobs):
         use_key(self._server, key, "client")
 
     def _cut_off(self) -> None:
-        found = [node for name, node in nodes(self._execute).items() if name.endswith(TARGET)]
-        cut_off(self._server.process, {peer_in(node["file"]) for node in found})
+        cut_off(self._server.process, {peer_in(node["file"]) for node in self._targets().values()})
 
     def _remove(self) -> None:
         super()._remove()

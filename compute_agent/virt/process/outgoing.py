@@ -25,8 +25,10 @@ _AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switc
 _ENDED_BADLY = ("failed", "cancelled")
 _JUST_SENT = ("finish-migrate", "completed")
 """Run state and status; no event tells of the former's end, a moment later (``postmigrate``)."""
-_OURS = ("events", "pause-before-switchover", "auto-converge")
-"""Capabilities; what is saved to a file must not find them on."""
+_BEGUN, _HALTS_FOR_DISKS = "events", "pause-before-switchover"
+"""Capabilities. The first is on from before anything is handed to the process until nothing of that is left there."""
+_OURS = (_BEGUN, _HALTS_FOR_DISKS, "auto-converge")
+"""Likewise; what is saved to a file must not find them on."""
 _THROTTLES, _DOES_NOT = 50, 100
 """Percent of what is carried that the guest may write meanwhile before it is slowed down."""
 _UNLIMITED = 1 << 50
@@ -62,8 +64,7 @@ class ProcessOutgoing(OutgoingRest, ABC):
     ) -> None:
         """See the contract."""
         self._memory_begun, self._way_left, self._pace = False, WayLeft(), None
-        wanted = (*_OURS, *(self._of_post_copy if post_copy else ()))
-        self._set_capabilities((*wanted, *(self._of_compression if pace.compresses else ())))
+        self._set_capabilities(self._wanted(pace, for_disks=bool(disks), post_copy=post_copy))
         self.set_pace(pace)
         if key is not None:
             self._use_key(memory, key)
@@ -83,18 +84,21 @@ class ProcessOutgoing(OutgoingRest, ABC):
     def set_pace(self, pace: Pace) -> None:
         """See the contract."""
         if pace != self._pace:
-            self._set_parameters(pace)
+            self._execute("migrate-set-parameters", self._parameters(pace))
             self._pace = pace
 
     def cancel(self) -> None:
         """See the contract."""
-        self._execute("migrate_cancel")
-        self._await_end()
+        has_begun = self._has_begun()
+        if has_begun:
+            self._execute("migrate_cancel")
+            self._await_end()
         self._mirrors.abandon()
-        with suppress(MonitorError):  # memory has been sent, or there never was any to send
-            self._execute("closefd", {"fdname": _FD})
-        self._set_capabilities(())
-        self._forget_key()
+        if has_begun:
+            with suppress(MonitorError):  # memory has been sent, or there never was any to send
+                self._execute("closefd", {"fdname": _FD})
+            self._forget_key()
+            self._set_capabilities(())
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """An event of the monitor."""
@@ -105,15 +109,18 @@ class ProcessOutgoing(OutgoingRest, ABC):
         memory = self._execute("query-migrate")
         if memory.get("status") == "pre-switchover":
             memory = self._go_on()
-        run_state, status = self._execute("query-status")["status"], memory.get("status")
-        if (run_state == "postmigrate" and status not in _ENDED_BADLY) or (run_state, status) == _JUST_SENT:
-            return MigrationProgress(stage="complete", percent=100)
+        status = memory.get("status")
+        if status in _AT_WORK:
+            return self._way_left.look(memory, self._mirrors.jobs())
         if (rest := progress_of_rest(memory)) is not None:
             return rest
+        run_state = self._execute("query-status")["status"]
+        if (run_state == "postmigrate" and status not in _ENDED_BADLY) or (run_state, status) == _JUST_SENT:
+            return MigrationProgress(stage="complete", percent=100)
         jobs = self._mirrors.jobs()
-        if status not in _AT_WORK and (status != "completed" or run_state == "running"):
+        if status != "completed" or run_state == "running":
             self._begin_what_is_next(memory, jobs)
-        return self._way_left.look(memory if status in _AT_WORK else {}, jobs)
+        return self._way_left.look({}, jobs)
 
     def _go_on(self) -> Mapping[str, Any]:
         """With the rest, and at once: the guest has been halted. What ``query-migrate`` says then.
@@ -145,18 +152,29 @@ class ProcessOutgoing(OutgoingRest, ABC):
         self._execute("migrate", {"uri": f"fd:{_FD}"})
         self._memory_begun = True
 
+    def _wanted(self, pace: Pace, *, for_disks: bool, post_copy: bool) -> set[str]:
+        """Capabilities. Without disks to let go of, nobody has anything to do while the guest stands still."""
+        wanted = {*_OURS} if for_disks else {*_OURS} - {_HALTS_FOR_DISKS}
+        wanted.update(self._of_post_copy if post_copy else ())
+        wanted.update(self._of_compression if pace.compresses else ())
+        return wanted
+
+    def _has_begun(self) -> bool:
+        """Something of memory is under way, or was, or an agent died when it prepared that."""
+        capabilities = self._execute("query-migrate-capabilities")
+        return any(one["capability"] == _BEGUN and one["state"] for one in capabilities)
+
     def _set_capabilities(self, wanted: Collection[str]) -> None:
         known = (*_OURS, *self._of_post_copy, *self._of_compression)
         capabilities = [{"capability": name, "state": name in wanted} for name in known]
         self._execute("migrate-set-capabilities", {"capabilities": capabilities})
 
-    def _set_parameters(self, pace: Pace) -> None:
-        parameters = {
+    def _parameters(self, pace: Pace) -> dict[str, object]:
+        return {
             "max-bandwidth": pace.bandwidth or _UNLIMITED,
             "downtime-limit": int(pace.downtime * 1000),
             "throttle-trigger-threshold": _THROTTLES if pace.throttles else _DOES_NOT,
         }
-        self._execute("migrate-set-parameters", parameters)
 
     def _await_end(self) -> None:
         due = time.monotonic() + self._seconds

@@ -105,6 +105,7 @@ def commands_of(machine: Machine) -> Commands:
         "qom-list": _command(Listed, lambda *_: [{"name": name, "type": _CHILD} for name in slots.names()]),
         "query-stats": _command(Nothing, lambda *_: machine.statistics()),
         "query-migrate": _command(Nothing, lambda *_: moves.carrier.describe()),
+        "query-migrate-capabilities": _command(Nothing, lambda *_: moves.wishes.describe_capabilities()),
         "stop": _command(Nothing, lambda *_: life.pause()),
         "cont": _command(Nothing, lambda *_: life.resume()),
         "system_powerdown": _command(Nothing, lambda *_: machine.press_power_button()),

@@ -242,7 +242,7 @@ class Destination:
     def start_instance(self, instance_uuid: str, request_id: str | None = None) -> Accepted:
         return self._change("start", {}, request_id)
 
-    def get_operation(self, request_id: str) -> OperationView:
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
         return self._ask("get_operation", lambda agent: agent.journal.operation(request_id).view())
 
     def _change(self, operation: str, arguments: dict[str, object], request_id: str | None) -> Accepted:
@@ -287,7 +287,7 @@ class Destination:
 class Source(Destination):
     """The agent at the source, as far as the other one asks it."""
 
-    def get_operation(self, request_id: str) -> OperationView:
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
         agent = self._pair.agent_at_source()
         try:
             return agent.journal.operation(request_id).view()

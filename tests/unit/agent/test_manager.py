@@ -84,7 +84,7 @@ def test_a_boot_from_request_to_notification(world: World) -> None:
         assert end.payload["vm_state"] == "active"
         view = manager.get_instance(UUID)
         assert (view.vm_state, view.power_state, view.task) == (VmState.ACTIVE, PowerState.RUNNING, None)
-        operation = manager.get_operation(request.request_id)
+        operation = manager.get_operation(request.request_id, 0.0)
         assert (operation.state, operation.progress) == ("done", 100)
         assert [step.name for step in operation.steps] == [
             "design_machine",
@@ -222,7 +222,7 @@ def test_questions_about_what_is_not_there(world: World) -> None:
         with pytest.raises(InstanceNotFound, match=UUID):
             manager.get_instance(UUID)
         with pytest.raises(OperationNotFound):
-            manager.get_operation(UUID)
+            manager.get_operation(UUID, 0.0)
         with pytest.raises(InstanceNotFound):
             manager.get_console_output(UUID, 10)
 
@@ -261,7 +261,7 @@ class Source:
     def __init__(self, answer: OperationState | ComputeAgentError) -> None:
         self._answer = answer
 
-    def get_operation(self, request_id: str) -> OperationView:
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
         assert request_id == MIGRATION
         if isinstance(self._answer, ComputeAgentError):
             raise self._answer

@@ -130,7 +130,7 @@ class FakeClient:
                 return view
         raise InstanceNotFound(instance_uuid)
 
-    def get_operation(self, request_id: str) -> OperationView:
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
         self._answer()
         if request_id not in self.accepted:
             raise OperationNotFound(request_id)

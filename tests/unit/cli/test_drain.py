@@ -78,7 +78,7 @@ class FakeHost:
         self._answer()
         return accepted
 
-    def get_operation(self, request_id: str) -> OperationView:
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
         self._answer()
         if self.looks:
             self.looks -= 1

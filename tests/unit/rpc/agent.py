@@ -16,6 +16,8 @@ class RememberingAgent:
         self.requests: list[Request] = []
         self.states = [OperationState.DONE]
         """What `get_operation` says, one a question; the last one for ever."""
+        self.waits: list[float] = []
+        """What it was asked to wait, each time. It never does."""
 
     def submit(self, request: Request) -> Accepted:
         self.requests.append(request)
@@ -32,7 +34,8 @@ class RememberingAgent:
     def list_instances(self) -> list[InstanceView]:
         return []
 
-    def get_operation(self, request_id: str) -> OperationView:
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
+        self.waits.append(wait)
         return OperationView(
             request_id=request_id,
             instance_uuid=request_id,

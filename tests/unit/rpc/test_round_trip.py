@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 
@@ -82,11 +83,26 @@ def test_errors_come_back_as_they_were_raised(client: ComputeClient) -> None:
     assert (refused.value.field, refused.value.value) == ("instance_uuid", "web")
 
 
-def test_waiting_ends_with_the_operation(client: ComputeClient, agent: RememberingAgent) -> None:
-    agent.states = [OperationState.ACCEPTED, OperationState.RUNNING, OperationState.FAILED]
+def test_waiting_ends_with_the_operation(
+    client: ComputeClient, agent: RememberingAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compute_agent.rpc.client.ASK_AGAIN", 0.05)
+    agent.states, agent.waits = [OperationState.ACCEPTED, OperationState.RUNNING, OperationState.FAILED], []
     seen: list[OperationState] = []
     assert client.wait(UUID, 10, lambda operation: seen.append(operation.state)).state is OperationState.FAILED
     assert seen == [OperationState.ACCEPTED, OperationState.RUNNING, OperationState.FAILED]
+    assert [wait > 0 for wait in agent.waits] == [False, True, True], "who shows something shows it at once"
+    assert client.wait(UUID, 10).state is OperationState.FAILED
+    assert agent.waits[-1] > 0
+
+
+def test_an_agent_that_does_not_wait_is_not_asked_without_a_pause(
+    client: ComputeClient, agent: RememberingAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compute_agent.rpc.client.ASK_AGAIN", 0.05)
+    agent.states, began = [OperationState.RUNNING] * 4 + [OperationState.DONE], time.monotonic()
+    client.wait(UUID, 10)
+    assert time.monotonic() - began >= 4 * 0.05
 
 
 def test_waiting_has_an_end(client: ComputeClient, agent: RememberingAgent) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from compute_agent.instance.devices import NbdSource
 from compute_agent.virt.migration import Pace
 from compute_agent.virt.qemu.migration.outgoing import QemuOutgoing
 
@@ -30,6 +31,8 @@ class FakeMonitor:
         self.told[command] = arguments
         if command == "query-migrate":
             return {"status": self.status.pop(0) if len(self.status) > 1 else self.status[0]}
+        if command == "query-migrate-capabilities":
+            return self.told.get("migrate-set-capabilities", {"capabilities": []})["capabilities"]
         return {"status": self.run_state} if command == "query-status" else []
 
     @property
@@ -69,7 +72,7 @@ def test_a_pace_is_told_once_and_anew_for_each_migration(monitor: FakeMonitor, o
     outgoing.set_pace(PACE)
     assert monitor.heard == []
     outgoing.set_pace(Pace())
-    assert monitor.told["migrate-set-parameters"] == {"max-postcopy-bandwidth": 0}
+    assert monitor.told["migrate-set-parameters"]["max-postcopy-bandwidth"] == 0
     monitor.heard.clear()
     outgoing.begin(0, {}, Pace(), None)
     assert "migrate-set-parameters" in monitor.heard
@@ -84,3 +87,20 @@ def test_memory_is_compressed_where_that_is_wished(
     monitor.status = ["cancelled"]
     outgoing.cancel()
     assert monitor.capabilities == set()
+
+
+def test_it_halts_for_nobody_who_has_nothing_to_do_then(monitor: FakeMonitor, outgoing: QemuOutgoing) -> None:
+    outgoing.begin(0, {}, PACE, None)
+    assert "pause-before-switchover" not in monitor.capabilities
+    outgoing.begin(0, {"disk0": NbdSource(export="disk0", fd=0)}, PACE, None)
+    assert "pause-before-switchover" in monitor.capabilities
+
+
+def test_where_nothing_has_begun_nothing_is_cancelled(monitor: FakeMonitor, outgoing: QemuOutgoing) -> None:
+    outgoing.cancel()
+    assert {command.partition("-")[0] for command in monitor.heard} == {"query"}
+    outgoing.begin(0, {}, PACE, None)
+    monitor.status = ["cancelled"]
+    outgoing.cancel()
+    assert "migrate_cancel" in monitor.heard
+    assert monitor.heard[-1] == "migrate-set-capabilities", "whoever dies before that has all of it done again"

@@ -40,14 +40,16 @@ class QemuIncoming(ProcessIncoming):
     def use_key(self, key: str | None) -> None:
         """See the contract."""
         self.shut_disks()
-        self._encryption = {}
-        if key is not None:
+        if key is None:
+            forget_key(self._execute, self._run)
+            self._encryption = {}
+        else:
             use_key(self._execute, self._run, key, "server")
             self._encryption = {"tls-creds": CREDENTIALS}
 
     def let_disks_in(self, listener: int, disks: Sequence[str]) -> None:
         """See the contract."""
-        self._stop_server()
+        self.shut_disks()
         address = {"type": "fd", "data": {"str": _LISTENER}}
         with handed_over(self._execute, {_LISTENER: listener}):
             self._execute("nbd-server-start", {"addr": address, **self._encryption})
@@ -56,11 +58,7 @@ class QemuIncoming(ProcessIncoming):
             self._execute("block-export-add", export | {"writable": True})
 
     def shut_disks(self) -> None:
-        """See the contract. Nobody has a use for the key any more."""
-        self._stop_server()
-        forget_key(self._execute, self._run)
-
-    def _stop_server(self) -> None:
+        """See the contract."""
         try:
             self._execute("nbd-server-stop")
         except MonitorError as error:

@@ -38,9 +38,8 @@ class QemuOutgoing(ProcessOutgoing):
         self._own_mirrors.heard(event)
         super().heard(event)
 
-    def _set_parameters(self, pace: Pace) -> None:
-        super()._set_parameters(pace)
-        self._execute("migrate-set-parameters", {"max-postcopy-bandwidth": pace.bandwidth})
+    def _parameters(self, pace: Pace) -> dict[str, object]:
+        return super()._parameters(pace) | {"max-postcopy-bandwidth": pace.bandwidth}
 
     def _use_key(self, memory: int, key: str) -> None:
         use_key(self._execute, self._run, key, "client")

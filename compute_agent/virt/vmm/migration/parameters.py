@@ -1,12 +1,13 @@
 """How a machine is to be carried; may change while it is.
 
-Source: QEMU's qapi/migration.json (``migrate-set-parameters``, ``migrate-set-capabilities``).
+Source: QEMU's qapi/migration.json (``migrate-set-parameters``, ``migrate-set-capabilities``,
+``query-migrate-capabilities``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import msgspec
 
@@ -14,6 +15,7 @@ from compute_agent.virt.vmm.monitor.command import Arguments
 
 Name = Literal["events", "pause-before-switchover", "auto-converge"]
 _PAUSES: Name = "pause-before-switchover"
+"""The guest is halted before the last of it, until somebody says that it may go on."""
 
 
 class Parameters(Arguments, frozen=True):
@@ -28,7 +30,7 @@ class Parameters(Arguments, frozen=True):
 
 
 class Capability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of them. Events are always told."""
+    """One of them. Events are always told, and nothing is slowed down; that it was wished is remembered."""
 
     capability: Name
     state: bool
@@ -48,8 +50,12 @@ class Wishes:
         """Bytes a second."""
         self.downtime = 0.3
         """Seconds."""
-        self.pauses = False
-        """The guest is halted before the last of it, until somebody says that it may go on."""
+        self.capabilities: dict[Name, bool] = dict.fromkeys(get_args(Name), False)
+
+    @property
+    def pauses(self) -> bool:
+        """Before the last of it."""
+        return self.capabilities[_PAUSES]
 
     def set_parameters(self, parameters: Parameters) -> None:
         """From now on."""
@@ -60,6 +66,8 @@ class Wishes:
 
     def set_capabilities(self, capabilities: Capabilities) -> None:
         """From the next one on."""
-        for one in capabilities.capabilities:
-            if one.capability == _PAUSES:
-                self.pauses = one.state
+        self.capabilities |= {one.capability: one.state for one in capabilities.capabilities}
+
+    def describe_capabilities(self) -> list[Mapping[str, object]]:
+        """What ``query-migrate-capabilities`` answers."""
+        return [{"capability": name, "state": state} for name, state in self.capabilities.items()]
