@@ -53,6 +53,7 @@ class ByHand:
             *("-device", "virtio-net-pci,netdev=net,mac=52:54:00:00:99:99", "-device", "virtio-rng-pci"),
             *("-kernel", str(images.kernel()), "-initrd", str(images.ramdisk())),
             *("-append", f"console=ttyS0 quiet ip0={self.address}/24"),
+            *("-serial", "null"),  # without any its shell would end and begin anew for ever
         ]
         for host in hosts:
             host.run("mkdir", "-p", _DIRECTORY)

@@ -57,6 +57,7 @@ def _side(directory: Path, memory_mb: int) -> dict[str, object]:
         *("-qmp", f"unix:{monitor},server=on,wait=off", "-pidfile", str(monitor.with_suffix(".pid"))),
         *("-device", "virtio-rng-pci", "-kernel", str(images.kernel()), "-initrd", str(images.ramdisk())),
         *("-append", "console=ttyS0 quiet"),
+        *("-serial", "null"),  # without any its shell would end and begin anew for ever
     ]
     return {"command": command, "monitor": str(monitor), "tap": None, "peer": "127.0.0.1", "port": _PORT}
 
