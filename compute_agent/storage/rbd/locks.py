@@ -64,7 +64,8 @@ def break_writers(cluster: Connection, pool: str, image: str) -> list[str]:
     """Take librbd's exclusive lock from whoever has it; whom it was taken from.
 
     The cluster accepts nothing from that client any more, for an hour: one that was believed dead and is not can do no
-    harm. The next one, though on the same host, is another client.
+    harm. The next one, though on the same host, is another client. A part of the cluster may be a moment late to learn
+    of it, but not later than when the next client reads or writes there.
     """
     with cluster.image(pool, image) as handle:
         found = _writers(handle)

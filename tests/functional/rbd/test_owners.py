@@ -69,7 +69,8 @@ def test_a_writer_that_only_seemed_dead_does_no_harm(ceph: Ceph, cluster: Cluste
     cluster.create(ceph.pool, "fenced", GIB)
     with opened(ceph, cluster, "fenced") as writer:
         assert cluster.break_writer(ceph.pool, "fenced")
-        output, _ = writer.communicate(b"write 4k 4k\n", timeout=20)
+        with opened(ceph, cluster, "fenced"):
+            output, _ = writer.communicate(b"write 4k 4k\n", timeout=20)
     assert b"Cannot send after transport endpoint shutdown" in output
 
 
