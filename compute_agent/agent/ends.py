@@ -42,7 +42,7 @@ class Ends:
                 return
             self._asking += 1
             try:
-                while not (self._closed or is_over()) and (left := due - time.monotonic()) > 0:
+                while not self._closed and (left := due - time.monotonic()) > 0 and not is_over():
                     self._ended.wait(left)
             finally:
                 self._asking -= 1

@@ -37,7 +37,8 @@ class Peer(Protocol):
 
     def start_instance(self, instance_uuid: str, request_id: str | None = None) -> Accepted: ...
 
-    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView: ...
+    def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
+        """Returns when it has ended, or `wait` seconds later."""
 
 
 Peers = Callable[[str], Peer]

@@ -24,6 +24,11 @@ class OperationState(StrEnum):
     FAILED = "failed"
     """Its side effects were undone, as far as the operation promises."""
 
+    @property
+    def is_final(self) -> bool:
+        """The operation has ended."""
+        return self in (OperationState.DONE, OperationState.FAILED)
+
 
 class StepState(StrEnum):
     """A step is INTENDED before its side effect, DONE after it, UNDONE when it has been taken back."""

@@ -27,7 +27,6 @@ from compute_agent.instance.view import (
     CpuView,
     InstanceView,
     Leftover,
-    OperationState,
     OperationView,
 )
 from compute_agent.rpc.copy_verbs import CopyVerbs
@@ -140,8 +139,15 @@ class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
         return self._ask(list[Leftover], "reconcile", dry_run=dry_run)
 
     def get_operation(self, request_id: str, wait: float = 0.0) -> OperationView:
-        """One operation; as it is at its end, or `wait` seconds later, at most 5, where the agent can wait so long."""
-        return self._ask(OperationView, "get_operation", request_id=request_id, wait=wait)
+        """One operation. Returns when it has ended, or `wait` seconds later, at most 5, if it has not.
+
+        An agent that many ask does not wait with its answer, which is as old then.
+        """
+        due = time.monotonic() + wait
+        operation = self._ask(OperationView, "get_operation", request_id=request_id, wait=wait)
+        if not operation.state.is_final:
+            time.sleep(max(0.0, due - time.monotonic()))
+        return operation
 
     def list_operations(self, instance_uuid: str | None = None, limit: int = 100) -> list[OperationView]:
         """The latest operations, newest first; of one instance, where it is given."""
@@ -158,13 +164,11 @@ class ComputeClient(DiskVerbs, InterfaceVerbs, CopyVerbs, MigrationVerbs):
         """
         due, wait = time.monotonic() + timeout, 0.0 if on_progress else ASK_AGAIN
         while True:
-            again_at = min(time.monotonic() + wait, due)
-            operation = self.get_operation(request_id, wait=max(0.0, again_at - time.monotonic()))
+            operation = self.get_operation(request_id, wait=max(0.0, min(wait, due - time.monotonic())))
             if on_progress is not None:
                 on_progress(operation)
-            if operation.state in (OperationState.DONE, OperationState.FAILED):
+            if operation.state.is_final:
                 return operation
-            if again_at >= due:
+            if time.monotonic() >= due:
                 raise DeadlineExceeded(f"operation {request_id} on {self.host} is not over after {timeout:g} s")
-            time.sleep(max(0.0, again_at - time.monotonic()))  # the agent did not wait
             wait = ASK_AGAIN

@@ -36,7 +36,7 @@ from compute_agent.errors import (
 from compute_agent.host.encryption import sealed
 from compute_agent.host.listening import dial
 from compute_agent.instance.migration import Gate
-from compute_agent.instance.view import OperationState, OperationView, StepDetails
+from compute_agent.instance.view import OperationState, StepDetails
 
 T = TypeVar("T")
 
@@ -92,20 +92,12 @@ def have_prepared(work: Work, name: str, ask: Callable[..., object]) -> None:
 
 
 def _await_preparation(work: Work, name: str, due: float) -> None:
-    while (view := _ask_for(work, name)).state is not OperationState.DONE:
+    ask = partial(peer(work).get_operation, derived(work, name), wait=_ASK_AGAIN)
+    while (view := ask()).state is not OperationState.DONE:
         if view.state is OperationState.FAILED:
             raise MigrationFailed(f"{destination(work)}: {view.fault.message if view.fault else 'it is not prepared'}")
         work.report(view.progress)
         _require_patience(work, due)
-
-
-def _ask_for(work: Work, name: str) -> OperationView:
-    """Not before `_ASK_AGAIN`, if it is not over: a host that has many such questions does not wait with its answer."""
-    asked_at = time.monotonic()
-    view = peer(work).get_operation(derived(work, name), wait=_ASK_AGAIN)
-    if view.finished_at is None:
-        time.sleep(max(0.0, asked_at + _ASK_AGAIN - time.monotonic()))
-    return view
 
 
 def _require_patience(work: Work, due: float) -> None:

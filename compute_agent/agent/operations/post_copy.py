@@ -21,7 +21,7 @@ from compute_agent.agent.operations.steps import KILL_GUEST, kill_guest, unplug_
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, GuestGone, MonitorError, OperationNotFound
 from compute_agent.host.listening import dial
-from compute_agent.instance.view import OperationState, StepDetails
+from compute_agent.instance.view import StepDetails
 from compute_agent.virt.migration import MigrationProgress, Rest
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ _LOOK = 1.0
 """Seconds between two looks."""
 SETTLED = 5.0
 """Seconds after which a lost connection, or another one in its place, has been noticed on both sides."""
-_ENDED = (OperationState.DONE, OperationState.FAILED)
 
 
 def send_rest(work: Work) -> None:
@@ -71,7 +70,7 @@ def _details(work: Work, progress: MigrationProgress) -> StepDetails:
 def _has_ended(work: Work, request_id: str) -> bool:
     """What the new host does with the guest that has come; False where that is not known."""
     try:
-        return peer(work).get_operation(request_id).state in _ENDED
+        return peer(work).get_operation(request_id).state.is_final
     except OperationNotFound:  # it was accepted, and is forgotten some time after its end
         return True
     except ComputeAgentError as error:
@@ -133,7 +132,7 @@ def _nothing_comes(work: Work, source: str) -> bool:
     except ComputeAgentError as error:
         LOG.warning("It is not known whether the rest of the guest comes: %s", error)
         return False
-    return view.state in _ENDED or KILL_GUEST.name in {step.name for step in view.steps}
+    return view.state.is_final or KILL_GUEST.name in {step.name for step in view.steps}
 
 
 def _lost(work: Work, why: str) -> GuestGone:

@@ -72,7 +72,12 @@ def test_a_pace_is_told_once_and_anew_for_each_migration(monitor: FakeMonitor, o
     outgoing.set_pace(PACE)
     assert monitor.heard == []
     outgoing.set_pace(Pace())
-    assert monitor.told["migrate-set-parameters"]["max-postcopy-bandwidth"] == 0
+    assert monitor.told["migrate-set-parameters"] == {
+        "max-bandwidth": 1 << 50,
+        "downtime-limit": 300,
+        "throttle-trigger-threshold": 100,
+        "max-postcopy-bandwidth": 0,
+    }
     monitor.heard.clear()
     outgoing.begin(0, {}, Pace(), None)
     assert "migrate-set-parameters" in monitor.heard
