@@ -6,6 +6,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.functional.guests import Guests, address_of, until
 from tests.host.test_migration import SECONDS, Traveller, left_on, own_disks
 
 _CONFIGURATION = "/etc/compute-agent/compute-agent.conf"
+_FORMER = f"{_CONFIGURATION}.former"
 _TIME = 10.0
 """Seconds that it has."""
 _LATE = 60.0
@@ -50,13 +52,12 @@ def _printed(first: int) -> str:
     return f"awk -v lines={_LINES} -v every={_EVERY} -v first={first} '{_PRINT}'"
 
 
-@pytest.fixture
-def traveller(lab: Laboratory, request: pytest.FixtureRequest) -> Iterator[Traveller]:
-    """It writes for ever; all agents have the options that the test names."""
+@pytest.fixture(scope="module")
+def restless(lab: Laboratory) -> Iterator[Traveller]:
+    """A guest that writes for ever, between hosts that allow page faults to be served."""
     for host in lab.hosts:
-        host.run("cp", _CONFIGURATION, f"{_CONFIGURATION}.former")
-        host.run("sh", "-c", f"cat >> {_CONFIGURATION}", stdin=_OPTIONS + _MIGRATION[request.param])
-        _restart(host, userfaults=1)
+        host.run("cp", _CONFIGURATION, _FORMER)
+        host.run("sysctl", "-q", f"{SYSCTL}=1")
     traveller = Traveller(lab, own_disks("qcow2"), "qemu")
     traveller.run(f"{_printed(0)} > /tmp/a; {_printed(1)} > /tmp/b; {_WRITE} & true")
     yield traveller
@@ -65,12 +66,28 @@ def traveller(lab: Laboratory, request: pytest.FixtureRequest) -> Iterator[Trave
             guests.finish(guests.client.terminate_instance(traveller.uuid), SECONDS)
         assert left_on(guests.node, traveller.order) == []
     for host in lab.hosts:
-        host.run("mv", f"{_CONFIGURATION}.former", _CONFIGURATION)
-        _restart(host, userfaults=0)
+        host.run("mv", _FORMER, _CONFIGURATION)
+        host.run("sysctl", "-q", f"{SYSCTL}=0")
+    _restart_agents(lab)
 
 
-def _restart(host: VirtualHost, userfaults: int) -> None:
-    host.run("sysctl", "-q", f"{SYSCTL}={userfaults}")
+@pytest.fixture
+def traveller(lab: Laboratory, restless: Traveller, request: pytest.FixtureRequest) -> Traveller:
+    """The same, where all agents have the options that the test names."""
+    for host in lab.hosts:
+        more = _OPTIONS + _MIGRATION[request.param]
+        host.run("sh", "-c", f"cat {_FORMER} - > {_CONFIGURATION}", stdin=more)
+    _restart_agents(lab)
+    return restless
+
+
+def _restart_agents(lab: Laboratory) -> None:
+    """On all hosts at once: each has a processor of its own."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_restart_agent, lab.hosts))
+
+
+def _restart_agent(host: VirtualHost) -> None:
     host.stop_agent()
     host.start_agent()
 
