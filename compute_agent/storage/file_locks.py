@@ -121,9 +121,9 @@ def _noted(path: Path) -> str | None:
 
 
 def _write_note(path: Path, owner: str) -> None:
-    """All of it, or none."""
-    note = _note(path)
-    part = note.with_name(f"{note.name}{PART_SUFFIX}")
+    """All of it, or none; two hosts may do so at once."""
+    note, host = _note(path), owner.partition(_INSTANCE)[0]
+    part = note.with_name(f"{note.name}.{host}{PART_SUFFIX}")
     part.write_text(f"{owner}\n")
     part.replace(note)
 

@@ -129,6 +129,20 @@ def test_a_volume_that_both_hosts_share_is_not_copied(scene: Scene, *, runs: boo
     assert scene.names() == {"volume", "volume.owner"}
 
 
+def test_two_hosts_that_take_a_volume_at_once_leave_a_whole_note(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace_after_the_other(part: Path, note: Path) -> None:
+        monkeypatch.setattr(Path, "replace", replace_at_once)
+        start(scene.there, scene.instance)
+        assert scene.noted() == THERE
+        part.replace(note)
+
+    replace_at_once = Path.replace
+    monkeypatch.setattr(Path, "replace", replace_after_the_other)
+    start(scene.here, scene.instance)
+    assert scene.noted() == HERE
+    assert scene.names() == {"volume", "volume.owner"}
+
+
 def test_a_volume_takes_no_space_of_the_host(scene: Scene) -> None:
     start(scene.here, scene.instance)
     assert scene.here.capacity()["qcow2"]["allocated"] < (scene.shared / "volume").stat().st_size
