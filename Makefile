@@ -59,7 +59,7 @@ fuzz: packages $(VENV)/ready  ## hostile input in CASES cases made from SEED, an
 
 crash: packages $(VENV)/ready  ## the agent dies in each SHAREth moment of each operation, and at KILLS random ones; the broker is away OUTAGES times
 	rm -f $(DEATHS) && DEATHS_EVERY=$(SHARE) DEATHS_RECORD=$(CURDIR)/$(DEATHS) \
-	  $(PYTEST) $(SANDBOXES:loadfile=load) --maxschedchunk 1 -q tests/functional/test_agent_deaths.py tests/functional/test_machine_deaths.py
+	  $(PYTEST) $(SANDBOXES:loadfile=load) --maxschedchunk 1 -q tests/functional/test_*_deaths.py
 	$(BIN)/python -m tests.functional.death_record $(DEATHS) $(SHARE) $$(git rev-parse --short HEAD) > docs/crash-matrix.md
 	@grep -o '[0-9]* cases, .* green' docs/crash-matrix.md
 	RANDOM_KILLS=$(KILLS) OUTAGES=$(OUTAGES) OUTAGE=60 $(SANDBOX) $(PYTEST) -s -q \

@@ -22,6 +22,11 @@ def _as_of_others(machine: Machine, found: Capabilities, cpu_features: frozenset
     return facts_of(msgspec.structs.replace(machine, accelerator="kvm"), found, cpu_features)
 
 
-if __name__ == "__main__":
+def let_emulated_guests_move() -> None:
+    """In this process."""
     driver.__dict__["facts_of"] = _as_of_others
+
+
+if __name__ == "__main__":
+    let_emulated_guests_move()
     sys.exit(main())

@@ -19,6 +19,11 @@ def _believed(_: VirtSettings) -> Support:
     return Support(problem=None, max_vcpus=1, tsc_khz=1_000_000)
 
 
-if __name__ == "__main__":
+def believe_in_vhost_net() -> None:
+    """In this process."""
     driver.VmmHypervisor.__init__.__defaults__ = (*(driver.VmmHypervisor.__init__.__defaults__ or ())[:-1], _believed)
+
+
+if __name__ == "__main__":
+    believe_in_vhost_net()
     runpy.run_path(str(Path(__file__).with_name("dying_agent.py")), run_name="__main__")

@@ -26,15 +26,23 @@ _DISK = re.compile(r"(limits-)?([a-z]+[0-9]*)")
 _LOCK = "compute_agent"
 
 
-def surplus(node: Node, running: Sequence[Instance], stopped: Sequence[Instance] = ()) -> list[str]:
-    """In words, what is there besides these instances and their disks; to be asked while no agent runs."""
+def surplus(
+    node: Node,
+    running: Sequence[Instance],
+    stopped: Sequence[Instance] = (),
+    elsewhere: Sequence[Instance] = (),
+) -> list[str]:
+    """In words, what is there besides these instances and their disks; to be asked while no agent runs.
+
+    `elsewhere`: instances of other hosts, which may have images in the same cluster.
+    """
     instances = [*running, *stopped]
     return [
         *(line for instance in running for line in _of_guest(node, instance)),
         *_of_servers(node, running),
         *_notes(node, instances),
         *_unfinished(node),
-        *(_in_ceph(node.ceph, node, instances) if node.ceph else ()),
+        *(_in_ceph(node.ceph, node, [*instances, *elsewhere]) if node.ceph else ()),
     ]
 
 

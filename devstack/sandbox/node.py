@@ -217,7 +217,7 @@ class Node:
 
     def _write_configuration(self) -> None:
         self.image_source.mkdir(parents=True, exist_ok=True)
-        self.volumes.mkdir(exist_ok=True)
+        self.volumes.mkdir(parents=True, exist_ok=True)
         self.secrets.mkdir(exist_ok=True)
         text = _CONFIGURATION.format(
             host=self.host,

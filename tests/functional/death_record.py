@@ -29,6 +29,9 @@ ends the run.
 
 Run on {date}, commit {commit}, {share}: **{cases} cases, {deaths} deaths, all green**.
 
+What moves an instance between two hosts is carried out by two agents on one machine. The one that dies is the one whose
+operation it is; afterwards exactly one of the two has the instance, and what is *undone* is where it was.
+
 QEMU's guests run under TCG. Those of `vmm` run in its KVM, but what they run is a firmware of 158 bytes, and they have
 no NICs: the agent is told that the machine can do more (`devstack/sandbox/agent_without_vhost_net.py`).
 *Moments*: how many the operation had; *cases*: in how many of them an agent died.
@@ -51,6 +54,8 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     moments: int
     steps: int
     """Of the operation, until the first death: all of them where that was at its end."""
+    is_undone: bool = False
+    """What it had done, in place of being finished."""
 
 
 def record(death: Death) -> None:
@@ -91,9 +96,14 @@ def _line(group: list[Death]) -> str:
         moments,
         len(group),
         deaths,
-        "finished",
+        _outcome(group),
     )
     return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _outcome(group: list[Death]) -> str:
+    undone = sum(one.is_undone for one in group)
+    return f"{len(group) - undone} finished, {undone} undone" if undone else "finished"
 
 
 def main(place: str, share: str, commit: str) -> None:

@@ -1,0 +1,144 @@
+"""The same as `test_agent_deaths`, of moves between two hosts, both of this machine: either of their agents dies.
+
+Guests are a boot sector that halts its processor, under QEMU, or a firmware, in a machine of our own; none has a port,
+which both agents would give one tap. What they write while they move, `tests/host` looks at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from compute_agent.instance.block_device import Backend, BlockDevice
+from compute_agent.instance.machine import HypervisorName
+from compute_agent.instance.model import Flavor, Instance
+from sandbox import audit, dying_agent_of_moves
+from sandbox.broker import Broker
+from sandbox.ceph import Ceph
+from sandbox.fate import Fate
+from sandbox.node import Node
+from sandbox.switch import Switch
+from tests.functional.crossing import Crossing, Side
+from tests.functional.death_record import Death, record
+from tests.functional.death_run import EARLY, IS_CHOSEN, STRIDE, TODAY
+from tests.functional.deaths import END
+from tests.functional.guests import Guests, an_order, halting_image, with_hypervisor
+from tests.functional.machine_scene import firmware, marked_disk
+from tests.functional.move_deaths import BETWEEN_DISKS, IN_CLUSTER, Move, survive_move
+
+_FIRMWARE, _IMAGES = "moving-bios.bin", "moving-images"
+_OPTIONS = """
+[agent]
+shutdown_timeout = 1
+
+[migration]
+encrypt = false
+"""
+"""Of all agents: guests do not listen to a power button."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of instances."""
+
+    hypervisor: HypervisorName
+    storage: Backend
+    moves: Mapping[str, Move]
+
+
+KINDS = {
+    "qemu": Kind("qemu", "qcow2", BETWEEN_DISKS),
+    "vmm": Kind("vmm", "qcow2", BETWEEN_DISKS),
+    "ceph": Kind("qemu", "rbd", IN_CLUSTER),
+}
+ALL = [(kind, name) for kind in KINDS for name in KINDS[kind].moves]
+TODAYS = ALL if IS_CHOSEN else ALL[TODAY % 4 :: 4]
+"""Others on another day."""
+
+
+@pytest.fixture(scope="module")
+def ceph(directory: Path) -> Iterator[Ceph]:
+    with Ceph(directory / "mc") as ceph:
+        yield ceph
+
+
+@pytest.fixture(scope="module")
+def sides(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterator[list[Side]]:
+    """What one of them has left fails the module."""
+    firmware(directory / _FIRMWARE)
+    sides = [
+        _side(directory, Node(directory / name, broker.transport_url, switch.connection, name, ceph))
+        for name in ("ma", "mb")
+    ]
+    with sides[0].node, sides[1].node:
+        yield sides
+        for side in sides:
+            Guests(side.node).terminate_all()
+        for side in sides:
+            assert audit.leftovers(side.node, switch) == []
+
+
+def _side(directory: Path, node: Node) -> Side:
+    fate = Fate(directory / f"{node.host}-fate")
+    node.program = [fate.program[0], dying_agent_of_moves.__file__, *fate.program[2:]]
+    node.virt = f"bios = {directory / _FIRMWARE}\n{_OPTIONS}"
+    node.image_source = directory / _IMAGES
+    return Side(node, fate)
+
+
+@pytest.fixture(scope="module")
+def crossing(sides: list[Side], directory: Path, request: pytest.FixtureRequest) -> Iterator[Crossing]:
+    kind: Kind = KINDS[request.param]
+    yield Crossing(sides, lambda: an_instance(kind, directory / _IMAGES))
+    for side in sides:
+        Guests(side.node).terminate_all()
+
+
+def an_instance(kind: Kind, images: Path) -> Instance:
+    """One more of them."""
+    if kind.hypervisor == "vmm":
+        memory_mb, disk = 16, marked_disk(images / "marked.raw")
+    else:
+        image = halting_image(images / "halting.raw")
+        memory_mb, disk = 64, BlockDevice(source_type="image", image=image, size_gb=1, boot_index=0)
+    disks = [msgspec.structs.replace(disk, backend=kind.storage)]
+    changes = {"direct_boot": None, "flavor": Flavor(vcpus=1, memory_mb=memory_mb), "block_devices": disks}
+    return with_hypervisor(an_order(ports=0, config_drive=False, **changes), kind.hypervisor)
+
+
+@pytest.fixture(autouse=True)
+def agents(sides: list[Side]) -> Iterator[None]:
+    """There are two after a test that has failed, too."""
+    yield
+    for side in sides:
+        side.live_on()
+
+
+@pytest.mark.parametrize(("crossing", "name"), TODAYS, indirect=["crossing"])
+def test_whenever_an_agent_dies_one_host_has_it(crossing: Crossing, name: str, request: pytest.FixtureRequest) -> None:
+    kind: Kind = KINDS[request.node.callspec.params["crossing"]]
+    for moment in count(EARLY, STRIDE):
+        began = time.monotonic()
+        died_in, has_moved = survive_move(crossing, kind.moves[name], moment)
+        print(f"{name} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}, {has_moved=}")
+        record(
+            Death(
+                case=name,
+                hypervisor=kind.hypervisor,
+                storage=kind.storage,
+                moment=moment,
+                died_in=died_in,
+                again=crossing.deaths - 1,
+                moments=crossing.moments,
+                steps=crossing.steps,
+                is_undone=not has_moved,
+            )
+        )
+        if died_in.endswith(END):
+            return
