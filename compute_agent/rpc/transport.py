@@ -12,6 +12,7 @@ import oslo_messaging
 from amqp.exceptions import AMQPError
 from kombu.exceptions import KombuError
 from oslo_config import cfg
+from oslo_messaging._drivers.amqpdriver import ObsoleteReplyQueuesCache
 from oslo_messaging.opts import list_opts
 from oslo_messaging.transport import RPCTransport
 
@@ -25,6 +26,10 @@ RABBIT_DEFAULTS = {
     "kombu_missing_consumer_retry_timeout": 3,  # seconds spent on an answer to a caller that is gone
 }
 
+_DEAF_FOR = 3
+"""Seconds for which nothing is answered to a caller that could not be answered. oslo.messaging has a minute, and begins
+it after many an outage: an agent that is connected again before its caller takes that one for gone."""
+
 RETRIES = 1
 """How often a message is sent again. None at all would fail on every connection that the broker closed meanwhile."""
 
@@ -35,6 +40,7 @@ def set_defaults(conf: cfg.ConfigOpts = cfg.CONF) -> None:
         conf.register_opts(options, group)
     for name, value in RABBIT_DEFAULTS.items():
         conf.set_default(name, value, "oslo_messaging_rabbit")
+    ObsoleteReplyQueuesCache.TTL = _DEAF_FOR
 
 
 def connect(transport_url: str | None = None) -> RPCTransport:
