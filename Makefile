@@ -43,7 +43,7 @@ functional: packages $(VENV)/ready  ## the agent on real RabbitMQ, Open vSwitch 
 	$(PYTEST) $(SANDBOXES) tests/functional
 
 host: packages $(VENV)/ready  ## what needs the real kernel parts, in virtual compute hosts
-	$(PYTEST) $(SANDBOXES) tests/host
+	$(SANDBOX) $(PYTEST) tests/host
 
 lint: packages $(VENV)/ready  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Two virtual hosts for all tests here: their kernel is Debian's own, with KVM, vhost-net and Open vSwitch's datapath.
 
-Run inside `devstack/sandbox/enter`: a network and a process namespace of their own. `make host` has two such pairs at
-work, each on a module: a host has one processor, and waits for the other much of the time.
+Run inside `devstack/sandbox/enter`: a network and a process namespace of their own. One pair at a time: two of them are
+so slow on two processors that agents do not answer each other in time.
 """
 
 from __future__ import annotations
