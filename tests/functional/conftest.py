@@ -50,6 +50,22 @@ def node(directory: Path, broker: Broker, switch: Switch, request: pytest.Fixtur
 
 
 @pytest.fixture
+def mortal(directory: Path) -> Iterator[Broker]:
+    """A broker of this test's own."""
+    with Broker(directory / "mortal") as broker:
+        yield broker
+
+
+@pytest.fixture
+def alone(directory: Path, mortal: Broker, switch: Switch) -> Iterator[Node]:
+    """An agent of that broker's; what it has left behind when all instances are terminated fails the test."""
+    with Node(directory / "alone", mortal.transport_url, switch.connection, host="alone") as node:
+        yield node
+        Guests(node).terminate_all()
+        assert audit.leftovers(node, switch) == []
+
+
+@pytest.fixture
 def guests(node: Node) -> Iterator[Guests]:
     """Boots tiny guests on the node and terminates them after the test."""
     guests = Guests(node)

@@ -30,7 +30,7 @@ _ROUTER, _ON_PORT = "10.78.0.1", "10.78.0.2"
 """Addresses of the host, and of the guest's NIC that comes and goes."""
 END = ": end"
 """Of the last moment's name: all is done, and the journal does not know."""
-_NEVER, _SOON = 1_000_000, 7
+NEVER, SOON = 1_000_000, 7
 """Moments."""
 _RUNNING = (VmState.ACTIVE, VmState.PAUSED)
 
@@ -189,9 +189,9 @@ def survive(scene: Scene, case: Case, moment: int) -> str:
     request_id = str(uuid.uuid4())
     died_in = _die(scene, case, request_id, moment)
     scene.deaths, scene.moments, scene.steps = 1, len(scene.fate.moments()), scene.fate.steps()
-    last, again = died_in, moment % _SOON + 1
+    last, again = died_in, moment % SOON + 1
     while not last.endswith(END):
-        last, again = _die_again(scene, case, request_id, again), _NEVER
+        last, again = _die_again(scene, case, request_id, again), NEVER
         scene.deaths += 1
     _assert_whole(scene, case, request_id, died_in)
     return died_in
@@ -199,8 +199,7 @@ def survive(scene: Scene, case: Case, moment: int) -> str:
 
 def _die(scene: Scene, case: Case, request_id: str, moment: int) -> str:
     scene.fate.decree(case.operation, moment)
-    errors: list[ComputeAgentError] = []
-    Thread(target=_ask_in_vain, args=(scene, case.order, request_id, errors), daemon=True).start()
+    errors = ask_in_vain(lambda: case.order(scene, request_id))
     try:
         scene.node.await_death()
     except SandboxError as error:
@@ -208,12 +207,18 @@ def _die(scene: Scene, case: Case, request_id: str, moment: int) -> str:
     return scene.fate.last_moment()
 
 
-def _ask_in_vain(scene: Scene, order: Order, request_id: str, errors: list[ComputeAgentError]) -> None:
-    """Whose agent dies gets no answer; `errors`: if it has been refused instead."""
-    try:
-        order(scene, request_id)
-    except ComputeAgentError as error:
-        errors.append(error)
+def ask_in_vain(ask: Callable[[], object]) -> list[ComputeAgentError]:
+    """Whose agent dies may get no answer, and is not waited for; what it says instead, if anything."""
+    errors: list[ComputeAgentError] = []
+
+    def asked() -> None:
+        try:
+            ask()
+        except ComputeAgentError as error:
+            errors.append(error)
+
+    Thread(target=asked, daemon=True).start()
+    return errors
 
 
 def _die_again(scene: Scene, case: Case, request_id: str, moment: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from threading import Thread
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from compute_agent.agent.arrivals import POST, PRE, ROLL_BACK, START
@@ -16,10 +16,8 @@ from compute_agent.instance.state import VmState
 from compute_agent.instance.view import Accepted, OperationState
 from sandbox.commands import SandboxError
 from tests.functional.crossing import READY, Crossing, Side
-from tests.functional.deaths import END
+from tests.functional.deaths import END, NEVER, SOON, ask_in_vain
 
-_NEVER, _SOON = 1_000_000, 7
-"""Moments."""
 _SECONDS = 90.0
 
 
@@ -32,8 +30,6 @@ class Passage:
     destination: Side
     dying: Side
     request_id: str
-    refusals: list[ComputeAgentError] = field(default_factory=list)
-    """Of those who were asked."""
 
 
 Ask = Callable[[Passage], Accepted]
@@ -80,7 +76,7 @@ class Move:
 
 def _give_up(passage: Passage) -> None:
     """The destination has prepared everything when nobody wants the move any more."""
-    _die_in(passage, PRE, _NEVER, lambda: _ask_in_vain(passage, _live))
+    _die_in(passage, PRE, NEVER, _live)
     passage.source.node.client.live_migration_abort(passage.uuid)
 
 
@@ -149,9 +145,9 @@ def survive_move(crossing: Crossing, move: Move, moment: int) -> tuple[str, bool
     passage = Passage(crossing.uuid, source, destination, dying, str(uuid.uuid4()))
     died_in = _die(passage, move, moment)
     crossing.deaths, crossing.moments, crossing.steps = 1, len(dying.fate.moments()), dying.fate.steps()
-    last, again = died_in, moment % _SOON + 1
+    last, again = died_in, moment % SOON + 1
     while not last.endswith(END):
-        last, again = _die_in(passage, move.operation, again, None), _NEVER
+        last, again = _die_in(passage, move.operation, again, None), NEVER
         crossing.deaths += 1
     for side in crossing.sides:
         side.live_on()
@@ -167,33 +163,21 @@ def survive_move(crossing: Crossing, move: Move, moment: int) -> tuple[str, bool
 
 def _die(passage: Passage, move: Move, moment: int) -> str:
     move.lead_up(passage)
-    ask = (lambda: _ask_in_vain(passage, move.ask)) if move.is_asked else None
-    return _die_in(passage, move.operation, moment, ask)
+    return _die_in(passage, move.operation, moment, move.ask if move.is_asked else None)
 
 
-def _die_in(passage: Passage, operation: str, moment: int, ask: Callable[[], None] | None) -> str:
+def _die_in(passage: Passage, operation: str, moment: int, ask: Ask | None) -> str:
     """With an agent that is there, or without `ask` with the next one."""
     node, fate = passage.dying.node, passage.dying.fate
     fate.decree(operation, moment)
+    errors: list[ComputeAgentError] = []
     try:
         if ask is None:
             node.start_to_die()
         else:
-            ask()
+            errors = ask_in_vain(partial(ask, passage))
             node.await_death()
     except SandboxError as error:
-        missed = f"{operation} was not carried out to its moment {moment}: {passage.refusals}"
+        missed = f"{operation} was not carried out to its moment {moment}: {errors}"
         raise AssertionError(missed) from error
     return fate.last_moment()
-
-
-def _ask_in_vain(passage: Passage, ask: Ask) -> None:
-    """Whose agent dies may get no answer."""
-
-    def asked() -> None:
-        try:
-            ask(passage)
-        except ComputeAgentError as error:
-            passage.refusals.append(error)
-
-    Thread(target=asked, daemon=True).start()

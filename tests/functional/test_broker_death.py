@@ -9,18 +9,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-import pytest
 
 from compute_agent.errors import DeadlineExceeded, HostError
 from compute_agent.instance.view import Accepted, Notification, OperationState
 from compute_agent.rpc.notifications import listen
 from compute_agent.rpc.transport import connect
-from sandbox import audit
 from sandbox.broker import Broker
 from sandbox.node import Node
-from sandbox.switch import Switch
 from tests.functional.guests import Guests, an_order, until
 from tests.functional.load import Load, idle_instances, require_one_order
 from tests.lifecycle import RUNNING
@@ -32,21 +27,6 @@ INSTANCES, CONTROLLERS = 10, 12
 ANSWERED = 50
 """Requests between two outages."""
 BACK_SECONDS = 120.0
-
-
-@pytest.fixture
-def mortal(directory: Path) -> Iterator[Broker]:
-    """A broker of this test's own."""
-    with Broker(directory / "mortal") as broker:
-        yield broker
-
-
-@pytest.fixture
-def alone(directory: Path, mortal: Broker, switch: Switch) -> Iterator[Node]:
-    with Node(directory / "alone", mortal.transport_url, switch.connection, host="alone") as node:
-        yield node
-        Guests(node).terminate_all()
-        assert audit.leftovers(node, switch) == []
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from compute_agent.instance.block_device import Backend, BlockDevice
+from compute_agent.instance.block_device import Backend
 from compute_agent.instance.machine import HypervisorName
-from compute_agent.instance.model import Flavor, Instance
+from compute_agent.instance.model import Instance
 from sandbox import audit, dying_agent_of_moves
 from sandbox.broker import Broker
 from sandbox.ceph import Ceph
@@ -28,7 +28,8 @@ from tests.functional.crossing import Crossing, Side
 from tests.functional.death_record import Death, record
 from tests.functional.death_run import EARLY, IS_CHOSEN, STRIDE, TODAY
 from tests.functional.deaths import END
-from tests.functional.guests import Guests, an_order, halting_image, with_hypervisor
+from tests.functional.guests import Guests, with_hypervisor
+from tests.functional.load import idle_instances
 from tests.functional.machine_scene import firmware, marked_disk
 from tests.functional.move_deaths import BETWEEN_DISKS, IN_CLUSTER, Move, survive_move
 
@@ -93,23 +94,19 @@ def _side(directory: Path, node: Node) -> Side:
 
 
 @pytest.fixture(scope="module")
-def crossing(sides: list[Side], directory: Path, request: pytest.FixtureRequest) -> Iterator[Crossing]:
+def crossing(sides: list[Side], request: pytest.FixtureRequest) -> Iterator[Crossing]:
     kind: Kind = KINDS[request.param]
-    yield Crossing(sides, lambda: an_instance(kind, directory / _IMAGES))
+    yield Crossing(sides, lambda: an_instance(kind, sides[0].node))
     for side in sides:
         Guests(side.node).terminate_all()
 
 
-def an_instance(kind: Kind, images: Path) -> Instance:
+def an_instance(kind: Kind, node: Node) -> Instance:
     """One more of them."""
-    if kind.hypervisor == "vmm":
-        memory_mb, disk = 16, marked_disk(images / "marked.raw")
-    else:
-        image = halting_image(images / "halting.raw")
-        memory_mb, disk = 64, BlockDevice(source_type="image", image=image, size_gb=1, boot_index=0)
+    (order,) = idle_instances(node, 1)
+    (disk,) = order.block_devices if kind.hypervisor == "qemu" else [marked_disk(node.image_source / "marked.raw")]
     disks = [msgspec.structs.replace(disk, backend=kind.storage)]
-    changes = {"direct_boot": None, "flavor": Flavor(vcpus=1, memory_mb=memory_mb), "block_devices": disks}
-    return with_hypervisor(an_order(ports=0, config_drive=False, **changes), kind.hypervisor)
+    return with_hypervisor(msgspec.structs.replace(order, ports=[], block_devices=disks), kind.hypervisor)
 
 
 @pytest.fixture(autouse=True)

@@ -10,15 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from compute_agent.instance.block_device import BlockDevice
-from compute_agent.instance.model import Flavor
-from sandbox import audit
 from sandbox.broker import Broker
 from sandbox.node import Node
-from sandbox.switch import Switch
-from tests.functional.guests import Guests, an_order, halting_image, until
+from tests.functional.guests import Guests, until
+from tests.functional.load import idle_instances
 
 CALLER = """
 import sys
@@ -39,21 +34,6 @@ SECONDS = 30.0
 """For a caller to be answered in; what it asked before may have to be given up first."""
 
 
-@pytest.fixture
-def mortal(directory: Path) -> Iterator[Broker]:
-    """A broker of this test's own."""
-    with Broker(directory / "early") as broker:
-        yield broker
-
-
-@pytest.fixture
-def node(directory: Path, mortal: Broker, switch: Switch) -> Iterator[Node]:
-    with Node(directory / "soon", mortal.transport_url, switch.connection, host="soon") as node:
-        yield node
-        Guests(node).terminate_all()
-        assert audit.leftovers(node, switch) == []
-
-
 @contextmanager
 def asking(node: Node, broker: Broker, request_id: str, answers: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Somebody who waits for the end of an operation."""
@@ -65,19 +45,17 @@ def asking(node: Node, broker: Broker, request_id: str, answers: Path) -> Iterat
             caller.kill()
 
 
-def test_a_caller_that_is_back_later_than_the_agent_is_answered(node: Node, mortal: Broker, tmp_path: Path) -> None:
-    guests = Guests(node)
-    disk = BlockDevice(source_type="image", image=halting_image(node.image_source / "halting.raw"), size_gb=1)
-    order = an_order(ports=0, direct_boot=None, flavor=Flavor(vcpus=1, memory_mb=64), block_devices=[disk])
-    guests.finish(node.client.build_and_run_instance(order))
-    request_id = node.client.stop_instance(order.uuid, timeout=600).request_id  # it does not listen
+def test_a_caller_that_is_back_later_than_the_agent_is_answered(alone: Node, mortal: Broker, tmp_path: Path) -> None:
+    (order,) = idle_instances(alone, 1)
+    Guests(alone).finish(alone.client.build_and_run_instance(order))
+    request_id = alone.client.stop_instance(order.uuid, timeout=600).request_id  # it does not listen
     answers = tmp_path / "answers"
-    with asking(node, mortal, request_id, answers) as caller:
+    with asking(alone, mortal, request_id, answers) as caller:
         until(lambda: "answered" in answers.read_text())
         os.kill(caller.pid, signal.SIGSTOP)
         mortal.kill()
         mortal.start()
-        until(lambda: "Abandoning" in node.log.read_text(), SECONDS)
+        until(lambda: "Abandoning" in alone.log.read_text(), SECONDS)
         before = answers.read_text()
         os.kill(caller.pid, signal.SIGCONT)
         until(lambda: answers.read_text() != before, SECONDS)
