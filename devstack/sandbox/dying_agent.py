@@ -1,8 +1,8 @@
-"""A program to run in place of compute-agent: the same, but it sends itself SIGKILL at one moment of one operation.
+"""Agents (`sandbox.nursery`) that are the same as others, but send themselves SIGKILL at one moment of one operation.
 
-Usage: dying_agent.py DIRECTORY [compute-agent's arguments]. ``DIRECTORY/order.json``, which may change while it runs,
-names the operation and says which of its moments is the last (see `sandbox.death`); without it nothing happens. Each
-moment that passes is noted in ``DIRECTORY/moments``.
+Usage: dying_agent.py DIRECTORY. ``DIRECTORY/order.json``, which may change while one runs, names the operation and says
+which of its moments is the last (see `sandbox.fate`); without it nothing happens. Each moment that passes is noted in
+``DIRECTORY/moments``.
 
 The moments are found and not listed: there is one before and one after each step, one before the journal knows of the
 end, and one before everything that the operation changes: files, sockets and taps (Python tells of them), children,
@@ -24,6 +24,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])  # it is run by its path
+
+from sandbox import nursery
+
+# isort: split
 from compute_agent.agent.execution import Execution
 from compute_agent.agent.journal import Journal
 from compute_agent.agent.manager import Manager
@@ -153,4 +159,4 @@ def _die_some_day(life: Life) -> None:
 
 if __name__ == "__main__":
     _die_some_day(Life(Path(sys.argv[1])))
-    sys.exit(main(sys.argv[2:]))
+    nursery.run(main)

@@ -18,7 +18,7 @@ class Fate:
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
         self.program = [sys.executable, str(_PROGRAM), str(directory)]
-        """What a `Node` has to run."""
+        """What a `Nursery` has to run."""
         self._order = directory / "order.json"
         self._moments = directory / "moments"
 

@@ -23,7 +23,8 @@ from compute_agent.virt.settings import GUEST_UIDS  # noqa: E402
 from sandbox.ceph import Ceph  # noqa: E402
 from sandbox.commands import SandboxError  # noqa: E402
 from sandbox.images import cache_directory  # noqa: E402
-from sandbox.notify import ReadySocket, tail, wait_for_end  # noqa: E402
+from sandbox.notify import Process, ReadySocket, tail, wait_for_end  # noqa: E402
+from sandbox.nursery import Nursery  # noqa: E402
 
 _AGENT = Path(sys.executable).with_name("compute-agent")
 _START_TIMEOUT = 60.0
@@ -83,6 +84,8 @@ class Node:
         """More lines of the sections [storage] and [virt], from the next start on."""
         self.program: Sequence[str | Path] = [_AGENT]
         """What is run, from the next start on."""
+        self.nursery: Nursery | None = None
+        """Whose agents are run in place of `program`, if any."""
         self.config_file = directory / "compute-agent.conf"
         self.log = directory / "agent.log"
         self._transport_url = transport_url
@@ -90,7 +93,7 @@ class Node:
         self.ceph = ceph
         self.secrets = ceph.secret_dir if ceph else directory / "secrets"
         self._guest_uid_base, self._server_uid_base = next(_uid_bases), next(_uid_bases)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._notify: ReadySocket | None = None
 
     def __enter__(self) -> Node:
@@ -103,6 +106,8 @@ class Node:
         self.client.close()
         if self._process is not None:
             self.stop()
+        if self.nursery is not None:
+            self.nursery.close()
         for pid in self.qemu_pids():
             os.kill(pid, signal.SIGKILL)
 
@@ -148,10 +153,14 @@ class Node:
     def _begin(self) -> None:
         self._write_configuration()
         self._notify = ReadySocket(self.directory / "notify")  # to the agent's end, as systemd's
+        arguments, environment = ["--config-file", str(self.config_file)], {"NOTIFY_SOCKET": str(self._notify.path)}
+        if self.nursery:
+            self._process = self.nursery.start(arguments, environment, self.log)
+            return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.program, "--config-file", self.config_file],
-                env=os.environ | {"NOTIFY_SOCKET": str(self._notify.path)},
+                [*self.program, *arguments],
+                env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -8,13 +8,26 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from sandbox.commands import SandboxError
 
 _LONGEST_MESSAGE = 4096
 _LOOK_AGAIN = 0.2
 """Seconds between looks at whether the process is still there."""
+
+
+class Process(Protocol):
+    """What a sandbox has to know of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
 
 
 class Readiness:
@@ -35,7 +48,7 @@ class Readiness:
         """A service that says more is told that nobody listens."""
         self._socket.close()
 
-    def wait(self, process: subprocess.Popen[bytes], seconds: float, log: Path) -> None:
+    def wait(self, process: Process, seconds: float, log: Path) -> None:
         """Return as soon as `process` is ready.
 
         :raises SandboxError: it ended, or was not ready in time; with the end of its log.
@@ -81,7 +94,7 @@ def tail(log: Path, lines: int = 30) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
 
 
-def wait_for_end(process: subprocess.Popen[bytes], seconds: float) -> int:
+def wait_for_end(process: Process, seconds: float) -> int:
     """The exit status of a process that has been told to end.
 
     :raises SandboxError: it did not; it has been killed.

@@ -17,6 +17,7 @@ from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.fate import Fate
 from sandbox.node import Node
+from sandbox.nursery import Nursery
 from sandbox.switch import Switch
 from tests.functional.death_run import IS_CHOSEN, an_agent, survive_all
 from tests.functional.deaths import Scene
@@ -60,7 +61,7 @@ def fate(directory: Path) -> Fate:
 @pytest.fixture(scope="module")
 def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph, fate: Fate) -> Iterator[Node]:
     node = Node(directory / "dn", broker.transport_url, switch.connection, "dying", ceph)
-    node.program = fate.program
+    node.nursery = Nursery(fate.program)
     with node:
         yield node
         Guests(node).terminate_all()

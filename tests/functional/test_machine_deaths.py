@@ -14,6 +14,7 @@ from sandbox import agent_without_vhost_net, audit
 from sandbox.broker import Broker
 from sandbox.fate import Fate
 from sandbox.node import Node
+from sandbox.nursery import Nursery
 from sandbox.switch import Switch
 from tests.functional.death_run import IS_CHOSEN, TODAY, an_agent, survive_all
 from tests.functional.disk_deaths import CASES, a_blank_disk
@@ -40,7 +41,7 @@ def fate(directory: Path) -> Fate:
 @pytest.fixture(scope="module")
 def node(directory: Path, broker: Broker, switch: Switch, fate: Fate) -> Iterator[Node]:
     node = Node(directory / "machines", broker.transport_url, switch.connection, "machines")
-    node.program = [fate.program[0], agent_without_vhost_net.__file__, *fate.program[2:]]
+    node.nursery = Nursery([fate.program[0], agent_without_vhost_net.__file__, *fate.program[2:]])
     node.virt = f"hypervisor = vmm\nbios = {firmware(directory / 'bios.bin')}"
     with node:
         yield node

@@ -23,6 +23,7 @@ from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.fate import Fate
 from sandbox.node import Node
+from sandbox.nursery import Nursery
 from sandbox.switch import Switch
 from tests.functional.crossing import Crossing, Side
 from tests.functional.death_record import Death, record
@@ -87,7 +88,7 @@ def sides(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterat
 
 def _side(directory: Path, node: Node) -> Side:
     fate = Fate(directory / f"{node.host}-fate")
-    node.program = [fate.program[0], dying_agent_of_moves.__file__, *fate.program[2:]]
+    node.nursery = Nursery([fate.program[0], dying_agent_of_moves.__file__, *fate.program[2:]])
     node.virt = f"bios = {directory / _FIRMWARE}\n{_OPTIONS}"
     node.image_source = directory / _IMAGES
     return Side(node, fate)
