@@ -1,12 +1,18 @@
-"""Runs a command and says what it wrote when it fails."""
+"""Runs commands, of which one that fails says what it wrote, and ends processes."""
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 from pathlib import Path
 
 from sandbox.namespaces import OUTSIDE_NETWORK
+
+
+_DEATH_TIMEOUT = 30.0
+"""Seconds."""
 
 
 class SandboxError(Exception):
@@ -32,6 +38,20 @@ def run_with_internet(*command: str | Path, seconds: float, cwd: Path | None = N
     outside = os.environ.get(OUTSIDE_NETWORK)
     door = ["nsenter", f"--net={outside}", "--"] if outside else []
     return run(*door, *command, seconds=seconds, cwd=cwd)
+
+
+def end_process(pid: int) -> None:
+    """SIGKILL it, and return when it has ended; it need not be a child of this one.
+
+    :raises SandboxError: it does not die.
+    """
+    descriptor = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        if not select.select([descriptor], [], [], _DEATH_TIMEOUT)[0]:
+            raise SandboxError(f"process {pid} does not die")
+    finally:
+        os.close(descriptor)
 
 
 def _words(command: tuple[str | Path, ...]) -> str:

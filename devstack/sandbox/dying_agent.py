@@ -1,8 +1,8 @@
 """Agents (`sandbox.nursery`) that are the same as others, but send themselves SIGKILL at one moment of one operation.
 
 Usage: dying_agent.py DIRECTORY. ``DIRECTORY/order.json``, which may change while one runs, names the operation and says
-which of its moments is the last (see `sandbox.fate`); without it nothing happens. Each moment that passes is noted in
-``DIRECTORY/moments``.
+which of its moments is the last, or that it is one to stand still in (see `sandbox.fate`); without it nothing happens.
+Each moment that passes is noted in ``DIRECTORY/moments``.
 
 The moments are found and not listed: there is one before and one after each step, one before the journal knows of the
 end, and one before everything that the operation changes: files, sockets and taps (Python tells of them), children,
@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,14 @@ class Life:
 
     def __init__(self, directory: Path) -> None:
         self._order = directory / "order.json"
+        self._halted, self._go = directory / "halted", directory / "go"
         self._notes = os.open(directory / "moments", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         self._here = threading.local()
 
     @contextmanager
-    def during(self, operation: str) -> Iterator[None]:
+    def during(self, operation: str, instance_uuid: str) -> Iterator[None]:
         """The moments of this thread belong to an operation."""
-        self._here.operation, self._here.passed = operation, 0
+        self._here.operation, self._here.uuid, self._here.passed = operation, instance_uuid, 0
         try:
             yield
         finally:
@@ -82,7 +84,13 @@ class Life:
             self._here.passed += 1
             os.write(self._notes, f"{operation}: {name}\n".encode())
             if self._here.passed == order["moment"] or name == _LAST:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self._end(order)
+
+    def _end(self, order: dict[str, Any]) -> None:
+        if not order["halts"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._halted.write_text(self._here.uuid)
+        self._go.read_bytes()  # until somebody has opened it for writing, and closed it
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """What Python tells before it happens."""
@@ -136,12 +144,12 @@ def _step(life: Life, is_noted: bool, request_id: str, name: str, state: StepSta
         life.moment(f"{_STEPS[state]} {name}")
 
 
-def _follow(life: Life, kind: type, method: str, operation: Callable[[Any], str], end: str = "") -> None:
-    """The method carries out an operation; `end`: and nobody notes when it is over."""
+def _follow(life: Life, kind: type, method: str, operation: Callable[[Any], tuple[str, str]], end: str = "") -> None:
+    """The method carries out an operation on an instance; `end`: and nobody notes when it is over."""
     original = getattr(kind, method)
 
     def followed(self: object, **arguments: Any) -> None:
-        with life.during(operation(self)):
+        with life.during(*operation(self)):
             original(self, **arguments)
             if end:
                 life.moment(end)
@@ -150,13 +158,14 @@ def _follow(life: Life, kind: type, method: str, operation: Callable[[Any], str]
 
 
 def _die_some_day(life: Life) -> None:
-    _follow(life, Execution, "run", lambda execution: str(execution._operation.name))
+    _follow(life, Execution, "run", lambda execution: (str(execution._operation.name), execution._work.uuid))
     # These are done when they are answered: no journal knows of them.
-    _follow(life, Manager, "delete_snapshot", lambda _: "delete_snapshot", _LAST)
-    _follow(life, Manager, "delete_backup", lambda _: "delete_backup", _LAST)
+    _follow(life, Manager, "delete_snapshot", lambda _: ("delete_snapshot", ""), _LAST)
+    _follow(life, Manager, "delete_backup", lambda _: ("delete_backup", ""), _LAST)
     _watch(life)
 
 
 if __name__ == "__main__":
     _die_some_day(Life(Path(sys.argv[1])))
+    import_module("compute_agent.cli.service")  # `main` would, in each of them
     nursery.run(main)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sandbox.commands import SandboxError
+
 _PROGRAM = Path(__file__).with_name("dying_agent.py")
+_PATIENCE = 60.0
+"""Seconds."""
 _STEP = re.compile(r"\w+: before (\w+)")
 """Children have arguments: more than a word."""
 
@@ -17,6 +25,8 @@ class Fate:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
+        self._halted, self._go = directory / "halted", directory / "go"
+        os.mkfifo(self._go)
         self.program = [sys.executable, str(_PROGRAM), str(directory)]
         """What a `Nursery` has to run."""
         self._order = directory / "order.json"
@@ -24,8 +34,35 @@ class Fate:
 
     def decree(self, operation: str, moment: int) -> None:
         """The agent dies at the moment of that number (from 1 on) of the operation, or at its last one."""
+        self._write(operation, moment, halts=False)
+
+    @contextmanager
+    def halted(self, operation: str, moment: int, begin: Callable[[], object]) -> Iterator[str]:
+        """Once it has begun, stand still at that moment, or at its last one; inside: the instance whose it is.
+
+        :raises SandboxError: it does not come to a moment.
+        """
+        self._write(operation, moment, halts=True)
+        begin()
+        go = self._await_halt()
+        try:
+            yield self._halted.read_text()
+        finally:
+            self.spare()
+            os.close(go)
+
+    def _await_halt(self) -> int:
+        """Nobody can open the pipe in this way before somebody waits at its other end."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                return os.open(self._go, os.O_WRONLY | os.O_NONBLOCK)
+            time.sleep(0.01)
+        raise SandboxError(f"no halt; it has come to {self.moments()[-1:]}")
+
+    def _write(self, operation: str, moment: int, *, halts: bool) -> None:
         self._moments.write_text("")
-        order = {"operation": operation, "moment": moment}
+        order = {"operation": operation, "moment": moment, "halts": halts}
         part = self._order.with_suffix(".part")
         part.write_text(json.dumps(order))
         part.rename(self._order)

@@ -21,7 +21,7 @@ from compute_agent.rpc.client import ComputeClient  # noqa: E402
 from compute_agent.rpc.transport import connect  # noqa: E402
 from compute_agent.virt.settings import GUEST_UIDS  # noqa: E402
 from sandbox.ceph import Ceph  # noqa: E402
-from sandbox.commands import SandboxError  # noqa: E402
+from sandbox.commands import SandboxError, end_process  # noqa: E402
 from sandbox.images import cache_directory  # noqa: E402
 from sandbox.notify import Process, ReadySocket, tail, wait_for_end  # noqa: E402
 from sandbox.nursery import Nursery  # noqa: E402
@@ -198,6 +198,13 @@ class Node:
     def running(self) -> list[str]:
         """The uuid of each such process's instance."""
         return [Path(directory.decode()).name for directory in self._guests().values()]
+
+    def end_guest(self, instance_uuid: str) -> bool:
+        """SIGKILL its processes, and return when they have ended; whether there were any."""
+        pids = [pid for pid, directory in self._guests().items() if Path(directory.decode()).name == instance_uuid]
+        for pid in pids:
+            end_process(pid)
+        return bool(pids)
 
     def _guests(self) -> dict[int, bytes]:
         """Run directories by pid."""

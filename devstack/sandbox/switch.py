@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from sandbox.commands import SandboxError, run
+from sandbox.commands import end_process, run
 from sandbox.service import Service
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _DATAPATH = "ovs-netdev"
 _COMMAND_TIMEOUT = 20
-_DEATH_TIMEOUT = 10.0
 
 
 class Switch(Service):
@@ -115,13 +111,7 @@ class Switch(Service):
         pid = self._pid(daemon)
         if pid is None:
             return
-        descriptor = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            if not select.select([descriptor], [], [], _DEATH_TIMEOUT)[0]:
-                raise SandboxError(f"{daemon} (pid {pid}) does not die")
-        finally:
-            os.close(descriptor)
+        end_process(pid)
         self._pidfile(daemon).unlink(missing_ok=True)
 
     def _pid(self, daemon: str) -> int | None:

@@ -21,7 +21,7 @@ from sandbox.commands import SandboxError, run
 from sandbox.fate import Fate
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.functional.guests import Guests, a_port, an_order, pings, until
+from tests.functional.guests import Guests, a_port, an_order, halting_kernel, pings, until
 from tests.functional.shell import attach, run_inside
 
 ROOT_MARK, VOLUME_MARK = 5, 9
@@ -32,7 +32,7 @@ END = ": end"
 """Of the last moment's name: all is done, and the journal does not know."""
 NEVER, SOON = 1_000_000, 7
 """Moments."""
-_RUNNING = (VmState.ACTIVE, VmState.PAUSED)
+RUNNING = (VmState.ACTIVE, VmState.PAUSED)
 
 
 class Scene:
@@ -57,7 +57,8 @@ class Scene:
         """One that is to be booted."""
         self.number, self.copy_id, self.parent_id = 1, "", ""
         """New ones for each operation: how large or fast a disk is to be, what a copy is called."""
-        self._pid = self.guests.view(self.guest.uuid).pid
+        self._pid: int | None = None
+        self.renew_pid()
         self.mark("vda", ROOT_MARK)
         self.have_volume(True)
         self.mark("vdb", VOLUME_MARK)
@@ -65,6 +66,10 @@ class Scene:
     def an_order(self, *devices: BlockDevice, arguments: str = "", config_drive: bool) -> Instance:
         """Of one more guest, with a disk to start from and others."""
         return an_order(arguments=arguments, config_drive=config_drive, block_devices=[self.root, *devices])
+
+    def renew_pid(self) -> None:
+        """The guest has a new process."""
+        self._pid = self.guests.view(self.guest.uuid).pid
 
     @property
     def client(self) -> ComputeClient:
@@ -124,9 +129,16 @@ class Scene:
         self.run(f"nic={nic}; ip address flush dev $nic; ip link set $nic up; ip address add {_ON_PORT}/24 dev $nic")
         return until(lambda: pings(_ON_PORT))
 
-    def boot_other(self, *devices: BlockDevice) -> None:
-        """One whose system need not be there yet."""
+    def an_idle_order(self, *devices: BlockDevice) -> Instance:
+        """Of a guest whose system does nothing, which takes next to no time."""
         order = self.an_order(*devices, config_drive=False)
+        assert order.direct_boot is not None
+        kernel = halting_kernel(self.node.image_source / "halting-kernel")
+        return msgspec.structs.replace(order, direct_boot=msgspec.structs.replace(order.direct_boot, kernel=kernel))
+
+    def boot_other(self, *devices: BlockDevice) -> None:
+        """One of those."""
+        order = self.an_idle_order(*devices)
         self.guests.finish(self.client.build_and_run_instance(order))
         self.other = order
 
@@ -151,8 +163,8 @@ class Scene:
         journal = Journal(self.node.directory / "state/journal.sqlite")
         rows = [row for row in journal.instances() if row.record.instance.uuid != gone]
         journal.close()
-        running = [row.record.instance for row in rows if row.vm_state in _RUNNING]
-        stopped = [row.record.instance for row in rows if row.vm_state not in _RUNNING]
+        running = [row.record.instance for row in rows if row.vm_state in RUNNING]
+        stopped = [row.record.instance for row in rows if row.vm_state not in RUNNING]
         processes = len(self.node.qemu_pids())
         return [
             *disk_audit.surplus(self.node, running, stopped),

@@ -24,6 +24,9 @@ from sandbox.node import Node
 BOOT_SECONDS = 180.0
 """A tiny guest needs 3 to 6 s on an idle machine, 15 in a virtual host."""
 
+_HALT = bytes.fromhex("faf4ebfc")
+"""cli; hlt; jmp to the hlt"""
+
 _numbers = count(11)
 
 T = TypeVar("T")
@@ -53,8 +56,19 @@ def source(path: object) -> SourceFile:
 
 def halting_image(path: Path) -> Image:
     """A boot sector that stops its CPU, for guests that shall take none of it."""
-    path.write_bytes(bytes.fromhex("faf4ebfc").ljust(510, b"\0") + b"\x55\xaa")  # cli; hlt; jmp to the hlt
+    path.write_bytes(_HALT.ljust(510, b"\0") + b"\x55\xaa")
     return Image(url=f"file://{path}", checksum=images.checksum(path), disk_format="raw")
+
+
+def halting_kernel(path: Path) -> SourceFile:
+    """A kernel that does the same, by Linux' boot protocol 2.3 (Documentation/arch/x86/boot.rst)."""
+    head = bytearray(0x254)
+    head[0x1F1], head[0x1FE:0x200] = 1, b"\x55\xaa"  # sectors of set-up, a signature
+    head[0x200:0x208] = bytes.fromhex("eb4e") + b"HdrS" + bytes.fromhex("0302")  # a jump to 0x250
+    head[0x211], head[0x22C:0x230] = 1, bytes.fromhex("ffffff37")  # high addresses, the highest for a RAM disk
+    head[0x250:] = _HALT
+    path.write_bytes(head.ljust(2048, b"\0"))
+    return source(path)
 
 
 def an_order(*, ports: int = 1, arguments: str = "", **changes: object) -> Instance:

@@ -9,8 +9,8 @@ from compute_agent.instance.view import Accepted
 from compute_agent.rpc.client import ComputeClient
 from tests.functional.deaths import Case, Order, Scene
 
-_TIMEOUT = 2.0
-"""Seconds that a guest has to shut down in; it may have no system yet that could."""
+_TIMEOUT = 0.5
+"""Seconds that a guest has to shut down in; it has no system that could."""
 
 _BACK: dict[VmState, Callable[[ComputeClient, str], Accepted]] = {
     VmState.STOPPED: lambda client, uuid: client.start_instance(uuid),

@@ -50,6 +50,10 @@ class MachineScene(Scene):
         changes = {"direct_boot": None, "flavor": flavor, "block_devices": [self.root, *devices]}
         return with_hypervisor(an_order(ports=0, config_drive=config_drive, **changes), "vmm")
 
+    def an_idle_order(self, *devices: BlockDevice) -> Instance:
+        """All of them are."""
+        return self.an_order(*devices, config_drive=False)
+
     def mark(self, disk: str, sector: int) -> None:
         """Nobody in there does."""
 
