@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -13,10 +14,11 @@ from compute_agent.agent.journal import InstanceRow, OperationRow
 from compute_agent.agent.node import Node
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.operations import operation_of
+from compute_agent.agent.operations.power import GUEST_EXIT
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, InvalidState, JournalError, MigrationRefused
 from compute_agent.instance.record import InstanceRecord
-from compute_agent.instance.state import VmState
+from compute_agent.instance.state import LIVING, VmState
 from compute_agent.instance.view import Fault, OperationState, StepDetails, StepState
 
 LOG = logging.getLogger(__name__)
@@ -180,7 +182,10 @@ class Execution:
             return None
         if outcome == "unchanged":
             return self._row.vm_state
-        return self._observed() if outcome == "observed" else outcome
+        if outcome != "observed":
+            return outcome
+        self._put_away_what_ended()
+        return self._observed()
 
     def _observed(self) -> VmState:
         return self._node.observed_state(self._work.uuid, self._row.vm_state)
@@ -201,6 +206,7 @@ class Execution:
     def _fail(self, error: Exception) -> None:
         fault = fault_of(error)
         if self._steps:
+            self._put_away_what_ended()  # first: an agent that dies in it meets the same error again
             self._undo()
         state = self._fallen_to()
         with self._node.journal.transaction():
@@ -222,6 +228,13 @@ class Execution:
         elif self._steps and self._operation.outcome != "unchanged":
             self._node.journal.set_state(self._work.uuid, state, fault)
 
+    def _put_away_what_ended(self) -> None:
+        """What the guest had, if it has ended and this operation is to say so: nobody looks into that any more then."""
+        is_told_here = self._row.vm_state in LIVING and self._operation.outcome != "unchanged"
+        if is_told_here and self._observed() not in LIVING:
+            for step in GUEST_EXIT.steps:
+                self._attempt(step.do, f"{step.name}, of a guest that has ended, could not be done")
+
     def _undo(self) -> None:
         """Take back what was begun, last first. What cannot be taken back now is left to the reconciler."""
         for step in reversed(self._operation.steps):
@@ -229,11 +242,16 @@ class Execution:
                 self._undo_step(step)
 
     def _undo_step(self, step: Step) -> None:
+        if self._attempt(step.undo, f"Step {step.name} could not be undone"):
+            self._set_step(step, StepState.UNDONE)
+
+    def _attempt(self, do: Callable[[Work], None], complaint: str) -> bool:
+        """Whether it was done."""
         try:
-            step.undo(self._work)
+            do(self._work)
         except JournalError:
             raise
         except Exception:  # an undo that fails must not keep the others from being done
-            LOG.exception("Step %s could not be undone", step.name)
-        else:
-            self._set_step(step, StepState.UNDONE)
+            LOG.exception(complaint)
+            return False
+        return True

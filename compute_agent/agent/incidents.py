@@ -12,10 +12,8 @@ from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
 from compute_agent.instance.record import InstanceRecord
-from compute_agent.instance.state import VmState
+from compute_agent.instance.state import LIVING, VmState
 from compute_agent.virt.contract import DiskFailure, GuestExit
-
-_LIVING = (VmState.ACTIVE, VmState.PAUSED)
 
 
 class Incidents:
@@ -89,7 +87,7 @@ class Incidents:
 
     def _reconnect(self, instance_uuid: str) -> None:
         row = self._node.journal.find_instance(instance_uuid)
-        if self._observed(instance_uuid) in _LIVING and row and self._is_cut_off(row.record):
+        if self._observed(instance_uuid) in LIVING and row and self._is_cut_off(row.record):
             self._do("reconnect_disks", instance_uuid)
 
     def _is_cut_off(self, record: InstanceRecord) -> bool:
@@ -98,7 +96,7 @@ class Incidents:
     def _observed(self, instance_uuid: str) -> VmState | None:
         """The state of an instance that should have a guest; None for any other."""
         row = self._node.journal.find_instance(instance_uuid)
-        if row is None or row.vm_state not in _LIVING:
+        if row is None or row.vm_state not in LIVING:
             return None
         return self._node.observed_state(instance_uuid, row.vm_state)
 

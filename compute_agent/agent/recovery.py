@@ -11,7 +11,7 @@ from compute_agent.agent.journal import InstanceRow
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.node import Node
 from compute_agent.agent.request import Request
-from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.state import LIVING, PowerState, VmState
 from compute_agent.virt.contract import DiskFailure, GuestExit
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def _adopt(node: Node, instance_uuid: str, incidents: Incidents) -> None:
     row = node.journal.find_instance(instance_uuid)
     if row is not None and _is_lost(node, row):
         incidents.migration_over(instance_uuid)
-    if row is None or row.vm_state not in (VmState.ACTIVE, VmState.PAUSED):
+    if row is None or row.vm_state not in LIVING:
         return
     guest = node.find_guest(instance_uuid)
     if guest is None and _is_to_run_again(node, row):

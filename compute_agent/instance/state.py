@@ -18,6 +18,10 @@ class VmState(StrEnum):
     """Memory comes in from another host, which owns it: it is not this host's to run."""
 
 
+LIVING = frozenset({VmState.ACTIVE, VmState.PAUSED})
+"""States in which an instance has a guest, or has lost it."""
+
+
 class PowerState(StrEnum):
     """What the guest's machine does at this moment, as the hypervisor sees it."""
 

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 
 from compute_agent.errors import DiskInUse
-from compute_agent.storage.files import PART_SUFFIX
+from compute_agent.host.durable import PART_SUFFIX
 
 _READER = 100
 _WRITER = 100 + 1

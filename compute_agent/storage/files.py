@@ -10,10 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compute_agent.errors import InsufficientResources, InvalidConfiguration, StorageError
-from compute_agent.host.durable import publish
-
-PART_SUFFIX = ".part"
-"""Ends the name of a file that is being written. A crash may leave one; nobody ever reads it."""
+from compute_agent.host.durable import part_of, publish
 
 BLOCK = 512
 """Bytes that `st_blocks` counts in."""
@@ -69,7 +66,7 @@ def write_complete(path: Path, write: Callable[[Path], None]) -> None:
     """Unless the file exists: let `write` fill one of another name, then give it its own."""
     if path.exists():
         return
-    part = path.with_name(path.name + PART_SUFFIX)
+    part = part_of(path)
     write(part)
     publish(part, path)
 

@@ -16,12 +16,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from compute_agent.errors import InvalidImage
-from compute_agent.host.durable import publish
+from compute_agent.host.durable import PART_SUFFIX, publish
 from compute_agent.instance.block_device import SourceFile
 from compute_agent.instance.view import CachedImage
 from compute_agent.storage.contract import Progress
 from compute_agent.storage.fetch import fetch_file
-from compute_agent.storage.files import PART_SUFFIX, require_present
+from compute_agent.storage.files import require_present
 from compute_agent.storage.image_cache.room import Entry, ImageRoom
 from compute_agent.storage.image_cache.stamps import ImageStamps, has_checksum
 from compute_agent.storage.image_cache.uses import ImageUses

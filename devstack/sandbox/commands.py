@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sandbox.namespaces import OUTSIDE_NETWORK
 
-
 _DEATH_TIMEOUT = 30.0
 """Seconds."""
 

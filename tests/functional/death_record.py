@@ -36,8 +36,8 @@ QEMU's guests run under TCG. Those of `vmm` run in its KVM, but what they run is
 no NICs: the agent is told that the machine can do more (`devstack/sandbox/agent_without_vhost_net.py`).
 *Moments*: how many the operation had; *cases*: in how many of them an agent died.
 
-| operation | hypervisor | disks | steps | moments | cases | deaths | outcome |
-|---|---|---|---|---|---|---|---|
+| operation | who dies | hypervisor | disks | steps | moments | cases | deaths | outcome |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -45,6 +45,8 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     """One case."""
 
     case: str
+    who: str = "agent"
+    """Has died."""
     hypervisor: str = "qemu"
     storage: str
     moment: int
@@ -67,9 +69,9 @@ def record(death: Death) -> None:
 
 def table(deaths: Iterable[Death], share: int, commit: str) -> str:
     """The page."""
-    groups: dict[tuple[str, str, str], list[Death]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Death]] = defaultdict(list)
     for death in deaths:
-        groups[death.hypervisor, death.storage, death.case].append(death)
+        groups[death.who, death.hypervisor, death.storage, death.case].append(death)
     everybody = [death for group in groups.values() for death in group]
     head = _HEAD.format(
         date=datetime.now(UTC).date(),
@@ -81,7 +83,7 @@ def table(deaths: Iterable[Death], share: int, commit: str) -> str:
     return head + "".join(map(_line, _in_order(groups)))
 
 
-def _in_order(groups: dict[tuple[str, str, str], list[Death]]) -> Iterator[list[Death]]:
+def _in_order(groups: dict[tuple[str, ...], list[Death]]) -> Iterator[list[Death]]:
     return (groups[key] for key in sorted(groups))
 
 
@@ -90,6 +92,7 @@ def _line(group: list[Death]) -> str:
     deaths = sum(1 + one.again for one in group)
     cells = (
         group[0].case,
+        group[0].who,
         group[0].hypervisor,
         group[0].storage,
         steps or "-",

@@ -14,14 +14,14 @@ from compute_agent.errors import ComputeAgentError
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import find_device
 from compute_agent.instance.model import Instance
-from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.state import LIVING, PowerState, VmState
 from compute_agent.rpc.client import ComputeClient
 from sandbox import disk_audit, port_audit
 from sandbox.commands import SandboxError, run
 from sandbox.fate import Fate
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.functional.guests import Guests, a_port, an_order, halting_kernel, pings, until
+from tests.functional.guests import Guests, a_port, an_order, halting_kernel, pings, until, with_hypervisor
 from tests.functional.shell import attach, run_inside
 
 ROOT_MARK, VOLUME_MARK = 5, 9
@@ -32,7 +32,6 @@ END = ": end"
 """Of the last moment's name: all is done, and the journal does not know."""
 NEVER, SOON = 1_000_000, 7
 """Moments."""
-RUNNING = (VmState.ACTIVE, VmState.PAUSED)
 
 
 class Scene:
@@ -50,7 +49,7 @@ class Scene:
         self.guests = Guests(node)
         self.volume = volume
         self.root = root
-        self.guest = self.guests.boot(self.an_order(arguments="counter", config_drive=False))
+        self.guest = self.boot_guest()
         self.other = self.guest
         """Another instance, of which there is one at a time."""
         self.wanted = self.guest
@@ -63,9 +62,21 @@ class Scene:
         self.have_volume(True)
         self.mark("vdb", VOLUME_MARK)
 
+    def boot_guest(self) -> Instance:
+        """One more that counts."""
+        return self.guests.boot(self.an_order(arguments="counter", config_drive=False))
+
     def an_order(self, *devices: BlockDevice, arguments: str = "", config_drive: bool) -> Instance:
         """Of one more guest, with a disk to start from and others."""
-        return an_order(arguments=arguments, config_drive=config_drive, block_devices=[self.root, *devices])
+        order = an_order(arguments=arguments, config_drive=config_drive, block_devices=[self.root, *devices])
+        return with_hypervisor(order, "qemu")
+
+    def revive_guest(self) -> None:
+        """Its process has ended: it runs again, and its system is up."""
+        starts = self.guests.console(self.guest.uuid).count("GUEST READY")
+        self.guests.finish(self.client.start_instance(self.guest.uuid))
+        self.guests.await_console(self.guest.uuid, "GUEST READY", starts + 1)
+        self.renew_pid()
 
     def renew_pid(self) -> None:
         """The guest has a new process."""
@@ -163,8 +174,8 @@ class Scene:
         journal = Journal(self.node.directory / "state/journal.sqlite")
         rows = [row for row in journal.instances() if row.record.instance.uuid != gone]
         journal.close()
-        running = [row.record.instance for row in rows if row.vm_state in RUNNING]
-        stopped = [row.record.instance for row in rows if row.vm_state not in RUNNING]
+        running = [row.record.instance for row in rows if row.vm_state in LIVING]
+        stopped = [row.record.instance for row in rows if row.vm_state not in LIVING]
         processes = len(self.node.qemu_pids())
         return [
             *disk_audit.surplus(self.node, running, stopped),

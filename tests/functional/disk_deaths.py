@@ -119,18 +119,19 @@ def is_snapshot(scene: Scene) -> bool:
 
 def is_restored(scene: Scene) -> bool:
     scene.client.delete_backup(scene.copy_id)
-    return content_of_other(scene, NUMBER * 512) == str(scene.number)
+    return content(scene, scene.other.uuid, NUMBER * 512) == str(scene.number)
 
 
-def content_of_other(scene: Scene, at: int) -> str:
+def content(scene: Scene, instance_uuid: str, at: int) -> str:
+    """A line of its root disk, which has no layers, from that byte on."""
     if scene.root.backend != "rbd":
-        return word_at(scene.node.directory / "state/disks" / scene.other.uuid / "disk0.qcow2", at)
+        return word_at(scene.node.directory / "state/disks" / instance_uuid / "disk0.qcow2", at)
     ceph, path = scene.node.ceph, scene.node.directory / "exported.raw"
     assert ceph is not None
-    ceph.rbd("export", "--no-progress", f"{ceph.pool}/{scene.other.uuid}_disk0", str(path))
+    ceph.rbd("export", "--no-progress", f"{ceph.pool}/{instance_uuid}_disk0", str(path))
     with path.open("rb") as file:
         file.seek(at)
-        text = file.readline().decode().strip()
+        text = file.readline().strip(b"\0\n").decode()
     path.unlink()
     return text
 

@@ -19,15 +19,16 @@ from sandbox.switch import Switch
 from tests.functional.death_run import IS_CHOSEN, TODAY, an_agent, survive_all
 from tests.functional.disk_deaths import CASES, a_blank_disk
 from tests.functional.guests import Guests
+from tests.functional.idle_scene import OF_OTHER, marked_disk
 from tests.functional.incident_deaths import INCIDENTS
 from tests.functional.layer_deaths import LAYERS
 from tests.functional.life_deaths import LIFE
-from tests.functional.machine_scene import MACHINES, MachineScene, firmware, marked_disk
+from tests.functional.machine_scene import MachineScene, firmware
 
 __all__ = ["an_agent"]
 
 COPYING = ("terminate", "snapshot", "backup", "incremental backup")
-DEATHS = {**LIFE, **LAYERS, **INCIDENTS, **{name: CASES[name] for name in COPYING}, **MACHINES}
+DEATHS = {**LIFE, **LAYERS, **INCIDENTS, **{name: CASES[name] for name in COPYING}, **OF_OTHER}
 
 TODAYS = list(DEATHS) if IS_CHOSEN else list(DEATHS)[TODAY % 3 :: 3]
 """Others on another day; what is theirs and not the hypervisor's, `test_agent_deaths` has each day."""

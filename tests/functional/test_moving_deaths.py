@@ -30,8 +30,9 @@ from tests.functional.death_record import Death, record
 from tests.functional.death_run import EARLY, IS_CHOSEN, STRIDE, TODAY
 from tests.functional.deaths import END
 from tests.functional.guests import Guests, with_hypervisor
+from tests.functional.idle_scene import marked_disk
 from tests.functional.load import idle_instances
-from tests.functional.machine_scene import firmware, marked_disk
+from tests.functional.machine_scene import firmware
 from tests.functional.move_deaths import BETWEEN_DISKS, IN_CLUSTER, Move, survive_move
 
 _FIRMWARE, _IMAGES = "moving-bios.bin", "moving-images"

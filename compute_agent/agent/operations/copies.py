@@ -17,12 +17,11 @@ from compute_agent.agent.work import Work
 from compute_agent.block.copies import DiskCopy
 from compute_agent.errors import ComputeAgentError, HostError, InvalidMessage, InvalidState
 from compute_agent.instance.devices import NbdSource
-from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.state import LIVING, PowerState, VmState
 from compute_agent.storage.copies.contract import CopyOrder
 
-_RUNNING = frozenset({VmState.ACTIVE, VmState.PAUSED})
 _NOT_RUNNING = frozenset({VmState.STOPPED})
-_STATES = _RUNNING | _NOT_RUNNING
+_STATES = LIVING | _NOT_RUNNING
 """Whoever has no disk open cannot copy any."""
 
 _LOOK = 1.0
@@ -166,7 +165,7 @@ def _marked(order: CopyOrder) -> list[str]:
 def _require_marks(work: Work, order: CopyOrder) -> None:
     """An incremental backup can be made: the disks remember what was written since its parent."""
     if not _is_running(work):
-        needed = " or ".join(sorted(_RUNNING))
+        needed = " or ".join(sorted(LIVING))
         raise InvalidState(work.uuid, "an incremental backup", VmState.STOPPED, needed)
     for disk in _marked(order):
         if order.parent not in work.open_disks.copies.marks(disk):
@@ -176,7 +175,7 @@ def _require_marks(work: Work, order: CopyOrder) -> None:
 
 def _is_running(work: Work) -> bool:
     """By its state: a guest that has ended meanwhile is an error, and no reason to copy its disks as they are now."""
-    return _state(work) in _RUNNING
+    return _state(work) in LIVING
 
 
 def _state(work: Work) -> VmState:

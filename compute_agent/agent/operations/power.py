@@ -16,7 +16,7 @@ from compute_agent.agent.operations.steps import (
     resume_guest,
 )
 from compute_agent.agent.work import Work
-from compute_agent.instance.state import VmState
+from compute_agent.instance.state import LIVING, VmState
 
 LOG = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ DISK_ERROR = Operation(
 
 GUEST_EXIT = Operation(
     name="guest_exit",
-    allowed=frozenset({VmState.ACTIVE, VmState.PAUSED}),
+    allowed=LIVING,
     steps=(KILL_GUEST, UNPLUG_PORTS),
     outcome=VmState.STOPPED,
 )

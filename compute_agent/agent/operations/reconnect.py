@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compute_agent.agent.operation import Operation, Step
 from compute_agent.agent.work import Work
-from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.state import LIVING, PowerState, VmState
 
 
 def reconnect_disks(work: Work) -> None:
@@ -27,7 +27,7 @@ def go_on(work: Work) -> None:
 
 RECONNECT_DISKS = Operation(
     name="reconnect_disks",
-    allowed=frozenset({VmState.ACTIVE, VmState.PAUSED}),
+    allowed=LIVING,
     steps=(Step("reconnect_disks", reconnect_disks), Step("go_on", go_on)),
     outcome="observed",
 )

@@ -17,6 +17,7 @@ from compute_agent.agent.operations.steps import (
     resume_guest,
 )
 from compute_agent.agent.work import Work
+from compute_agent.host.durable import part_of
 from compute_agent.instance.state import PowerState, VmState
 
 
@@ -31,7 +32,11 @@ def discard_memory(work: Work) -> None:
 
 
 def discard_memory_of_living(work: Work) -> None:
-    """Remove the file only while the guest it came from is there: else it is all that is left of it."""
+    """Remove the file only while the guest it came from is there: else it is all that is left of it.
+
+    Half of it is of no use to anybody.
+    """
+    part_of(work.node.hypervisor.saved_state_path(work.uuid)).unlink(missing_ok=True)
     if _is_held(work):
         discard_memory(work)
 

@@ -16,10 +16,9 @@ from typing import TypeVar
 import msgspec
 
 from compute_agent.errors import InvalidMessage
-from compute_agent.host.durable import publish
+from compute_agent.host.durable import PART_SUFFIX, part_of, publish
 from compute_agent.instance.wire import UUID_PATTERN
 from compute_agent.storage.copies.contract import CopyOrder
-from compute_agent.storage.files import PART_SUFFIX
 from compute_agent.storage.settings import StorageSettings
 
 T = TypeVar("T")
@@ -86,7 +85,7 @@ class Places:
 
 def write_description(path: Path, description: object) -> None:
     """JSON; there as a whole or not at all."""
-    part = path.with_name(f"{path.name}{PART_SUFFIX}")
+    part = part_of(path)
     part.write_bytes(msgspec.json.encode(description))
     publish(part, path)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compute_agent.errors import InsufficientResources
-from compute_agent.storage.files import BLOCK, PART_SUFFIX, free_space, require_space
+from compute_agent.host.durable import PART_SUFFIX
+from compute_agent.storage.files import BLOCK, free_space, require_space
 
 LOG = logging.getLogger(__name__)
 

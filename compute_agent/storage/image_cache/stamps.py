@@ -13,8 +13,8 @@ from threading import Lock
 
 import msgspec
 
+from compute_agent.host.durable import PART_SUFFIX
 from compute_agent.instance.preparation import prepare
-from compute_agent.storage.files import PART_SUFFIX
 
 
 class _Stamp(msgspec.Struct, frozen=True):

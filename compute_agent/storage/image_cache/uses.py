@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from compute_agent.host.durable import sync
+from compute_agent.host.durable import PART_SUFFIX, part_of, sync
 from compute_agent.instance.wire import UUID_PATTERN
-from compute_agent.storage.files import PART_SUFFIX
 
 
 class ImageUses:
@@ -34,7 +33,7 @@ class ImageUses:
         :raises OSError: there is no such file, or the file system refuses.
         """
         path = self.path(instance_uuid, name)
-        part = path.with_name(path.name + PART_SUFFIX)
+        part = part_of(path)
         part.unlink(missing_ok=True)
         os.link(file, part)
         part.rename(path)

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from compute_agent.errors import InvalidMessage
-from compute_agent.host.durable import publish, sync
+from compute_agent.host.durable import part_of, publish, sync
 from compute_agent.instance.block_device import MOST_LAYERS, BlockDevice
 from compute_agent.instance.devices import FileSource
 from compute_agent.instance.model import Instance
-from compute_agent.storage.files import PART_SUFFIX, require_space, storage_errors, write_complete
+from compute_agent.storage.files import require_space, storage_errors, write_complete
 from compute_agent.storage.inspection import virtual_size
 from compute_agent.storage.layers.chain import layer_path
 from compute_agent.storage.layers.qemu_img import LayeringQemuImg
@@ -128,4 +128,4 @@ class FileLayers:
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(path.name + PART_SUFFIX)
+    return part_of(path)

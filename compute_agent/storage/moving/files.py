@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compute_agent.errors import StorageError
-from compute_agent.host.durable import publish
+from compute_agent.host.durable import PART_SUFFIX, publish
 from compute_agent.instance.block_device import BlockDevice
 from compute_agent.instance.device_names import find_device
 from compute_agent.instance.devices import FileSource
 from compute_agent.instance.model import Instance
 from compute_agent.storage.copies.disks import CopiedDisks
-from compute_agent.storage.files import PART_SUFFIX, require_space
+from compute_agent.storage.files import require_space
 from compute_agent.storage.layers.chain import layer_path
 from compute_agent.storage.moving.contract import Progress
 from compute_agent.storage.moving.stream import (

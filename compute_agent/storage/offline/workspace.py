@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from compute_agent.errors import DeadlineExceeded, DiskInUse, InvalidConfiguration, StorageError
-from compute_agent.host.durable import publish
+from compute_agent.host.durable import part_of, publish
 from compute_agent.storage.file_locks import has_user, has_writer
-from compute_agent.storage.files import BLOCK, PART_SUFFIX, require_present, require_space, storage_errors
+from compute_agent.storage.files import BLOCK, require_present, require_space, storage_errors
 from compute_agent.storage.inspection import require_self_contained
 from compute_agent.storage.offline.appliance import WORK, user
 from compute_agent.storage.qcow2.qemu_img import QemuImg
@@ -79,7 +79,7 @@ def replace(path: Path, changed: Path, disk_format: DiskFormat) -> None:
     with storage_errors(path):
         require_sound(changed, disk_format)
         status = path.stat()
-        part = path.with_name(path.name + PART_SUFFIX)
+        part = part_of(path)
         try:
             shutil.copyfile(changed, part)
             os.chown(part, status.st_uid, status.st_gid)

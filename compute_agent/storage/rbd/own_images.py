@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from compute_agent.errors import InvalidImage, InvalidMessage
+from compute_agent.host.durable import PART_SUFFIX
 from compute_agent.instance.block_device import BlockDevice, Image
 from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
-from compute_agent.storage.files import PART_SUFFIX
 from compute_agent.storage.images import ImageCache
 from compute_agent.storage.inspection import virtual_size
 from compute_agent.storage.qcow2.qemu_img import LUKS_HEADER, QemuImg

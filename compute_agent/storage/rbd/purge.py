@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from compute_agent.errors import ComputeAgentError
-from compute_agent.storage.files import PART_SUFFIX, storage_errors, write_complete
+from compute_agent.host.durable import PART_SUFFIX
+from compute_agent.storage.files import storage_errors, write_complete
 from compute_agent.storage.rbd.credentials import ClusterUser
 from compute_agent.storage.single_flight import SingleFlight
 

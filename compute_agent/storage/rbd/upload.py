@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from compute_agent.errors import ComputeAgentError, StorageError
+from compute_agent.host.durable import PART_SUFFIX
 from compute_agent.instance.devices import FileSource
 from compute_agent.storage.contract import Progress
-from compute_agent.storage.files import PART_SUFFIX
 from compute_agent.storage.inspection import virtual_size
 from compute_agent.storage.rbd.cluster import Cluster
 from compute_agent.storage.rbd.conversion import Conversion, Target

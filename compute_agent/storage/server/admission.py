@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from compute_agent.host.durable import part_of
 from compute_agent.instance.preparation import prepare
-from compute_agent.storage.files import PART_SUFFIX
 from compute_agent.storage.server.paths import ServerPaths
 
 _READ, _WRITE = 0o400, 0o200
@@ -94,7 +94,7 @@ def _restore(fd: int, former: _Former) -> None:
 
 def _note(note: Path, path: Path, status: os.stat_result) -> _Former:
     former = _Former(str(path), status.st_dev, status.st_ino, status.st_uid, status.st_mode & 0o7777)
-    part = note.with_name(f"{note.name}{PART_SUFFIX}")
+    part = part_of(note)
     part.write_bytes(msgspec.json.encode(former))
     part.rename(note)
     return former

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compute_agent.errors import MonitorError
-from compute_agent.host.durable import publish
+from compute_agent.host.durable import part_of, publish
 from compute_agent.host.qmp import Execute
 
 _AT_WORK = ("setup", "active", "device", "cancelling", "wait-unplug", "pre-switchover")
@@ -28,7 +28,7 @@ def save_memory(execute: Execute, path: Path, seconds: float) -> None:
     :raises MonitorError: it was not written; the guest is paused as before.
     """
     try:
-        _save(execute, path, path.with_name(path.name + ".part"), seconds)
+        _save(execute, path, part_of(path), seconds)
     except OSError as error:
         raise MonitorError(f"the guest's memory cannot be written: {error}") from error
 

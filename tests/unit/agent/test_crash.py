@@ -213,6 +213,25 @@ def test_killed_again_at_any_moment_of_the_recovery(tmp_path: Path, operation: s
             return
 
 
+@pytest.mark.parametrize("operation", ["stop", "reboot", "reboot hard", "pause", "unpause", "suspend", "terminate"])
+def test_killed_with_its_guest_at_any_moment_nothing_of_that_is_left(tmp_path: Path, operation: str) -> None:
+    left = {VmState.ACTIVE: RUNNING, VmState.STOPPED: ["disk"], VmState.SUSPENDED: ["disk", "memory"], None: []}
+    (tmp_path / "whole").mkdir()
+    for moment in range(1, moments_of(tmp_path / "whole", operation) + 1):
+        directory = tmp_path / f"killed{moment}"
+        directory.mkdir()
+        world = a_life_until(directory, operation)
+        world.kill_at = moment
+        assert survive(world, lambda agent: live(agent, operation))
+        world.kill_at = None
+        world.power_failure()
+        assert not survive(world, Agent.recover)
+        agent = Agent(world)
+        row = agent.journal.find_instance(UUID)
+        assert world.left_of(UUID) == left[row.vm_state if row else None]
+        agent.journal.close()
+
+
 DEVICE_OPERATIONS = (
     *("attach_interface", "detach_interface"),
     *("attach_volume", "detach_volume", "extend_volume", "set_disk_qos", "snapshot", "backup", "restore"),

@@ -23,6 +23,7 @@ from compute_agent.agent.settings import AgentSettings, MigrationSettings
 from compute_agent.agent.turns import Turns
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DeadlineExceeded, MigrationRefused, MonitorError
+from compute_agent.host.durable import part_of, publish
 from compute_agent.instance.block_device import BlockDevice, DiskQos
 from compute_agent.instance.devices import BootFiles, Disk, FileSource, Nic
 from compute_agent.instance.machine import ROOT_PORTS, Machine
@@ -151,6 +152,7 @@ class World:
             "other tap": OTHER_PORT.mac_address in self.taps.values(),
             "other nic": bool(self.nics),
             "memory": self.saved(uuid).exists(),
+            "half its memory": part_of(self.saved(uuid)).exists(),
             "volume": bool(self.volumes),
             "connection": uuid in self.connected,
             "plugged": bool(self.plugged),
@@ -222,7 +224,8 @@ class FakeGuest:
         self._world.touch("reset", effect)
 
     def save(self, path: Path) -> None:
-        self._world.touch("save", path.touch)
+        part_of(path).touch()
+        self._world.touch("save", lambda: publish(part_of(path), path))
 
     def kill(self) -> None:
         if self._world.undying:
