@@ -43,13 +43,14 @@ def lose_process(
     with scene.fate.halted(case.operation, moment, ask) as victim:
         had_process = scene.node.end_guest(victim)
         scene.moments, scene.steps, died_in = len(scene.fate.moments()), scene.fate.steps(), scene.fate.last_moment()
-        if with_agent:
+        if had_process and with_agent:
             scene.node.kill()
-    if with_agent:
+    if scene.node.pid is None:
         scene.node.start()
     operation = scene.client.wait(request_id, _SECONDS)
     _assert_told(operation, had_process)
-    _assert_consistent(scene, victim, died_in)
+    if had_process:
+        _assert_consistent(scene, victim, died_in)
     _mend(scene, victim)
     _assert_done(scene, case, operation)
     assert scene.is_marked("vda", ROOT_MARK), died_in

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any
 
 from compute_agent.errors import HostError
@@ -69,18 +70,22 @@ def ask(settings: VirtSettings, commands: Sequence[Command], accelerator: str = 
     """
     words = [("qmp_capabilities", {}), *commands, ("quit", {})]
     batch = "".join(json.dumps({"execute": name, "arguments": arguments}) + "\n" for name, arguments in words)
-    try:
-        done = subprocess.run(
-            [*_NOT_ALONE, settings.qemu_binary, *_WITHOUT_A_MACHINE, "-accel", accelerator],
-            input=batch.encode(),
-            capture_output=True,
-            timeout=settings.start_timeout,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise HostError(f"{settings.qemu_binary} does not work: {error}") from error
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    with TemporaryFile() as said:  # not a pipe: a QEMU that is to quit leaves unsaid what nobody reads at once
+        try:
+            subprocess.run(
+                [*_NOT_ALONE, settings.qemu_binary, *_WITHOUT_A_MACHINE, "-accel", accelerator],
+                input=batch.encode(),
+                stdout=said,
+                stderr=subprocess.PIPE,
+                timeout=settings.start_timeout,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise HostError(f"{settings.qemu_binary} does not work: {error}") from error
+        said.seek(0)
+        answers = [json.loads(line) for line in said]
     found = [answer["return"] for answer in answers if "return" in answer][1:-1]
     if len(found) != len(commands):
-        raise HostError(f"{settings.qemu_binary} does not answer all of {', '.join(name for name, _ in commands)}")
+        names = ", ".join(dict.fromkeys(name for name, _ in commands))
+        raise HostError(f"{settings.qemu_binary} answers {len(found)} of {len(commands)} questions: {names}")
     return found
