@@ -13,6 +13,10 @@ SHARE    := 1
 KILLS    := 1000
 OUTAGES  := 10
 DEATHS   := .cache/deaths.jsonl
+CRASHERS := --dist load --maxschedchunk 1 --tx '3*popen//python=$(SANDBOX) $(BIN)/python'
+RECORDED  = DEATHS_RECORD=$(CURDIR)/$(DEATHS)
+DEATHS_TOLD = $(BIN)/python -m tests.functional.death_record $(DEATHS) $(SHARE) $$(git rev-parse --short HEAD) \
+  > docs/crash-matrix.md && grep -o '[0-9]* cases, .* green' docs/crash-matrix.md
 # Of `make fuzz`.
 CASES    := 1000000
 SEED     := $(shell date +%s)
@@ -20,10 +24,10 @@ MODELS   := 500
 MESSAGES := 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test unit functional host lint fuzz crash bench clean generate packages
+.PHONY: help demo lab test unit functional host lint fuzz crash crash-moments crash-hosts crash-random bench clean generate packages
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: packages $(VENV)/ready  ## the main job, on real parts, from boot to terminate
 	PYTHONPATH=devstack $(SANDBOX) $(BIN)/python devstack/demo.py
@@ -57,11 +61,21 @@ fuzz: packages $(VENV)/ready  ## hostile input in CASES cases made from SEED, an
 	MESSAGES=$(MESSAGES) MANY_OPERATIONS_SEEDS="$(SEED)-a $(SEED)-b $(SEED)-c" $(SANDBOX) $(PYTEST) \
 	  tests/functional/test_bad_input.py tests/functional/test_many_operations.py
 
-crash: packages $(VENV)/ready  ## the agent dies in each SHAREth moment of each operation, and at KILLS random ones; the broker is away OUTAGES times
-	rm -f $(DEATHS) && DEATHS_EVERY=$(SHARE) DEATHS_RECORD=$(CURDIR)/$(DEATHS) \
-	  $(PYTEST) $(SANDBOXES:loadfile=load) --maxschedchunk 1 -q tests/functional/test_*_deaths.py
-	$(BIN)/python -m tests.functional.death_record $(DEATHS) $(SHARE) $$(git rev-parse --short HEAD) > docs/crash-matrix.md
-	@grep -o '[0-9]* cases, .* green' docs/crash-matrix.md
+crash:  ## all that follows, one after the other
+	$(MAKE) crash-moments
+	$(MAKE) crash-hosts
+	$(MAKE) crash-random
+
+crash-moments: packages $(VENV)/ready  ## agents and guests' processes die in each SHAREth moment of each operation
+	rm -f $(DEATHS)
+	DEATHS_EVERY=$(SHARE) $(RECORDED) $(PYTEST) $(CRASHERS) -q tests/functional/test_*_deaths.py
+	$(DEATHS_TOLD)
+
+crash-hosts: packages $(VENV)/ready  ## whatever may fail in a migration does, in each step of it, between two virtual hosts
+	FAULTS=all $(RECORDED) $(SANDBOX) $(PYTEST) -q tests/host/test_migration.py -k something_fails
+	$(DEATHS_TOLD)
+
+crash-random: packages $(VENV)/ready  ## the agent dies at KILLS random moments, and the broker is away OUTAGES times, under load
 	RANDOM_KILLS=$(KILLS) OUTAGES=$(OUTAGES) OUTAGE=60 $(SANDBOX) $(PYTEST) -s -q \
 	  tests/functional/test_random_kills.py tests/functional/test_broker_death.py
 

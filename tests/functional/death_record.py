@@ -19,24 +19,29 @@ _PLACE = "DEATHS_RECORD"
 _HEAD = """\
 # Every step, every death
 
-Made by `make crash`, on real parts (QEMU, Open vSwitch, RabbitMQ, Ceph). The agent kills itself with SIGKILL in one
-moment of an operation, and once more in the recovery that follows; the next one finishes it. Moments are found while
-an operation is carried out: before and after each step, and before each change of a file, socket, tap, process or
-record, and each command to a QEMU, a switch, a block server or a cluster (`devstack/sandbox/dying_agent.py`). After
-each case the operation is done, whoever asks again gets the same answer, another guest has noticed nothing, and nothing
-is left that should not be there: processes, taps, ports, disks, locks, descriptors, rows of the journal. What fails
-ends the run.
+Made by `make crash`, on real parts (QEMU, Open vSwitch, RabbitMQ, Ceph). Moments are found while an operation is
+carried out: before and after each step, and before each change of a file, socket, tap, process or record, and each
+command to a QEMU, a switch, a block server or a cluster (`devstack/sandbox/dying_agent.py`). What fails ends the run.
 
-Run on {date}, commit {commit}, {share}: **{cases} cases, {deaths} deaths, all green**.
+Run on {date}, commit {commit}, {share}: **{cases} cases, {deaths} deaths and failures, all green**.
 
-What moves an instance between two hosts is carried out by two agents on one machine. The one that dies is the one whose
-operation it is; afterwards exactly one of the two has the instance, and what is *undone* is where it was.
+- *agent*: it kills itself with SIGKILL in one moment of an operation, and once more in the recovery that follows; the
+  next one finishes it. Then the operation is done, whoever asks again gets the same answer, another guest has noticed
+  nothing, and nothing is left that should not be there: processes, taps, ports, disks, locks, descriptors, rows of the
+  journal.
+- *process*: the agent stands still in one moment, while the guest's process is killed; in every other one the agent is
+  killed with it. Then the operation is finished, or it has failed because the guest has ended and was *undone*; the
+  record says what is there, and nothing else is; what is still an instance can be started again.
+- What moves an instance between two hosts is carried out by two agents on one machine. The one that dies is the one
+  whose operation it is; afterwards exactly one of the two has the instance, and what is *undone* is where it was.
+- *between virtual hosts*: with real KVM, kernel datapath and vhost. In each step of a migration one of those named
+  fails; the link for 60 s. Afterwards exactly one host has the guest, with all that it wrote.
 
 QEMU's guests run under TCG. Those of `vmm` run in its KVM, but what they run is a firmware of 158 bytes, and they have
 no NICs: the agent is told that the machine can do more (`devstack/sandbox/agent_without_vhost_net.py`).
-*Moments*: how many the operation had; *cases*: in how many of them an agent died.
+*Moments*: how many the operation had; *cases*: in how many of them something died; a guest has no process in all.
 
-| operation | who dies | hypervisor | disks | steps | moments | cases | deaths | outcome |
+| operation | what fails | hypervisor | disks | steps | moments | cases | deaths | outcome |
 |---|---|---|---|---|---|---|---|---|
 """
 
@@ -46,7 +51,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
 
     case: str
     who: str = "agent"
-    """Has died."""
+    """Or what died, or failed."""
     hypervisor: str = "qemu"
     storage: str
     moment: int

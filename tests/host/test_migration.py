@@ -29,6 +29,7 @@ from compute_agent.instance.view import OperationState, OperationView
 from laboratory.host import VirtualHost
 from laboratory.laboratory import Laboratory
 from sandbox.commands import run
+from tests.functional.death_record import Death, record
 from tests.functional.guests import BOOT_SECONDS, Guests, address_of, an_order, until
 from tests.host.console import run_on_console
 from tests.host.silence import COARSE, FINE, listening
@@ -380,3 +381,16 @@ def test_something_fails_and_one_host_has_the_guest(traveller: Traveller, fault:
     else:
         until(lambda: owner.counter(traveller.uuid) > counted)
     traveller.assert_whole()
+    record(
+        Death(
+            case="live migration between virtual hosts",
+            who=fault,
+            storage="qcow2, rbd",
+            moment=STEPS.index(step) + 1,
+            died_in=step,
+            again=0,
+            moments=len(STEPS),
+            steps=len(STEPS),
+            is_undone=owner is source,
+        )
+    )
