@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -32,11 +32,14 @@ class Qemu:
         self.accelerators: list[str] = []
         self.breaks = False
 
-    def run(self, command: list[str], *, input: bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, command: list[str], *, input: bytes, stdout: IO[bytes], **options: Any
+    ) -> subprocess.CompletedProcess[bytes]:
         self.accelerators.append(command[-1])
         answers = [self._answer(json.loads(line)) for line in input.splitlines()]
         lines = [json.dumps(answer) for answer in ({"QMP": {}}, *answers)]
-        return subprocess.CompletedProcess(command, 0, "\n".join(lines).encode(), b"")
+        stdout.write("\n".join(lines).encode())
+        return subprocess.CompletedProcess(command, 0)
 
     def _answer(self, call: dict[str, Any]) -> dict[str, Any]:
         if call["execute"] == "query-cpu-definitions":
