@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ CAUGHT = 3
 """Times that an operation has to wait before there is room again."""
 A_WHILE = 120.0
 _WAITS = "This waits"
-_LOST = "is unreachable"
-"""What the log says of each connection to the broker that was lost: on a machine that is busy, heartbeats come late."""
+_UNSAID = re.compile("is unreachable|closed the connection|Notifications wait: broker")
+"""What the log says where the broker may have taken something and could not say so: on a busy machine it is slow."""
 _BLOCK = 4096
 
 
@@ -91,8 +92,8 @@ def test_what_is_under_way_waits_for_room_and_what_comes_is_refused(node: Node, 
         until(lambda: accepted <= set(ended(heard)), A_WHILE)
     require_one_order(node.client, instances, load.answers)
     assert len(node.qemu_pids()) == sum(view.vm_state in RUNNING for view in node.client.list_instances())
-    told_again = len(ended(heard)) - len(set(ended(heard)))
-    assert told_again <= node.log.read_text().count(_LOST), "once, but where the broker could not say that it has it"
+    told_again, log = len(ended(heard)) - len(set(ended(heard))), node.log.read_text()
+    assert told_again <= len(_UNSAID.findall(log)), f"once, but where the broker could not say that it has it\n{log}"
     print(f"{TIMES} times without room: {len(load.answers)} answers, {len(accepted)} done, {waits(node)} waits")
 
 
