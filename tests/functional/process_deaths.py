@@ -49,6 +49,8 @@ def lose_process(
         scene.node.start()
     operation = scene.client.wait(request_id, _SECONDS)
     _assert_told(operation, had_process)
+    case.order(scene, request_id)
+    assert scene.client.get_operation(request_id) == operation, "who asks again is told the same"
     if had_process:
         _assert_consistent(scene, victim, died_in)
     _mend(scene, victim)
