@@ -75,7 +75,7 @@ class Guest(Protocol):
 
     @property
     def open_disks(self) -> OpenDisks | None:
-        """Its disks, where its process has them open; None: its block server has."""
+        """Its disks, where its process has them open; None: its block server has, or the process has ended."""
 
     @property
     def outgoing(self) -> OutgoingMigration:

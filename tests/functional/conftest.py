@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from sandbox import audit
 from sandbox.broker import Broker
+from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
 from tests.functional.guests import Guests
+
+_clusters = count()
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +41,13 @@ def switch(directory: Path) -> Iterator[Switch]:
     with Switch(directory / "sw") as switch:
         switch.add_bridge("br-int", address="10.77.0.1/24")
         yield switch
+
+
+@pytest.fixture(scope="module")
+def ceph(directory: Path) -> Iterator[Ceph]:
+    """A cluster for each module that wants one."""
+    with Ceph(directory / f"c{next(_clusters)}") as ceph:
+        yield ceph
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,11 @@ def _have_layer(scene: Scene, instance_uuid: str) -> None:
 def _lose_layer(scene: Scene, instance_uuid: str) -> bool:
     """The disk is whole without it."""
     scene.guests.finish(scene.client.volume_snapshot_delete(instance_uuid, _DISK, scene.copy_id))
-    return _has_none(scene, instance_uuid)
+    return has_no_layer(scene, instance_uuid)
 
 
-def _has_none(scene: Scene, instance_uuid: str) -> bool:
+def has_no_layer(scene: Scene, instance_uuid: str) -> bool:
+    """By the record, and by what files there are."""
     return (_layers(scene, instance_uuid), _files(scene, instance_uuid)) == ([], [f"{_DISK}.qcow2"])
 
 
@@ -65,7 +66,7 @@ LAYERS = {
         operation="volume_snapshot_delete",
         prepare=_write_to_layer,
         order=lambda scene, asked: scene.client.volume_snapshot_delete(scene.guest.uuid, _DISK, scene.copy_id, asked),
-        check=lambda scene: _has_none(scene, scene.guest.uuid),
+        check=lambda scene: has_no_layer(scene, scene.guest.uuid),
     ),
     "revert to layer": Case(
         operation="volume_snapshot_revert",

@@ -12,6 +12,7 @@ from compute_agent.instance.view import InstanceView, OperationState, OperationV
 from tests.functional.deaths import ROOT_MARK, Case, Scene, ask_in_vain
 from tests.functional.disk_deaths import no_copy_is_left
 from tests.functional.guests import until
+from tests.functional.layer_deaths import has_no_layer
 
 _SECONDS = 90.0
 _TOLD = ("GuestGone", "GuestStartFailed")
@@ -108,6 +109,7 @@ def _assert_done(scene: Scene, case: Case, operation: OperationView) -> None:
         return
     for layer in scene.guests.view(scene.guest.uuid).instance.block_devices[0].layers:
         scene.guests.finish(scene.client.volume_snapshot_delete(scene.guest.uuid, "disk0", layer))
+    assert scene.root.backend == "rbd" or has_no_layer(scene, scene.guest.uuid)
     if scene.parent_id:
         scene.client.delete_backup(scene.parent_id)
         scene.parent_id = ""

@@ -51,12 +51,6 @@ Agent = Callable[..., NodeDisks]
 Plug = Callable[[Disk], Driver]
 
 
-@pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / f"sd-{uuid.uuid4().hex[:6]}") as ceph:
-        yield ceph
-
-
 @pytest.fixture
 def settings(ceph: Ceph, directory: Path, tmp_path: Path) -> StorageSettings:
     for name in ("sources", "volumes"):

@@ -48,12 +48,6 @@ FOUND = {
 
 
 @pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "cd") as ceph:
-        yield ceph
-
-
-@pytest.fixture(scope="module")
 def fate(directory: Path) -> Fate:
     return Fate(directory / "fate")
 

@@ -53,12 +53,6 @@ CLEARED_WITHIN = 90.0
 
 
 @pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "cc") as ceph:
-        yield ceph
-
-
-@pytest.fixture(scope="module")
 def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterator[Node]:
     """What it has left in the cluster, or told of the key, fails the module."""
     with Node(directory / "cn", broker.transport_url, switch.connection, host="ceph-copies", ceph=ceph) as node:

@@ -29,12 +29,6 @@ PASSPHRASE = f"secret-{uuid.uuid4()}"
 
 
 @pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "ce") as ceph:
-        yield ceph
-
-
-@pytest.fixture(scope="module")
 def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterator[Node]:
     """An agent that makes disks in the cluster, and tells nobody how they are opened."""
     with Node(directory / "en", broker.transport_url, switch.connection, host="secret-node", ceph=ceph) as node:

@@ -26,12 +26,6 @@ READ = "for disk in /dev/vd?; do dd if=$disk bs=512 skip=7 count=1 | head -c 5; 
 
 
 @pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "hq") as ceph:
-        yield ceph
-
-
-@pytest.fixture(scope="module")
 def hosts(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterator[tuple[Guests, Guests]]:
     """What one of them has left fails the module."""
     url, connection = broker.transport_url, switch.connection

@@ -66,12 +66,6 @@ TODAYS = ALL if IS_CHOSEN else ALL[TODAY % 4 :: 4]
 
 
 @pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "mc") as ceph:
-        yield ceph
-
-
-@pytest.fixture(scope="module")
 def sides(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterator[list[Side]]:
     """What one of them has left fails the module."""
     firmware(directory / _FIRMWARE)

@@ -62,12 +62,6 @@ def backend_of(scene: str) -> Backend:
 
 
 @pytest.fixture(scope="module")
-def ceph(directory: Path) -> Iterator[Ceph]:
-    with Ceph(directory / "pc") as ceph:
-        yield ceph
-
-
-@pytest.fixture(scope="module")
 def fate(directory: Path) -> Fate:
     return Fate(directory / "processes-fate")
 

@@ -43,7 +43,6 @@ from tests.functional.serving import (
     Plug,
     a_volume,
     agent,
-    ceph,
     content,
     dies,
     disks,
@@ -63,7 +62,7 @@ from tests.unit.virt.vmm.parts import parts
 from tests.unit.virt.vmm.virtio.driver import DriverQueue
 from tests.unit.virt.vmm.virtio.storage import MIB, SECTOR, image_has
 
-__all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "settings"]
+__all__ = ["agent", "disks", "ended", "kinds", "parts", "plug", "settings"]
 
 SECONDS = 30
 

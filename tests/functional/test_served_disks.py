@@ -41,7 +41,6 @@ from tests.functional.serving import (
     Plug,
     a_volume,
     agent,
-    ceph,
     connection_of,
     content,
     disks,
@@ -60,7 +59,7 @@ from tests.unit.virt.vmm.parts import parts
 from tests.unit.virt.vmm.virtio.driver import Driver, DriverQueue
 from tests.unit.virt.vmm.virtio.storage import IO_ERROR, MIB, SECTOR, write_sectors
 
-__all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "settings"]
+__all__ = ["agent", "disks", "ended", "kinds", "parts", "plug", "settings"]
 
 GIB = 1024**3
 PASSPHRASE = "open sesame"

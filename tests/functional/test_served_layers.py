@@ -22,7 +22,6 @@ from tests.functional.serving import (
     Agent,
     Plug,
     agent,
-    ceph,
     content,
     dies,
     disks,
@@ -40,7 +39,7 @@ from tests.unit.virt.vmm.parts import parts
 from tests.unit.virt.vmm.virtio.driver import DriverQueue
 from tests.unit.virt.vmm.virtio.storage import MIB, SECTOR, image_has, make_image
 
-__all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "settings"]
+__all__ = ["agent", "disks", "ended", "kinds", "parts", "plug", "settings"]
 
 SECONDS = 30
 

@@ -34,7 +34,6 @@ from tests.functional.serving import (
     Agent,
     Plug,
     agent,
-    ceph,
     content,
     dies,
     disks,
@@ -53,7 +52,7 @@ from tests.unit.virt.vmm.parts import parts
 from tests.unit.virt.vmm.virtio.driver import DriverQueue
 from tests.unit.virt.vmm.virtio.storage import MIB, SECTOR
 
-__all__ = ["agent", "ceph", "disks", "ended", "kinds", "parts", "plug", "settings"]
+__all__ = ["agent", "disks", "ended", "kinds", "parts", "plug", "settings"]
 
 KEY = "ab" * 32
 LAYER = "00000000-0000-4000-8000-000000000001"

@@ -18,7 +18,7 @@ from compute_agent.agent.operations.layer_records import (
     require_layer,
 )
 from compute_agent.agent.work import Work
-from compute_agent.errors import DeadlineExceeded, HostError, InvalidMessage
+from compute_agent.errors import DeadlineExceeded, GuestGone, HostError, InvalidMessage
 from compute_agent.instance.state import VmState
 
 LOG = logging.getLogger(__name__)
@@ -114,11 +114,16 @@ def abandon_commit(work: Work) -> None:
 
 
 def let_go_of_layer(work: Work) -> None:
-    """A guest that runs does without it. There is no way back: as long as it does not answer, it is asked again."""
+    """A guest that runs does without it. There is no way back: as long as it does not answer, it is asked again.
+
+    One that ends meanwhile has let go of it, too.
+    """
     while (disks := work.find_open_disks()) is not None:
         try:
             with open_disk(work) as disk:
                 disks.layers.finish(work.request.request_id, disk, layer_of(work))
+        except GuestGone:
+            return
         except DeadlineExceeded:
             if work.hurried:
                 raise

@@ -44,8 +44,8 @@ class QemuGuest(ProcessGuest):
         self.incoming = QemuIncoming(self._execute, self._disks.top, run)
 
     @property
-    def open_disks(self) -> QemuGuest:
-        return self
+    def open_disks(self) -> QemuGuest | None:
+        return None if self.process.has_ended() else self
 
     def attach_disk(self, disk: Disk, machine: Machine) -> None:
         check_aio(disk, confined=self._settings.confine_guests)
