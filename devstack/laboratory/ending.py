@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 
 from laboratory import record
 from laboratory.record import Record
-from sandbox.commands import SandboxError
+from sandbox.commands import end_process
 
 _END_TIMEOUT = 15.0
 
@@ -18,11 +16,5 @@ def end(lab: Record) -> None:
 
     :raises SandboxError: it does not end.
     """
-    descriptor = os.pidfd_open(lab.pid)
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        if not select.select([descriptor], [], [], _END_TIMEOUT)[0]:
-            raise SandboxError(f"process {lab.pid} has not ended after {_END_TIMEOUT:g} s")
-    finally:
-        os.close(descriptor)
+    end_process(lab.pid, signal.SIGTERM, _END_TIMEOUT)
     record.remove()

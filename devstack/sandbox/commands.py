@@ -10,9 +10,6 @@ from pathlib import Path
 
 from sandbox.namespaces import OUTSIDE_NETWORK
 
-_DEATH_TIMEOUT = 30.0
-"""Seconds."""
-
 
 class SandboxError(Exception):
     """Something of the sandbox did not come up, go down or get built; the message says what was seen."""
@@ -39,16 +36,16 @@ def run_with_internet(*command: str | Path, seconds: float, cwd: Path | None = N
     return run(*door, *command, seconds=seconds, cwd=cwd)
 
 
-def end_process(pid: int) -> None:
-    """SIGKILL it, and return when it has ended; it need not be a child of this one.
+def end_process(pid: int, number: signal.Signals = signal.SIGKILL, seconds: float = 10.0) -> None:
+    """Send it the signal, and return when it has ended; it need not be a child of this one.
 
-    :raises SandboxError: it does not die.
+    :raises SandboxError: it has not, in time.
     """
     descriptor = os.pidfd_open(pid)
     try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        if not select.select([descriptor], [], [], _DEATH_TIMEOUT)[0]:
-            raise SandboxError(f"process {pid} does not die")
+        signal.pidfd_send_signal(descriptor, number)
+        if not select.select([descriptor], [], [], seconds)[0]:
+            raise SandboxError(f"process {pid} has not ended after {seconds:g} s")
     finally:
         os.close(descriptor)
 

@@ -23,11 +23,12 @@ _STEP = re.compile(r"\w+: before (\w+)")
 class Fate:
     """Of the agents of one node, one after the other."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, program: str | Path = _PROGRAM) -> None:
+        """`program`: `sandbox.dying_agent`, or what runs that in the end."""
         directory.mkdir()
         self._halted, self._go = directory / "halted", directory / "go"
         os.mkfifo(self._go)
-        self.program = [sys.executable, str(_PROGRAM), str(directory)]
+        self.program = [sys.executable, str(program), str(directory)]
         """What a `Nursery` has to run."""
         self._order = directory / "order.json"
         self._moments = directory / "moments"

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import audit
 from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.node import Node
 from sandbox.switch import Switch
-from tests.functional.guests import Guests
+from tests.functional.guests import Guests, leaving_nothing
 
 _clusters = count()
 
@@ -54,10 +53,8 @@ def ceph(directory: Path) -> Iterator[Ceph]:
 def node(directory: Path, broker: Broker, switch: Switch, request: pytest.FixtureRequest) -> Iterator[Node]:
     """An agent; what it has left behind when all instances are terminated fails the module."""
     name = request.module.__name__.rpartition("test_")[2].replace("_", "-")
-    with Node(directory / name, broker.transport_url, switch.connection, host=name) as node:
+    with leaving_nothing(Node(directory / name, broker.transport_url, switch.connection, host=name), switch) as node:
         yield node
-        Guests(node).terminate_all()
-        assert audit.leftovers(node, switch) == []
 
 
 @pytest.fixture
@@ -70,10 +67,10 @@ def mortal(directory: Path) -> Iterator[Broker]:
 @pytest.fixture
 def alone(directory: Path, mortal: Broker, switch: Switch) -> Iterator[Node]:
     """An agent of that broker's; what it has left behind when all instances are terminated fails the test."""
-    with Node(directory / "alone", mortal.transport_url, switch.connection, host="alone") as node:
+    with leaving_nothing(
+        Node(directory / "alone", mortal.transport_url, switch.connection, host="alone"), switch
+    ) as node:
         yield node
-        Guests(node).terminate_all()
-        assert audit.leftovers(node, switch) == []
 
 
 @pytest.fixture

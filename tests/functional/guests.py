@@ -6,7 +6,8 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +19,9 @@ from compute_agent.instance.machine import HypervisorName
 from compute_agent.instance.model import DirectBoot, Flavor, Instance, Port
 from compute_agent.instance.view import Accepted, InstanceView, OperationState, OperationView
 from compute_agent.rpc.client import ComputeClient
-from sandbox import images
+from sandbox import audit, images
 from sandbox.node import Node
+from sandbox.switch import Switch
 
 BOOT_SECONDS = 180.0
 """A tiny guest needs 3 to 6 s on an idle machine, 15 in a virtual host."""
@@ -104,6 +106,15 @@ def pings(address: str, size: int = 56) -> bool:
     """One answered ping."""
     command = ["ping", "-c", "1", "-W", "1", "-M", "do", "-s", str(size), address]
     return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
+
+
+@contextmanager
+def leaving_nothing(node: Node, switch: Switch) -> Iterator[Node]:
+    """Its agent runs inside; what that has left behind when all instances are terminated is an error."""
+    with node:
+        yield node
+        Guests(node).terminate_all()
+        assert audit.leftovers(node, switch) == []
 
 
 class Guests:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import agent_without_vhost_net, audit
+from sandbox import agent_without_vhost_net
 from sandbox.broker import Broker
 from sandbox.fate import Fate
 from sandbox.node import Node
@@ -18,7 +18,7 @@ from sandbox.nursery import Nursery
 from sandbox.switch import Switch
 from tests.functional.death_run import IS_CHOSEN, TODAY, an_agent, survive_all
 from tests.functional.disk_deaths import CASES, a_blank_disk
-from tests.functional.guests import Guests
+from tests.functional.guests import leaving_nothing
 from tests.functional.idle_scene import OF_OTHER, marked_disk
 from tests.functional.incident_deaths import INCIDENTS
 from tests.functional.layer_deaths import LAYERS
@@ -36,18 +36,16 @@ TODAYS = list(DEATHS) if IS_CHOSEN else list(DEATHS)[TODAY % 3 :: 3]
 
 @pytest.fixture(scope="module")
 def fate(directory: Path) -> Fate:
-    return Fate(directory / "machines-fate")
+    return Fate(directory / "machines-fate", agent_without_vhost_net.__file__)
 
 
 @pytest.fixture(scope="module")
 def node(directory: Path, broker: Broker, switch: Switch, fate: Fate) -> Iterator[Node]:
     node = Node(directory / "machines", broker.transport_url, switch.connection, "machines")
-    node.nursery = Nursery([fate.program[0], agent_without_vhost_net.__file__, *fate.program[2:]])
+    node.nursery = Nursery(fate.program)
     node.virt = f"hypervisor = vmm\nbios = {firmware(directory / 'bios.bin')}"
-    with node:
+    with leaving_nothing(node, switch):
         yield node
-        Guests(node).terminate_all()
-        assert audit.leftovers(node, switch) == []
 
 
 @pytest.fixture(scope="module")

@@ -82,8 +82,8 @@ def sides(directory: Path, broker: Broker, switch: Switch, ceph: Ceph) -> Iterat
 
 
 def _side(directory: Path, node: Node) -> Side:
-    fate = Fate(directory / f"{node.host}-fate")
-    node.nursery = Nursery([fate.program[0], dying_agent_of_moves.__file__, *fate.program[2:]])
+    fate = Fate(directory / f"{node.host}-fate", dying_agent_of_moves.__file__)
+    node.nursery = Nursery(fate.program)
     node.virt = f"bios = {directory / _FIRMWARE}\n{_OPTIONS}"
     node.image_source = directory / _IMAGES
     return Side(node, fate)

@@ -14,7 +14,7 @@ import pytest
 
 from compute_agent.instance.block_device import Backend
 from compute_agent.instance.machine import HypervisorName
-from sandbox import agent_without_vhost_net, audit
+from sandbox import agent_without_vhost_net
 from sandbox.broker import Broker
 from sandbox.ceph import Ceph
 from sandbox.fate import Fate
@@ -25,7 +25,7 @@ from tests.functional.death_record import Death, record
 from tests.functional.death_run import EARLY, IS_CHOSEN, STRIDE, TODAY, an_agent
 from tests.functional.deaths import END, Scene
 from tests.functional.disk_deaths import CASES, LOCAL, a_blank_disk, a_blank_disk_in_ceph
-from tests.functional.guests import Guests
+from tests.functional.guests import Guests, leaving_nothing
 from tests.functional.idle_scene import OF_OTHER, IdleScene, marked_disk
 from tests.functional.layer_deaths import LAYERS
 from tests.functional.life_deaths import LIFE
@@ -63,18 +63,16 @@ def backend_of(scene: str) -> Backend:
 
 @pytest.fixture(scope="module")
 def fate(directory: Path) -> Fate:
-    return Fate(directory / "processes-fate")
+    return Fate(directory / "processes-fate", agent_without_vhost_net.__file__)
 
 
 @pytest.fixture(scope="module")
 def node(directory: Path, broker: Broker, switch: Switch, ceph: Ceph, fate: Fate) -> Iterator[Node]:
     node = Node(directory / "pd", broker.transport_url, switch.connection, "processes", ceph)
-    node.nursery = Nursery([fate.program[0], agent_without_vhost_net.__file__, *fate.program[2:]])
+    node.nursery = Nursery(fate.program)
     node.virt = f"bios = {firmware(directory / 'processes-bios.bin')}"
-    with node:
+    with leaving_nothing(node, switch):
         yield node
-        Guests(node).terminate_all()
-        assert audit.leftovers(node, switch) == []
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from threading import Lock
 
 import msgspec
 
-from compute_agent.host.durable import PART_SUFFIX
+from compute_agent.host.durable import part_of
 from compute_agent.instance.preparation import prepare
 
 
@@ -50,7 +50,7 @@ class ImageStamps:
 
     def write(self, file: Path, content: Path) -> None:
         """Remember that `content`, which is the file or is about to get its name, has just been verified."""
-        part = self._path(file).with_name(f"{file.name}{PART_SUFFIX}")
+        part = part_of(self._path(file))
         with self._writing:
             part.write_bytes(msgspec.json.encode(_look(content, time.time())))
             part.rename(self._path(file))

@@ -81,7 +81,7 @@ class FileLayers:
         with self._errors():
             source = self._connect(instance, device)
             assert source.backing is not None
-            part = _part(source.path)
+            part = part_of(source.path)
             self._make(source.backing, virtual_size(source.path, "qcow2"), part)
             publish(part, source.path)
 
@@ -90,7 +90,7 @@ class FileLayers:
         with self._errors():
             path = self._path(instance, device, layer)
             path.unlink(missing_ok=True)
-            _part(path).unlink(missing_ok=True)
+            part_of(path).unlink(missing_ok=True)
 
     def fold(self, instance: Instance, device: BlockDevice) -> None:
         """See the contract; the newest first, and one that is gone was folded before."""
@@ -125,7 +125,3 @@ class FileLayers:
 
     def _errors(self) -> AbstractContextManager[None]:
         return storage_errors(self._disk_dir)
-
-
-def _part(path: Path) -> Path:
-    return part_of(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -169,16 +169,10 @@ def moments_of(tmp_path: Path, operation: str, hypervisor: Literal["qemu", "vmm"
     return len(world.touches)
 
 
-SERVED = [name for name in LIVES if name.startswith(("snapshot", "backup", "volume_snapshot"))]
-"""What whoever has the disks open does: of some instances, their block servers."""
-
-
-@pytest.mark.parametrize(
-    ("operation", "hypervisor"), [*((name, "qemu") for name in KILLABLE), *((name, "vmm") for name in SERVED)]
-)
-def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(
-    tmp_path: Path, operation: str, hypervisor: Literal["qemu", "vmm"]
-) -> None:
+def killed_at_each_moment(
+    tmp_path: Path, operation: str, hypervisor: Literal["qemu", "vmm"] = "qemu"
+) -> Iterator[World]:
+    """For each moment of the operation a world whose agent was killed in it."""
     (tmp_path / "whole").mkdir()
     moments = moments_of(tmp_path / "whole", operation, hypervisor)
     assert moments >= 2
@@ -189,6 +183,20 @@ def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(
         world.kill_at = moment
         assert survive(world, lambda agent: live(agent, operation))
         world.kill_at = None
+        yield world
+
+
+SERVED = [name for name in LIVES if name.startswith(("snapshot", "backup", "volume_snapshot"))]
+"""What whoever has the disks open does: of some instances, their block servers."""
+
+
+@pytest.mark.parametrize(
+    ("operation", "hypervisor"), [*((name, "qemu") for name in KILLABLE), *((name, "vmm") for name in SERVED)]
+)
+def test_killed_at_any_moment_an_operation_is_finished_by_the_next_agent(
+    tmp_path: Path, operation: str, hypervisor: Literal["qemu", "vmm"]
+) -> None:
+    for world in killed_at_each_moment(tmp_path, operation, hypervisor):
         assert not survive(world, Agent.recover)
         assert_whole(world, operation)
 
@@ -216,14 +224,7 @@ def test_killed_again_at_any_moment_of_the_recovery(tmp_path: Path, operation: s
 @pytest.mark.parametrize("operation", ["stop", "reboot", "reboot hard", "pause", "unpause", "suspend", "terminate"])
 def test_killed_with_its_guest_at_any_moment_nothing_of_that_is_left(tmp_path: Path, operation: str) -> None:
     left = {VmState.ACTIVE: RUNNING, VmState.STOPPED: ["disk"], VmState.SUSPENDED: ["disk", "memory"], None: []}
-    (tmp_path / "whole").mkdir()
-    for moment in range(1, moments_of(tmp_path / "whole", operation) + 1):
-        directory = tmp_path / f"killed{moment}"
-        directory.mkdir()
-        world = a_life_until(directory, operation)
-        world.kill_at = moment
-        assert survive(world, lambda agent: live(agent, operation))
-        world.kill_at = None
+    for world in killed_at_each_moment(tmp_path, operation):
         world.power_failure()
         assert not survive(world, Agent.recover)
         agent = Agent(world)
@@ -305,14 +306,7 @@ def test_a_refused_side_effect_is_undone_and_reported(
 @pytest.mark.parametrize("operation", ["volume_snapshot_create", "volume_snapshot_delete"])
 def test_the_host_fails_at_any_moment_and_the_disk_is_whole(tmp_path: Path, operation: str) -> None:
     """The guest is gone too; the next one must find all that was written, wherever it was written to."""
-    (tmp_path / "whole").mkdir()
-    for moment in range(1, moments_of(tmp_path / "whole", operation) + 1):
-        directory = tmp_path / f"failed{moment}"
-        directory.mkdir()
-        world = a_life_until(directory, operation)
-        world.kill_at = moment
-        assert survive(world, lambda agent: live(agent, operation))
-        world.kill_at = None
+    for world in killed_at_each_moment(tmp_path, operation):
         world.power_failure()
         assert not survive(world, Agent.recover)
         agent = Agent(world)
