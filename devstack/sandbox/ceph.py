@@ -37,7 +37,10 @@ class Ceph(Service):
         with_manager: bool = False,
         address: str = "127.0.0.1",
     ) -> None:
-        """`directory` must be short, because sockets are made in it. Without a manager no pool knows how full it is."""
+        """`directory` is no other cluster's, and short, because sockets are made in it.
+
+        Without a manager no pool knows how full it is.
+        """
         self.name = name
         """Of the cluster: what its configuration is called."""
         self.conf_dir = directory / "etc"
@@ -76,6 +79,7 @@ class Ceph(Service):
         """Return when the pool takes images, about 1 s later (5 on disk).
 
         :raises SandboxError: with the end of its log; no process is left.
+        :raises FileExistsError: the directory has been one's before.
         """
         with ExitStack() as on_failure:
             on_failure.callback(self.stop)
@@ -152,7 +156,7 @@ class Ceph(Service):
 
     def _write_files(self) -> None:
         for place in ("etc", "secrets", "run", "mon", "osd", "mgr"):
-            (self._directory / place).mkdir(parents=True, exist_ok=True)
+            (self._directory / place).mkdir(parents=True)
         self._conf.write_text(daemon_configuration(self._directory, self.fsid, self.address, self.port, self._store))
         self.conf.write_text(client_configuration(self.fsid, self.address, self.port))
         (self._directory / "keyring").write_text(monitor_keyring(self.user, self.key))

@@ -178,7 +178,7 @@ def test_monitors_addresses_are_taken_from_the_node_and_never_kept(
 @pytest.fixture
 def other_cluster(ceph: Ceph, directory: Path) -> Iterator[Ceph]:
     """A second one that the node knows."""
-    with Ceph(directory / "c2", name="other") as other:
+    with Ceph(directory / "cq-other", name="other") as other:
         shutil.copy(other.conf, ceph.conf_dir)
         shutil.copy(other.secret_dir / other.secret_uuid, ceph.secret_dir)
         yield other
