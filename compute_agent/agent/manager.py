@@ -155,11 +155,14 @@ class Manager:
 
     def get_instance(self, instance_uuid: str) -> InstanceView:
         """:raises InstanceNotFound: no such instance."""
-        return self._view(self._journal.instance(instance_uuid), self._journal.unfinished(instance_uuid))
+        with self._journal.unchanging():
+            row, unfinished = self._journal.instance(instance_uuid), self._journal.unfinished(instance_uuid)
+        return self._view(row, unfinished)
 
     def list_instances(self) -> list[InstanceView]:
         """All instances of this host, oldest first."""
-        rows, unfinished = self._journal.instances(), self._journal.unfinished()
+        with self._journal.unchanging():
+            rows, unfinished = self._journal.instances(), self._journal.unfinished()
         tasks = [[one for one in unfinished if one.request.instance_uuid == row.record.instance.uuid] for row in rows]
         with ThreadPoolExecutor(ASKED_AT_ONCE, "view") as pool:
             return list(pool.map(self._view, rows, tasks))

@@ -51,7 +51,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
 
     case: str
     who: str = "agent"
-    """Or what died, or failed."""
+    """Or what died, or failed; empty where there was nothing to die."""
     hypervisor: str = "qemu"
     storage: str
     moment: int
@@ -66,8 +66,8 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record(death: Death) -> None:
-    """Note it, if somebody wants to know."""
-    if place := os.environ.get(_PLACE):
+    """Note it, if something died and somebody wants to know."""
+    if death.who and (place := os.environ.get(_PLACE)):
         with Path(place).open("ab") as file:
             file.write(msgspec.json.encode(death) + b"\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
@@ -33,23 +33,31 @@ def an_agent(node: Node, fate: Fate) -> Iterator[None]:
         node.start()
 
 
+def in_each_moment(die: Callable[[int], Death], first: int = EARLY) -> None:
+    """One after the other, until the operation's last; what each has brought is noted."""
+    for moment in count(first, STRIDE):
+        began = time.monotonic()
+        death = die(moment)
+        print(f"{time.monotonic() - began:.1f} s: {death}")
+        record(death)
+        if death.died_in.endswith(END):
+            return
+
+
 def survive_all(scene: Scene, storage: str, name: str, case: Case, hypervisor: HypervisorName = "qemu") -> None:
     """`storage`: what the disks are, in a word."""
-    for moment in count(TODAY + 1 if name in CASES else EARLY, STRIDE):
-        began = time.monotonic()
+
+    def die(moment: int) -> Death:
         died_in = survive(scene, case, moment)
-        print(f"{name} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}")
-        record(
-            Death(
-                case=name,
-                hypervisor=hypervisor,
-                storage=storage,
-                moment=moment,
-                died_in=died_in,
-                again=scene.deaths - 1,
-                moments=scene.moments,
-                steps=scene.steps,
-            )
+        return Death(
+            case=name,
+            hypervisor=hypervisor,
+            storage=storage,
+            moment=moment,
+            died_in=died_in,
+            again=scene.deaths - 1,
+            moments=scene.moments,
+            steps=scene.steps,
         )
-        if died_in.endswith(END):
-            return
+
+    in_each_moment(die, TODAY + 1 if name in CASES else EARLY)

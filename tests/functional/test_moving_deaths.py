@@ -6,10 +6,8 @@ which both agents would give one tap. What they write while they move, `tests/ho
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -26,9 +24,8 @@ from sandbox.node import Node
 from sandbox.nursery import Nursery
 from sandbox.switch import Switch
 from tests.functional.crossing import Crossing, Side
-from tests.functional.death_record import Death, record
-from tests.functional.death_run import EARLY, IS_CHOSEN, STRIDE, TODAY
-from tests.functional.deaths import END
+from tests.functional.death_record import Death
+from tests.functional.death_run import IS_CHOSEN, TODAY, in_each_moment
 from tests.functional.guests import Guests, with_hypervisor
 from tests.functional.idle_scene import marked_disk
 from tests.functional.load import idle_instances
@@ -116,22 +113,19 @@ def agents(sides: list[Side]) -> Iterator[None]:
 @pytest.mark.parametrize(("crossing", "name"), TODAYS, indirect=["crossing"])
 def test_whenever_an_agent_dies_one_host_has_it(crossing: Crossing, name: str, request: pytest.FixtureRequest) -> None:
     kind: Kind = KINDS[request.node.callspec.params["crossing"]]
-    for moment in count(EARLY, STRIDE):
-        began = time.monotonic()
+
+    def die(moment: int) -> Death:
         died_in, has_moved = survive_move(crossing, kind.moves[name], moment)
-        print(f"{name} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}, {has_moved=}")
-        record(
-            Death(
-                case=name,
-                hypervisor=kind.hypervisor,
-                storage=kind.storage,
-                moment=moment,
-                died_in=died_in,
-                again=crossing.deaths - 1,
-                moments=crossing.moments,
-                steps=crossing.steps,
-                is_undone=not has_moved,
-            )
+        return Death(
+            case=name,
+            hypervisor=kind.hypervisor,
+            storage=kind.storage,
+            moment=moment,
+            died_in=died_in,
+            again=crossing.deaths - 1,
+            moments=crossing.moments,
+            steps=crossing.steps,
+            is_undone=not has_moved,
         )
-        if died_in.endswith(END):
-            return
+
+    in_each_moment(die)

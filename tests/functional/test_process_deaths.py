@@ -5,9 +5,7 @@ In every other moment its agent dies with it. Moments as in `test_agent_deaths`;
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,9 +19,9 @@ from sandbox.fate import Fate
 from sandbox.node import Node
 from sandbox.nursery import Nursery
 from sandbox.switch import Switch
-from tests.functional.death_record import Death, record
-from tests.functional.death_run import EARLY, IS_CHOSEN, STRIDE, TODAY, an_agent
-from tests.functional.deaths import END, Scene
+from tests.functional.death_record import Death
+from tests.functional.death_run import IS_CHOSEN, TODAY, an_agent, in_each_moment
+from tests.functional.deaths import Scene
 from tests.functional.disk_deaths import CASES, LOCAL, a_blank_disk, a_blank_disk_in_ceph
 from tests.functional.guests import Guests, leaving_nothing
 from tests.functional.idle_scene import OF_OTHER, IdleScene, marked_disk
@@ -95,24 +93,21 @@ def test_whenever_the_guest_dies_nothing_of_it_is_left(
 ) -> None:
     kind: str = request.node.callspec.params["scene"]
     hypervisor: HypervisorName = "vmm" if kind == "vmm" else "qemu"
-    for moment in count(EARLY, STRIDE):
-        began, with_agent = time.monotonic(), moment % 2 == 0
-        died_in, is_done = lose_process(scene, bystander, DEATHS[kind][name], moment, with_agent=with_agent)
-        print(f"{name} {moment}: {time.monotonic() - began:.1f} s, killed in {died_in}, {with_agent=}, {is_done=}")
-        if is_done is not None:
-            record(
-                Death(
-                    case=name,
-                    who="process and agent" if with_agent else "process",
-                    hypervisor=hypervisor,
-                    storage=backend_of(kind),
-                    moment=moment,
-                    died_in=died_in,
-                    again=0,
-                    moments=scene.moments,
-                    steps=scene.steps,
-                    is_undone=not is_done,
-                )
-            )
-        if died_in.endswith(END):
-            return
+
+    def die(moment: int) -> Death:
+        died_in, is_done = lose_process(scene, bystander, DEATHS[kind][name], moment, with_agent=moment % 2 == 0)
+        who = "process and agent" if moment % 2 == 0 else "process"
+        return Death(
+            case=name,
+            who="" if is_done is None else who,
+            hypervisor=hypervisor,
+            storage=backend_of(kind),
+            moment=moment,
+            died_in=died_in,
+            again=0,
+            moments=scene.moments,
+            steps=scene.steps,
+            is_undone=not is_done,
+        )
+
+    in_each_moment(die)

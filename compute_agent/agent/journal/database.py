@@ -122,6 +122,12 @@ class Database:
         except sqlite3.Error as error:
             raise _failure("the journal cannot be read", error) from error
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """By this thread: others wait."""
+        with self._lock:
+            yield
+
     def fault(self) -> str | None:
         """Why it cannot be written now; None: it can be, as was just tried out. Nothing in it changes."""
         try:

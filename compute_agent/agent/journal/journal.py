@@ -39,6 +39,12 @@ class Journal:
         with self._database.transaction():
             yield
 
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """What is read inside belongs together: nobody writes meanwhile."""
+        with self._database.held():
+            yield
+
     def fault(self) -> str | None:
         """Why nothing can be written now; None: it can."""
         return self._database.fault()

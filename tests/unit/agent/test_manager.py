@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
 from typing import cast
 
 import msgspec
 import pytest
 
 from compute_agent.agent.admission import admit
+from compute_agent.agent.journal import OperationRow
 from compute_agent.agent.manager import Manager
 from compute_agent.agent.operations.disk_changes import EXTEND_VOLUME
 from compute_agent.agent.peers import Outside, Peer, Peers
@@ -29,7 +30,7 @@ from compute_agent.errors import (
 from compute_agent.instance.migration import Incoming
 from compute_agent.instance.record import InstanceRecord
 from compute_agent.instance.state import PowerState, VmState
-from compute_agent.instance.view import Fault, Notification, OperationState, OperationView, StepState
+from compute_agent.instance.view import Fault, InstanceView, Notification, OperationState, OperationView, StepState
 from compute_agent.virt.contract import DiskFailure, GuestExit
 from tests.unit.agent.test_crash import request_for
 from tests.unit.agent.world import (
@@ -249,6 +250,37 @@ def test_a_guest_held_up_by_a_full_disk_is_paused_and_goes_on_when_it_is_resumed
         manager.submit(request_for("resume", {}))
         until(told, "resume.end")
         assert (manager.get_instance(UUID).vm_state, manager.get_instance(UUID).fault) == (VmState.ACTIVE, None)
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda manager: manager.get_instance(UUID), lambda manager: manager.list_instances()[0]]
+)
+def test_who_asks_while_an_operation_ends_sees_it_before_or_after(
+    world: World, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Manager], InstanceView]
+) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+        stop = request_for("stop", {})
+        manager._journal.add_operation(stop)
+        journal, read = manager._journal, manager._journal.unfinished
+
+        def end() -> None:
+            with journal.transaction():
+                journal.set_state(UUID, VmState.STOPPED, None)
+                journal.finish(stop.request_id, OperationState.DONE, None)
+
+        ending = Thread(target=end)
+
+        def read_while_it_ends(*instance_uuid: str) -> list[OperationRow]:
+            ending.start()
+            ending.join(0.2)  # it may have to wait for those who read
+            return read(*instance_uuid)
+
+        monkeypatch.setattr(journal, "unfinished", read_while_it_ends)
+        view = ask(manager)
+        ending.join(10)
+        assert (view.vm_state, view.task) in [(VmState.ACTIVE, "stop"), (VmState.STOPPED, None)]
 
 
 MIGRATION = "00000000-0000-4000-8000-0000000000e1"
