@@ -33,7 +33,7 @@ from compute_agent.errors import ComputeAgentError, DiskInUse, InvalidState, Jou
 from compute_agent.host.resources import boot_id, cpu_count, memory_mb
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.migration import Gate, Mover
-from compute_agent.instance.state import PowerState, VmState
+from compute_agent.instance.state import LIVING, PowerState, VmState
 from compute_agent.instance.view import (
     Accepted,
     CachedImage,
@@ -45,7 +45,7 @@ from compute_agent.instance.view import (
 )
 from compute_agent.network.contract import PortDriver
 from compute_agent.storage.contract import DiskDriver, OnCutOff
-from compute_agent.virt.contract import Hypervisor, OnDiskFailure, OnGuestExit
+from compute_agent.virt.contract import Guest, Hypervisor, OnDiskFailure, OnGuestExit
 
 LOG = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Manager:
             return list(pool.map(self._view, rows, tasks))
 
     def _view(self, row: InstanceRow, unfinished: list[OperationRow]) -> InstanceView:
-        guest = self._node.guests.get(row.record.instance.uuid)
+        guest = self._guest_of(row, busy=bool(unfinished))
         power = guest.status(PATIENCE) if guest else _POWER_WITHOUT_PROCESS.get(row.vm_state, PowerState.NOSTATE)
         crashed = row.fault is not None and row.vm_state is VmState.STOPPED
         return InstanceView(
@@ -185,6 +185,14 @@ class Manager:
             updated_at=row.updated_at,
             launched_at=row.launched_at,
         )
+
+    def _guest_of(self, row: InstanceRow, *, busy: bool) -> Guest | None:
+        """Also where this agent has only just started and did not look for it yet; not one that is being made."""
+        instance_uuid = row.record.instance.uuid
+        known = self._node.guests.get(instance_uuid)
+        if known is None and row.vm_state in LIVING and not busy:
+            return self._node.hypervisor.adopt(instance_uuid)
+        return known
 
     def get_operation(self, request_id: str, wait: float) -> OperationView:
         """As it is at its end, or `wait` seconds later at most.

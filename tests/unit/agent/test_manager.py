@@ -96,6 +96,17 @@ def test_a_boot_from_request_to_notification(world: World) -> None:
         assert manager.get_host()["instances"] == 1
 
 
+def test_a_guest_that_was_not_looked_for_yet_is_shown_as_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_manager(world) as (manager, told):
+        manager.submit(request_for("boot", {}))
+        until(told, "boot.end")
+        before = manager.get_instance(UUID)
+    monkeypatch.setattr("compute_agent.agent.manager.recover", lambda *_: None)
+    with a_manager(world) as (manager, _):
+        assert manager.get_instance(UUID) == manager.list_instances()[0] == before
+        assert (before.power_state, before.pid) == (PowerState.RUNNING, 1)
+
+
 def test_guests_that_do_not_answer_are_not_waited_for_one_after_the_other(world: World) -> None:
     together = Barrier(3)
 
