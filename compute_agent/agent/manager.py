@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from compute_agent import __version__
 from compute_agent.agent.admission import admit, check_incoming
@@ -13,7 +12,7 @@ from compute_agent.agent.announcer import Announcer
 from compute_agent.agent.execution import Execution, fault_of
 from compute_agent.agent.gates import open_gate
 from compute_agent.agent.incidents import Incidents
-from compute_agent.agent.journal import InstanceRow, Journal, OperationRow
+from compute_agent.agent.journal import Journal
 from compute_agent.agent.journal.rows import answer_to
 from compute_agent.agent.lanes import Lanes
 from compute_agent.agent.log_context import logging_about
@@ -28,12 +27,12 @@ from compute_agent.agent.recovery import recover
 from compute_agent.agent.request import Request
 from compute_agent.agent.settings import AgentSettings
 from compute_agent.agent.turns import Turns
+from compute_agent.agent.views import view_of, views_of_all
 from compute_agent.agent.work import Work
 from compute_agent.errors import ComputeAgentError, DiskInUse, InvalidState, JournalError
 from compute_agent.host.resources import boot_id, cpu_count, memory_mb
 from compute_agent.instance.copies import Backup, Snapshot
 from compute_agent.instance.migration import Gate, Mover
-from compute_agent.instance.state import LIVING, PowerState, VmState
 from compute_agent.instance.view import (
     Accepted,
     CachedImage,
@@ -45,16 +44,9 @@ from compute_agent.instance.view import (
 )
 from compute_agent.network.contract import PortDriver
 from compute_agent.storage.contract import DiskDriver, OnCutOff
-from compute_agent.virt.contract import Guest, Hypervisor, OnDiskFailure, OnGuestExit
+from compute_agent.virt.contract import Hypervisor, OnDiskFailure, OnGuestExit
 
 LOG = logging.getLogger(__name__)
-
-PATIENCE = 1.0
-"""Seconds that a question about an instance waits for its guest: the one who asks has other instances too."""
-ASKED_AT_ONCE = 32
-"""Guests, where all are asked: those that do not answer are not waited for one after the other."""
-
-_POWER_WITHOUT_PROCESS = {VmState.SUSPENDED: PowerState.SUSPENDED, VmState.STOPPED: PowerState.SHUTDOWN}
 
 
 class Manager:
@@ -155,44 +147,11 @@ class Manager:
 
     def get_instance(self, instance_uuid: str) -> InstanceView:
         """:raises InstanceNotFound: no such instance."""
-        with self._journal.unchanging():
-            row, unfinished = self._journal.instance(instance_uuid), self._journal.unfinished(instance_uuid)
-        return self._view(row, unfinished)
+        return view_of(self._node, instance_uuid)
 
     def list_instances(self) -> list[InstanceView]:
         """All instances of this host, oldest first."""
-        with self._journal.unchanging():
-            rows, unfinished = self._journal.instances(), self._journal.unfinished()
-        tasks = [[one for one in unfinished if one.request.instance_uuid == row.record.instance.uuid] for row in rows]
-        with ThreadPoolExecutor(ASKED_AT_ONCE, "view") as pool:
-            return list(pool.map(self._view, rows, tasks))
-
-    def _view(self, row: InstanceRow, unfinished: list[OperationRow]) -> InstanceView:
-        guest = self._guest_of(row, busy=bool(unfinished))
-        power = guest.status(PATIENCE) if guest else _POWER_WITHOUT_PROCESS.get(row.vm_state, PowerState.NOSTATE)
-        crashed = row.fault is not None and row.vm_state is VmState.STOPPED
-        return InstanceView(
-            instance=row.record.instance,
-            host=self._settings.host,
-            vm_state=row.vm_state,
-            power_state=PowerState.CRASHED if crashed else power,
-            task=unfinished[0].request.operation if unfinished else None,
-            fault=row.fault,
-            machine=row.record.machine,
-            epoch=row.record.epoch,
-            pid=guest.pid if guest else None,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            launched_at=row.launched_at,
-        )
-
-    def _guest_of(self, row: InstanceRow, *, busy: bool) -> Guest | None:
-        """Also where this agent has only just started and did not look for it yet; not one that is being made."""
-        instance_uuid = row.record.instance.uuid
-        known = self._node.guests.get(instance_uuid)
-        if known is None and row.vm_state in LIVING and not busy:
-            return self._node.hypervisor.adopt(instance_uuid)
-        return known
+        return views_of_all(self._node)
 
     def get_operation(self, request_id: str, wait: float) -> OperationView:
         """As it is at its end, or `wait` seconds later at most.
