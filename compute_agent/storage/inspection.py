@@ -27,6 +27,9 @@ Kind = Literal["qcow2", "raw", "kernel", "ramdisk"]
 MAX_VIRTUAL_SIZE = 64 * 1024**4
 """Bytes: as large as a block device may be."""
 
+_SECTOR = 512
+"""Bytes."""
+
 _HEAD = 1024 * 1024
 """Bytes: every known format shows itself in fewer."""
 
@@ -72,12 +75,12 @@ _LUKS_FIELDS = struct.Struct(">104xI")
 
 
 def virtual_size(path: Path, kind: Kind) -> int:
-    """Bytes that a guest sees of an image that was inspected."""
+    """Bytes that a guest sees of an image that was inspected: of qcow2 whole sectors, as QEMU has it."""
     if kind == "raw":
         return path.stat().st_size
     with path.open("rb") as file:
         (size,) = struct.unpack(">Q", file.read(32)[24:])
-    return int(size)
+    return int(size) // _SECTOR * _SECTOR
 
 
 def container_size(path: Path) -> int:
@@ -90,7 +93,7 @@ def container_size(path: Path) -> int:
     if len(header) < _LUKS_FIELDS.size or not header.startswith(_LUKS1):
         raise StorageError(f"{path} holds no LUKS container of version 1")
     (sectors,) = _LUKS_FIELDS.unpack(header)
-    return path.stat().st_size - int(sectors) * 512
+    return path.stat().st_size - int(sectors) * _SECTOR
 
 
 def require_growth(found: int, size: int) -> None:

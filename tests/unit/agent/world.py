@@ -322,7 +322,8 @@ class FakeHypervisor:
     def check_incoming(self, machine: Machine, facts: HostFacts | None, *, post_copy: bool = False) -> None:
         if self._world.moving.is_refused:
             raise MigrationRefused("cpu features", "missing here: avx512f")
-        assert post_copy is (self._world.moving.on_timeout == "post-copy")
+        if post_copy is not (self._world.moving.on_timeout == "post-copy"):
+            raise MigrationRefused("post_copy", "the source has said something else than its policy is")
         if machine.hypervisor != self._world.hypervisor or facts not in (FACTS, None):
             raise MigrationRefused("facts", "others are true here")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from compute_agent.errors import InvalidImage, StorageError
 from compute_agent.instance.block_device import SourceFile
 from compute_agent.instance.model import DirectBoot
-from compute_agent.storage.inspection import MAX_VIRTUAL_SIZE
+from compute_agent.storage.inspection import MAX_VIRTUAL_SIZE, virtual_size
 from compute_agent.storage.node_disks import NodeDisks
 from compute_agent.storage.settings import StorageSettings
 
@@ -34,6 +35,11 @@ def partitioned(boot_flag: int = 0x80) -> bytes:
     """A raw disk of 1 MiB with one Linux partition in its MBR."""
     entry = struct.pack("<B3BB3BII", boot_flag, 0, 2, 0, 0x83, 0, 0, 0, 2048, 1024)
     return (b"\0" * 446 + entry + b"\0" * 48 + b"\x55\xaa").ljust(1024 * 1024, b"\0")
+
+
+def sized(content: bytes, size: int) -> bytes:
+    """The image, with another virtual size in its header."""
+    return content[:24] + struct.pack(">Q", size) + content[32:]
 
 
 def kernel(magic: bytes = b"HdrS") -> bytes:
@@ -99,9 +105,23 @@ def test_scribbled_tables(disks: NodeDisks, settings: StorageSettings, sources: 
 def test_absurd_virtual_size(
     disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes, size: int
 ) -> None:
-    content = qcow2_content[:24] + struct.pack(">Q", size) + qcow2_content[32:]
-    error = refused(disks, settings, block_devices=[local_disk(sources, content, size_gb=None)])
+    error = refused(disks, settings, block_devices=[local_disk(sources, sized(qcow2_content, size), size_gb=None)])
     assert (error.field, str(size) in error.reason) == (f"{IMAGE}.url", True)
+
+
+def test_an_image_without_a_whole_sector(
+    disks: NodeDisks, settings: StorageSettings, sources: Path, qcow2_content: bytes
+) -> None:
+    error = refused(disks, settings, block_devices=[local_disk(sources, sized(qcow2_content, 511), size_gb=None)])
+    assert (error.field, "0 bytes" in error.reason) == (f"{IMAGE}.url", True)
+
+
+@pytest.mark.parametrize("size", [512, 1000, 2**20 + 511])
+def test_an_image_ends_where_qemu_has_it_end(tmp_path: Path, qcow2_content: bytes, size: int) -> None:
+    path = tmp_path / "odd.qcow2"
+    path.write_bytes(sized(qcow2_content, size))
+    told = json.loads(qemu_img("info", "--output=json", str(path)))
+    assert virtual_size(path, "qcow2") == told["virtual-size"]
 
 
 @pytest.mark.parametrize("found", ["qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed"])
