@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import os
 import resource
@@ -48,6 +49,7 @@ def main() -> int:
     if wanted.only is not None:
         return _report([one for name in names for one in _again(name, wanted.seed, wanted.only)])
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    logging.getLogger().addHandler(logging.NullHandler())  # what is refused is logged, thousands of times
     findings: list[Finding] = []
     total = sum(TARGETS[name].weight for name in names)
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
