@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from compute_agent.errors import StorageError
+from compute_agent.storage.files import BLOCK
 
 SILENCE = 600.0
 """Seconds without a byte after which the other host is given up: it may have much to write down before it goes on."""
@@ -118,7 +119,7 @@ def pacer(bandwidth: int, sent: Sent) -> Sent:
 
 def size_taken(path: Path) -> int:
     """Bytes of a file without its holes."""
-    return path.stat().st_blocks * 512
+    return path.stat().st_blocks * BLOCK
 
 
 def _send_head(connection: socket.socket, head: FileHead) -> None:
